@@ -1,0 +1,128 @@
+"""What the recorded quantities are and what a healthy value looks like, for tooltips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """One quantity in words."""
+
+    pattern: str
+    what: str
+    healthy: str
+    unit: str = ""
+
+
+GLOSSARY = (
+    Meaning(
+        "loss/validation*",
+        "Cross entropy on text that is not trained on.",
+        "Follows the training loss down; when it turns up while the training loss falls, the model memorises.",
+        "nats/token",
+    ),
+    Meaning(
+        "loss*",
+        "Cross entropy: the mean of −log p(right token). Guessing evenly among V tokens gives ln V.",
+        "Falls fast, then slowly. A spike that does not come back within some tens of steps is a warning.",
+        "nats/token",
+    ),
+    Meaning(
+        "grad_norm*",
+        "Length of the gradient vector (of all weights, or of one part of the model).",
+        "Settles within the first steps and stays within a factor of a few; growth by 10 foretells a loss spike.",
+    ),
+    Meaning(
+        "weight_norm*",
+        "Length of the vector of all weights.",
+        "Changes slowly and smoothly.",
+    ),
+    Meaning(
+        "learning_rate",
+        "Step size of the optimizer.",
+        "Warms up, then falls on its schedule; a knob may hold it.",
+    ),
+    Meaning(
+        "temperature",
+        "What the logits are divided by before the softmax.",
+        "1 unless you turn the knob: lower sharpens, higher flattens the distribution.",
+    ),
+    Meaning(
+        "tokens_per_second",
+        "Training speed.",
+        "Constant; a slow fall is a leak or a busy machine.",
+        "tokens/s",
+    ),
+    Meaning(
+        "attention/max_logit*",
+        "Largest attention score before the softmax.",
+        "Stays below about 50. Steady growth is logit drift: attention is about to become one-hot.",
+    ),
+    Meaning(
+        "attention/entropy*",
+        "Entropy of the attention rows divided by the largest possible: 1 looks everywhere, 0 at one token.",
+        "Between 0.2 and 0.9, different among heads. All heads near 0 is entropy collapse, near 1 nothing is learnt.",
+        "of maximum",
+    ),
+    Meaning(
+        "attention/lse_mean*",
+        "Mean log-sum-exp of the attention scores: their soft maximum.",
+        "Moves slowly; steady growth means that the scores grow.",
+    ),
+    Meaning(
+        "attention/map*",
+        "Attention weights: row = the token that looks, column = the token looked at.",
+        "Heads differ: diagonals (recent tokens), stripes (special tokens), blocks. All mass in column 0 is a sink.",
+        "weight",
+    ),
+    Meaning(
+        "logits/max*",
+        "Largest class logit.",
+        "Grows while the model gains confidence, then levels off. Unbounded growth is drift.",
+    ),
+    Meaning(
+        "logits/std*",
+        "Spread of the class logits.",
+        "Grows early, then levels off, typically between 1 and 10.",
+    ),
+    Meaning(
+        "logits/lse_mean*",
+        "Mean log-sum-exp (log Z) of the class logits.",
+        "Near a constant; drifting away costs precision in low-precision training.",
+        "nats",
+    ),
+    Meaning(
+        "logits/entropy*",
+        "Entropy of the predicted distribution.",
+        "Falls together with the loss; far below the loss means over-confidence.",
+        "nats",
+    ),
+    Meaning(
+        "logits/saturation*",
+        "Share of predictions whose top probability is over 0.99: their gradient has almost vanished.",
+        "Small (a few per cent) while the loss is high.",
+        "of rows",
+    ),
+    Meaning(
+        "logits/lost_mass*",
+        "Share of entries so far below the row's maximum that their probability rounds to 0.",
+        "0. Above that, the softmax loses classes to rounding.",
+        "of entries",
+    ),
+)
+
+
+def meaning(tag: str) -> Meaning | None:
+    """The entry of the glossary for a tag, if it has one."""
+    return next((entry for entry in GLOSSARY if fnmatchcase(tag, entry.pattern)), None)
+
+
+def tooltip(tag: str) -> str:
+    """A tag's tooltip: its name, what it is and what a healthy value looks like."""
+    entry = meaning(tag)
+    if entry is None:
+        return f"{tag}\nRecorded by the run; the glossary has no entry for it."
+    unit = f" [{entry.unit}]" if entry.unit else ""
+    return f"{tag}{unit}\n{entry.what}\nHealthy: {entry.healthy}"

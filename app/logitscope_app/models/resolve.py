@@ -1,0 +1,193 @@
+"""From a panel record and a run's data to the state that is drawn: pure functions, one a kind."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from logitscope_app.models.plan import HEAD_FIGURES, expand, label_tags, sibling
+from logitscope_app.models.states import (
+    Curve,
+    FloatArray,
+    HeadsState,
+    HeatmapState,
+    HistogramState,
+    LinesState,
+    PanelState,
+    TableRow,
+    TableState,
+    TextState,
+)
+from logitscope_app.models.text import bin_labels, sentence, short_labels, token_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from logitscope.record import Panel, StepArray, StepText
+
+    from logitscope_app.models.series import Points
+
+
+class Data(Protocol):
+    """What the resolvers ask of a run."""
+
+    def names(self) -> Sequence[str]:
+        """All tags."""
+
+    def points(self, tag: str) -> Points:
+        """The scalar points of a tag; empty when it has none."""
+
+    def array(self, tag: str, step: int | None) -> StepArray | None:
+        """The newest array at or before ``step``."""
+
+    def text(self, tag: str, step: int | None) -> StepText | None:
+        """The newest text at or before ``step``."""
+
+
+def resolve(panel: Panel, data: Data, step: int | None) -> PanelState:
+    """The state of ``panel`` at ``step``; of an unknown kind, a state that says so."""
+    resolver = _RESOLVERS.get(panel.kind)
+    if resolver is None:
+        return PanelState(
+            panel,
+            message=f"This dashboard cannot draw panels of the kind “{panel.kind}”.\n"
+            f"Its values are in the run file under {', '.join(panel.tags) or 'no tag'}.",
+        )
+    return resolver(panel, data, step)
+
+
+def _lines(panel: Panel, data: Data, step: int | None) -> LinesState:
+    tags = expand(panel.tags, data.names())
+    labels = short_labels(tags)
+    curves = []
+    for tag, label in zip(tags, labels, strict=True):
+        points = data.points(tag)
+        curves.append(Curve(tag, sentence(label), points, points.at(step)))
+    message = ""
+    if not any(len(curve.points) for curve in curves):
+        message = f"No values yet for {_listed(panel.tags)}."
+    return LinesState(panel, step, message, tuple(curves), ordered=_is_ordered(labels))
+
+
+def _is_ordered(labels: Sequence[str]) -> bool:
+    """Whether the labels are one word with a counting number: ``layer0, layer1 ...``."""
+    parts = [re.fullmatch(r"(.*?)(\d+)", label) for label in labels]
+    return len(parts) > 2 and all(parts) and len({part[1] for part in parts if part}) == 1
+
+
+def _table(panel: Panel, data: Data, step: int | None) -> TableState:
+    tags = expand(panel.tags, data.names())
+    rows = []
+    for tag, label in zip(tags, short_labels(tags), strict=True):
+        points = data.points(tag)
+        at = points.at(step)
+        finite = points.values[np.isfinite(points.values)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (None, None)
+        rows.append(TableRow(sentence(label), tag, at[1] if at else None, low, high, len(points)))
+    message = "" if rows else f"No values yet for {_listed(panel.tags)}."
+    return TableState(panel, step, message, tuple(rows))
+
+
+def _heatmap(panel: Panel, data: Data, step: int | None) -> HeatmapState:
+    found, message = _first_array(panel, data, step)
+    if found is None:
+        return HeatmapState(panel, step, message)
+    values = np.atleast_2d(found.array)
+    if values.ndim != 2:
+        wanted = f"A heat map needs a matrix; {panel.tags[0]} has shape {found.array.shape}."
+        return HeatmapState(panel, found.step, wanted)
+    rows, columns = _labels(panel, data, step, values.shape)
+    return HeatmapState(
+        panel, found.step, tag=panel.tags[0], values=_floats(values), row_labels=rows, column_labels=columns
+    )
+
+
+def _heads(panel: Panel, data: Data, step: int | None) -> HeadsState:
+    found, message = _first_array(panel, data, step)
+    if found is None:
+        return HeadsState(panel, step, message)
+    maps = found.array[None] if found.array.ndim == 3 else found.array
+    if maps.ndim != 4 or not maps.size:
+        return HeadsState(
+            panel,
+            found.step,
+            f"Attention maps need shape (layers, heads, rows, columns); {panel.tags[0]} has {found.array.shape}.",
+        )
+    figures = []
+    for name in HEAD_FIGURES:
+        figure = data.array(sibling(panel.tags[0], name), step)
+        if figure is not None and figure.array.shape == maps.shape[:2]:
+            figures.append((sentence(name), _floats(figure.array)))
+    rows, columns = _labels(panel, data, step, maps.shape[2:])
+    return HeadsState(
+        panel,
+        found.step,
+        tag=panel.tags[0],
+        maps=_floats(maps),
+        row_labels=rows,
+        column_labels=columns,
+        figures=tuple(figures),
+    )
+
+
+def _histogram(panel: Panel, data: Data, step: int | None) -> HistogramState:
+    found, message = _first_array(panel, data, step)
+    if found is None:
+        return HistogramState(panel, step, message)
+    if found.array.ndim != 2 or found.array.shape[0] != 2 or found.array.shape[1] < 2:
+        wanted = f"A histogram is stored as (2, bins + 1); {panel.tags[0]} has shape {found.array.shape}."
+        return HistogramState(panel, found.step, wanted)
+    edges, counts = _floats(found.array)
+    return HistogramState(panel, found.step, tag=panel.tags[0], edges=edges, counts=counts[:-1])
+
+
+def _text(panel: Panel, data: Data, step: int | None) -> TextState:
+    for tag in expand(panel.tags, data.names()):
+        found = data.text(tag, step)
+        if found is not None:
+            return TextState(panel, found.step, tag=tag, text=found.text)
+    return TextState(panel, step, f"No text up to this step for {_listed(panel.tags)}.")
+
+
+_RESOLVERS: dict[str, Callable[[Panel, Data, int | None], PanelState]] = {
+    "lines": _lines,
+    "table": _table,
+    "heatmap": _heatmap,
+    "heads": _heads,
+    "histogram": _histogram,
+    "text": _text,
+}
+
+
+def _first_array(panel: Panel, data: Data, step: int | None) -> tuple[StepArray | None, str]:
+    if not panel.tags:
+        return None, "This panel names no tag."
+    found = data.array(panel.tags[0], step)
+    if found is None:
+        return None, f"No picture up to this step for {panel.tags[0]}."
+    return found, ""
+
+
+def _labels(
+    panel: Panel, data: Data, step: int | None, shape: tuple[int, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def labels(tag: str | None, cells: int) -> tuple[str, ...]:
+        found = data.text(tag, step) if tag else None
+        return bin_labels(token_list(found.text), cells) if found else ()
+
+    row_tag, column_tag = label_tags(panel)
+    return labels(row_tag, shape[0]), labels(column_tag, shape[1])
+
+
+def _floats(array: FloatArray) -> FloatArray:
+    """``array`` in f32 or f64 (what the drawing code computes in), without a copy where it is so already."""
+    wide = array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+    wide = wide.view()
+    wide.setflags(write=False)
+    return wide
+
+
+def _listed(tags: Sequence[str]) -> str:
+    return ", ".join(tags) if tags else "this panel: it names no tag"

@@ -1,0 +1,219 @@
+"""One run as read so far: what a frame is made of. Used by one thread; the frames that it makes are frozen."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from logitscope_app.models.plan import expand, label_tags, plan, sibling
+from logitscope_app.models.resolve import resolve
+from logitscope_app.models.series import Points, latest_index
+from logitscope_app.models.states import Frame, PanelState
+from logitscope_app.models.timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from logitscope.record import Event, KnobInfo, Panel, RunInfo, Series, StepArray, StepText, TagInfo
+    from numpy.typing import NDArray
+
+ARRAY_CACHE_BYTES = 128 << 20
+EVENTS_KEPT = 5000
+_OUTLINE_TAGS = ("loss/train", "loss/validation", "loss", "train/loss")
+
+
+class Reader(Protocol):
+    """The part of ``logitscope.record.RunReader`` that the dashboard reads through."""
+
+    @property
+    def info(self) -> RunInfo:
+        """Name, status and so on, as of the last poll."""
+
+    def tags(self) -> list[TagInfo]:
+        """All tags."""
+
+    def scalars(self, tag: str, after_row: int = 0) -> Series:
+        """Points of a scalar tag written after a row."""
+
+    def steps(self, tag: str) -> NDArray[np.int64]:
+        """Steps at which a tag has values."""
+
+    def array(self, tag: str, step: int | None = None) -> StepArray | None:
+        """The newest array at or before a step."""
+
+    def text(self, tag: str, step: int | None = None) -> StepText | None:
+        """The newest text at or before a step."""
+
+    def panels(self) -> list[Panel]:
+        """Declared panels."""
+
+    def events(self, after_row: int = 0) -> list[Event]:
+        """Events written after a row."""
+
+    def knobs(self) -> list[KnobInfo]:
+        """Knobs with their values."""
+
+    def set_knob(self, name: str, value: float) -> None:
+        """Write a knob."""
+
+    def poll(self) -> bool:
+        """Whether anything changed since the last poll."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class RunData:
+    """Reads what is new in a run and makes frames of it; unchanged panels keep their very state object."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._tags: dict[str, TagInfo] = {}
+        self._points: dict[str, Points] = {}
+        self._rows: dict[str, int] = {}
+        self._steps: dict[str, NDArray[np.int64]] = {}
+        self._dimensions: dict[str, int] = {}
+        self._arrays: OrderedDict[tuple[str, int, int], StepArray] = OrderedDict()
+        self._events: tuple[Event, ...] = ()
+        self._knobs: tuple[KnobInfo, ...] = ()
+        self._panels: tuple[Panel, ...] = ()
+        self._timeline = Timeline()
+        self._states: dict[int, tuple[tuple[Any, ...], PanelState]] = {}
+
+    def refresh(self) -> None:
+        """Read what was written since the last time."""
+        new_steps: list[NDArray[np.int64]] = []
+        new_pictures: list[NDArray[np.int64]] = []
+        for tag in self._reader.tags():
+            if self._count(tag.name) == tag.count:
+                continue
+            self._tags[tag.name] = tag
+            fresh = self._read_points(tag.name) if tag.kind == "scalar" else self._read_steps(tag.name)
+            new_steps.append(fresh)
+            if tag.kind in ("array", "histogram"):
+                new_pictures.append(fresh)
+        events = self._reader.events(self._events[-1].row if self._events else 0)
+        self._events = (*self._events, *events)[-EVENTS_KEPT:]
+        self._knobs = tuple(self._reader.knobs())
+        self._panels = plan(self._reader.panels(), list(self._tags.values()), self._dimension)
+        if new_steps:
+            self._timeline = self._make_timeline(new_steps, new_pictures)
+
+    def frame(self, step: int | None, *, request: int = 0) -> Frame:
+        """The run at ``step`` (the newest for None), with the number of the request that this answers."""
+        shown = self._timeline.last if step is None else step
+        return Frame(
+            info=self._reader.info,
+            timeline=self._timeline,
+            step=shown,
+            live=step is None,
+            panels=tuple(self._state(index, panel, shown) for index, panel in enumerate(self._panels)),
+            events=self._events,
+            knobs=self._knobs,
+            request=request,
+        )
+
+    def names(self) -> Sequence[str]:
+        """All tags, in the order in which they appeared."""
+        return list(self._tags)
+
+    def points(self, tag: str) -> Points:
+        """The scalar points of a tag; empty when it has none."""
+        return self._points.get(tag) or Points.empty()
+
+    def array(self, tag: str, step: int | None) -> StepArray | None:
+        """The newest array at or before ``step``, from the cache where it was read before."""
+        found = self._picture(tag, step)
+        if found is None:
+            return None
+        key = (tag, found, self._count(tag))
+        if key not in self._arrays:
+            array = self._reader.array(tag, found)
+            if array is None:
+                return None
+            self._arrays[key] = array
+            self._shrink_cache()
+        self._arrays.move_to_end(key)
+        return self._arrays[key]
+
+    def text(self, tag: str, step: int | None) -> StepText | None:
+        """The newest text at or before ``step``."""
+        found = self._picture(tag, step)
+        return None if found is None else self._reader.text(tag, found)
+
+    def _count(self, tag: str) -> int:
+        return self._tags[tag].count if tag in self._tags else 0
+
+    def _picture(self, tag: str, step: int | None) -> int | None:
+        steps = self._steps.get(tag)
+        if steps is None:
+            return None
+        index = latest_index(steps, step)
+        return None if index is None else int(steps[index])
+
+    def _dimension(self, tag: str) -> int:
+        if tag not in self._dimensions:
+            array = self.array(tag, None)
+            if array is None:
+                return 0
+            self._dimensions[tag] = array.array.ndim
+        return self._dimensions[tag]
+
+    def _shrink_cache(self) -> None:
+        while len(self._arrays) > 1 and sum(a.array.nbytes for a in self._arrays.values()) > ARRAY_CACHE_BYTES:
+            self._arrays.popitem(last=False)
+
+    def _read_points(self, tag: str) -> NDArray[np.int64]:
+        series = self._reader.scalars(tag, self._rows.get(tag, 0))
+        self._rows[tag] = series.last_row
+        self._points[tag] = self.points(tag).extended(series.steps, series.values)
+        return series.steps
+
+    def _read_steps(self, tag: str) -> NDArray[np.int64]:
+        known = self._steps.get(tag, np.empty(0, np.int64))
+        self._steps[tag] = steps = self._reader.steps(tag)
+        return steps[len(known) :] if np.array_equal(steps[: len(known)], known) else steps
+
+    def _make_timeline(
+        self, new_steps: Sequence[NDArray[np.int64]], new_pictures: Sequence[NDArray[np.int64]]
+    ) -> Timeline:
+        outline = next((tag for tag in _OUTLINE_TAGS if len(self.points(tag))), "")
+        if not outline:
+            outline = next((tag for tag in self._points if len(self._points[tag])), "")
+        return Timeline(
+            steps=_union(self._timeline.steps, new_steps),
+            pictures=_union(self._timeline.pictures, new_pictures),
+            outline=self.points(outline),
+            outline_label=outline,
+        )
+
+    def _state(self, index: int, panel: Panel, step: int | None) -> PanelState:
+        """The state of a panel, the same object as last time when nothing that it shows has changed."""
+        key = (panel, step if panel.kind in ("lines", "table") else None, *self._inputs(panel, step))
+        known = self._states.get(index)
+        if known is None or known[0] != key:
+            known = (key, resolve(panel, self, step))
+            self._states[index] = known
+        return known[1]
+
+    def _inputs(self, panel: Panel, step: int | None) -> list[tuple[str, int, int | None]]:
+        tags = list(expand(panel.tags, self.names()))
+        tags += [tag for tag in label_tags(panel) if tag]
+        if panel.kind == "heads" and panel.tags:
+            tags += [sibling(panel.tags[0], name) for name in ("entropy", "max_logit")]
+        return [(tag, self._count(tag), self._picture(tag, step)) for tag in tags]
+
+
+def _union(known: NDArray[np.int64], parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The sorted steps of all, without repetition; steps that only grow cost what is new, not what is known."""
+    if not parts:
+        return known
+    fresh = np.unique(np.concatenate(parts))
+    if not len(known):
+        return fresh
+    late, new = np.split(fresh, [np.searchsorted(fresh, known[-1], side="right")])
+    if np.array_equal(known[np.searchsorted(known, late)], late):
+        return np.concatenate([known, new])
+    return np.union1d(known, fresh)

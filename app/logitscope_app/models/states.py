@@ -1,0 +1,121 @@
+"""The frozen states that panels draw: everything a panel shows, nothing about how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from logitscope.record import Event, KnobInfo, Panel, RunInfo
+
+    from logitscope_app.models.series import Points
+    from logitscope_app.models.timeline import Timeline
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PanelState:
+    """What every panel state has; ``message`` is shown in place of a picture when there is nothing to draw."""
+
+    panel: Panel
+    step: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """One line of a plot and its value at the cursor."""
+
+    tag: str
+    label: str
+    points: Points
+    at: tuple[int, float] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinesState(PanelState):
+    """Curves over the step; ``ordered`` when they are members of a row (layers, heads) and colours should say so."""
+
+    curves: tuple[Curve, ...] = ()
+    ordered: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeatmapState(PanelState):
+    """One matrix."""
+
+    tag: str = ""
+    values: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    row_labels: tuple[str, ...] = ()
+    column_labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadsState(PanelState):
+    """Attention maps of all layers and heads, with the figures known for each head."""
+
+    tag: str = ""
+    maps: FloatArray = field(default_factory=lambda: np.empty((0, 0, 0, 0)))
+    row_labels: tuple[str, ...] = ()
+    column_labels: tuple[str, ...] = ()
+    figures: tuple[tuple[str, FloatArray], ...] = ()
+    """Name and (layers, heads) array of each figure, such as entropy."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HistogramState(PanelState):
+    """Counts between edges."""
+
+    tag: str = ""
+    edges: FloatArray = field(default_factory=lambda: np.empty(0))
+    counts: FloatArray = field(default_factory=lambda: np.empty(0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextState(PanelState):
+    """A text."""
+
+    tag: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One tag in figures."""
+
+    label: str
+    tag: str
+    at: float | None
+    low: float | None
+    high: float | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TableState(PanelState):
+    """Tags in figures, one a row."""
+
+    rows: tuple[TableRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """All that the window shows of one run at one moment; the follower makes it, the panels draw it."""
+
+    info: RunInfo
+    timeline: Timeline
+    step: int | None
+    """The step shown; None while nothing has been recorded."""
+    live: bool
+    """Whether the newest step is followed."""
+    panels: tuple[PanelState, ...]
+    events: tuple[Event, ...]
+    knobs: tuple[KnobInfo, ...]
+    notice: str = ""
+    """A problem to show without taking the picture away, such as a deleted file."""
+    request: int = 0
+    """The number of the last request that this frame answers."""

@@ -1,0 +1,1 @@
+"""One palette for widgets, plots and colour maps, in a light and a dark form."""

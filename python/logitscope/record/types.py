@@ -1,0 +1,126 @@
+"""What a run file holds, as plain frozen values: the words that recorder, readers and dashboard share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+TagKind = Literal["scalar", "array", "histogram", "text"]
+PanelKind = Literal["lines", "heatmap", "heads", "histogram", "spectrum", "scatter", "image", "table", "text"]
+RunStatus = Literal["running", "finished", "failed", "stopped"]
+"""``stopped``: the writing process is gone without having said how it ended (killed, power cut)."""
+EventLevel = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """A run as a whole."""
+
+    path: Path
+    run_id: str
+    name: str
+    status: RunStatus
+    created: float
+    """Seconds since the epoch."""
+    updated: float
+    """When the file was last written, in seconds since the epoch."""
+    last_step: int | None
+    """The highest step recorded; None while there is none."""
+    message: str = ""
+    """How it ended, when it did not end well."""
+    meta: Mapping[str, str] = field(default_factory=dict)
+    """What the training said of itself: model, data, versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagInfo:
+    """One recorded quantity; ``loss/train`` lies in the folder ``loss``."""
+
+    name: str
+    kind: TagKind
+    count: int
+    """Values recorded so far."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """Points of a scalar tag in the order in which they were written."""
+
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+    times: NDArray[np.float64]
+    """Seconds since the epoch."""
+    last_row: int
+    """Pass it as ``after_row`` to read only what was written since."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepArray:
+    """An array and the step at which it was recorded."""
+
+    step: int
+    array: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StepText:
+    """A text and the step at which it was recorded."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """How tags are drawn, as data in the run file, so that a viewer needs none of the run's code.
+
+    ``tags`` may hold patterns (``grad_norm/*``). ``options`` by kind: lines ``log_y``; heatmap and heads ``log``,
+    ``row_labels_tag`` and ``col_labels_tag`` (text tags with a JSON list of strings). A ``heads`` panel shows an
+    array of shape (layers, heads, rows, columns); ``entropy`` and ``max_logit`` beside it, shape (layers, heads),
+    are written on its tiles and ``tokens`` beside it labels its axes.
+    """
+
+    title: str
+    kind: PanelKind
+    tags: tuple[str, ...]
+    group: str = ""
+    """The view it belongs to: ``Attention``, ``Logit scaling``, ``Training``, ``Text`` or one of its own."""
+    x_label: str = "step"
+    y_label: str = ""
+    notes: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened: a message at a step."""
+
+    row: int
+    step: int | None
+    time: float
+    level: EventLevel
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnobInfo:
+    """A value that the viewer sets and the training reads at its next step."""
+
+    name: str
+    default: float
+    low: float
+    high: float
+    value: float
+    """What the viewer asks for now."""
+    applied: float
+    """What the training last read; differs from ``value`` until its next step."""
+    log: bool = False
+    """Whether a slider over it should be logarithmic."""
+    notes: str = ""

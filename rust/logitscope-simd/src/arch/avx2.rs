@@ -1,0 +1,145 @@
+//! AVX2 with FMA: two 256-bit registers a vector.
+
+use crate::isa::Isa;
+use crate::simd::Simd;
+use std::arch::x86_64::*;
+
+/// Token of AVX2; made only after the CPU was checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// # Safety
+    /// The CPU must have the features that `dispatch.rs` lists for this set.
+    #[inline(always)]
+    pub(crate) unsafe fn new_unchecked() -> Self {
+        Avx2(())
+    }
+}
+
+/// Runs an expression of intrinsics. One place states why that is sound for the whole file.
+macro_rules! intrinsics {
+    ($body:expr) => {
+        // SAFETY: `self` is a token, so the CPU has the instructions; pointers, where there are any, lie
+        // inside a whole block, and unaligned loads and stores are used.
+        unsafe { $body }
+    };
+}
+
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+/// 2^n, lane by lane, for integers n in the exponent range of `f32`.
+#[inline(always)]
+unsafe fn pow2_f32(n: __m256i) -> __m256 {
+    // SAFETY: the caller holds an `Avx2` token.
+    unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127)))) }
+}
+
+#[inline(always)]
+unsafe fn scale_by_pow2_f32(a: __m256, n: __m256) -> __m256 {
+    // SAFETY: the caller holds an `Avx2` token. Two factors, so that neither leaves the normal range.
+    unsafe {
+        let n = _mm256_cvtps_epi32(n);
+        let half = _mm256_srai_epi32::<1>(n);
+        _mm256_mul_ps(_mm256_mul_ps(a, pow2_f32(half)), pow2_f32(_mm256_sub_epi32(n, half)))
+    }
+}
+
+/// 2^n, lane by lane, for integers n in the exponent range of `f64`.
+#[inline(always)]
+unsafe fn pow2_f64(n: __m128i) -> __m256d {
+    // SAFETY: the caller holds an `Avx2` token.
+    unsafe {
+        let biased = _mm256_cvtepi32_epi64(_mm_add_epi32(n, _mm_set1_epi32(1023)));
+        _mm256_castsi256_pd(_mm256_slli_epi64::<52>(biased))
+    }
+}
+
+#[inline(always)]
+unsafe fn scale_by_pow2_f64(a: __m256d, n: __m256d) -> __m256d {
+    // SAFETY: the caller holds an `Avx2` token. Two factors, so that neither leaves the normal range.
+    unsafe {
+        let n = _mm256_cvtpd_epi32(n);
+        let half = _mm_srai_epi32::<1>(n);
+        _mm256_mul_pd(_mm256_mul_pd(a, pow2_f64(half)), pow2_f64(_mm_sub_epi32(n, half)))
+    }
+}
+
+macro_rules! implement_avx2 {
+    ($type:ty, $lanes:literal, $register:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident,
+     $div:ident, $fmadd:ident, $max:ident, $round:ident, $cmp:ident, $blend:ident, $scale_by_pow2:ident) => {
+        impl Simd<$type> for Avx2 {
+            type Vector = [$register; 2];
+            type Mask = [$register; 2];
+
+            const ISA: Isa = Isa::Avx2;
+            const REGISTERS: usize = 8;
+
+            #[inline(always)]
+            fn splat(self, x: $type) -> Self::Vector {
+                intrinsics!([$set1(x), $set1(x)])
+            }
+            #[inline(always)]
+            fn load(self, block: &[$type; $lanes]) -> Self::Vector {
+                let p = block.as_ptr();
+                intrinsics!([$load(p), $load(p.add($lanes / 2))])
+            }
+            #[inline(always)]
+            fn store(self, vector: Self::Vector, block: &mut [$type; $lanes]) {
+                let p = block.as_mut_ptr();
+                intrinsics!({
+                    $store(p, vector[0]);
+                    $store(p.add($lanes / 2), vector[1]);
+                });
+            }
+            #[inline(always)]
+            fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                intrinsics!([$add(a[0], b[0]), $add(a[1], b[1])])
+            }
+            #[inline(always)]
+            fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                intrinsics!([$sub(a[0], b[0]), $sub(a[1], b[1])])
+            }
+            #[inline(always)]
+            fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                intrinsics!([$mul(a[0], b[0]), $mul(a[1], b[1])])
+            }
+            #[inline(always)]
+            fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                intrinsics!([$div(a[0], b[0]), $div(a[1], b[1])])
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+                intrinsics!([$fmadd(a[0], b[0], c[0]), $fmadd(a[1], b[1], c[1])])
+            }
+            #[inline(always)]
+            fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                intrinsics!([$max(a[0], b[0]), $max(a[1], b[1])])
+            }
+            #[inline(always)]
+            fn round(self, a: Self::Vector) -> Self::Vector {
+                intrinsics!([$round::<NEAREST>(a[0]), $round::<NEAREST>(a[1])])
+            }
+            #[inline(always)]
+            fn scale_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
+                intrinsics!([$scale_by_pow2(a[0], n[0]), $scale_by_pow2(a[1], n[1])])
+            }
+            #[inline(always)]
+            fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask {
+                intrinsics!([$cmp::<_CMP_LT_OQ>(a[0], b[0]), $cmp::<_CMP_LT_OQ>(a[1], b[1])])
+            }
+            #[inline(always)]
+            fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector {
+                intrinsics!([$blend(no[0], yes[0], mask[0]), $blend(no[1], yes[1], mask[1])])
+            }
+        }
+    };
+}
+implement_avx2!(
+    f32, 16, __m256, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps,
+    _mm256_div_ps, _mm256_fmadd_ps, _mm256_max_ps, _mm256_round_ps, _mm256_cmp_ps, _mm256_blendv_ps, scale_by_pow2_f32
+);
+implement_avx2!(
+    f64, 8, __m256d, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd,
+    _mm256_div_pd, _mm256_fmadd_pd, _mm256_max_pd, _mm256_round_pd, _mm256_cmp_pd, _mm256_blendv_pd, scale_by_pow2_f64
+);

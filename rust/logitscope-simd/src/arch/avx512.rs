@@ -1,0 +1,105 @@
+//! AVX-512 (F, BW, DQ, VL): one 512-bit register a vector.
+
+use crate::isa::Isa;
+use crate::simd::Simd;
+use std::arch::x86_64::*;
+
+/// Token of AVX-512; made only after the CPU was checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// # Safety
+    /// The CPU must have the features that `dispatch.rs` lists for this set.
+    #[inline(always)]
+    pub(crate) unsafe fn new_unchecked() -> Self {
+        Avx512(())
+    }
+}
+
+/// Calls an intrinsic. One place states why that is sound for the whole file.
+macro_rules! intrinsic {
+    ($name:ident $(::<$($constant:tt),+>)? ($($argument:expr),*)) => {
+        // SAFETY: `self` is a token, so the CPU has the instruction; a pointer argument, where there is
+        // one, comes from a reference to a whole block and the instruction asks for no alignment.
+        unsafe { $name $(::<$($constant),+>)? ($($argument),*) }
+    };
+}
+
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+macro_rules! implement_avx512 {
+    ($type:ty, $lanes:literal, $vector:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
+     $mul:ident, $div:ident, $fmadd:ident, $max:ident, $round:ident, $scalef:ident, $cmp:ident, $blend:ident) => {
+        impl Simd<$type> for Avx512 {
+            type Vector = $vector;
+            type Mask = $mask;
+
+            const ISA: Isa = Isa::Avx512;
+            const REGISTERS: usize = 32;
+
+            #[inline(always)]
+            fn splat(self, x: $type) -> $vector {
+                intrinsic!($set1(x))
+            }
+            #[inline(always)]
+            fn load(self, block: &[$type; $lanes]) -> $vector {
+                intrinsic!($load(block.as_ptr()))
+            }
+            #[inline(always)]
+            fn store(self, vector: $vector, block: &mut [$type; $lanes]) {
+                intrinsic!($store(block.as_mut_ptr(), vector));
+            }
+            #[inline(always)]
+            fn add(self, a: $vector, b: $vector) -> $vector {
+                intrinsic!($add(a, b))
+            }
+            #[inline(always)]
+            fn sub(self, a: $vector, b: $vector) -> $vector {
+                intrinsic!($sub(a, b))
+            }
+            #[inline(always)]
+            fn mul(self, a: $vector, b: $vector) -> $vector {
+                intrinsic!($mul(a, b))
+            }
+            #[inline(always)]
+            fn div(self, a: $vector, b: $vector) -> $vector {
+                intrinsic!($div(a, b))
+            }
+            #[inline(always)]
+            fn mul_add(self, a: $vector, b: $vector, c: $vector) -> $vector {
+                intrinsic!($fmadd(a, b, c))
+            }
+            #[inline(always)]
+            fn max(self, a: $vector, b: $vector) -> $vector {
+                intrinsic!($max(a, b))
+            }
+            #[inline(always)]
+            fn round(self, a: $vector) -> $vector {
+                intrinsic!($round::<NEAREST>(a))
+            }
+            #[inline(always)]
+            fn scale_by_pow2(self, a: $vector, n: $vector) -> $vector {
+                intrinsic!($scalef(a, n))
+            }
+            #[inline(always)]
+            fn less(self, a: $vector, b: $vector) -> $mask {
+                intrinsic!($cmp::<_CMP_LT_OQ>(a, b))
+            }
+            #[inline(always)]
+            fn select(self, mask: $mask, yes: $vector, no: $vector) -> $vector {
+                intrinsic!($blend(mask, no, yes))
+            }
+        }
+    };
+}
+implement_avx512!(
+    f32, 16, __m512, __mmask16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_sub_ps,
+    _mm512_mul_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps,
+    _mm512_cmp_ps_mask, _mm512_mask_blend_ps
+);
+implement_avx512!(
+    f64, 8, __m512d, __mmask8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd, _mm512_sub_pd,
+    _mm512_mul_pd, _mm512_div_pd, _mm512_fmadd_pd, _mm512_max_pd, _mm512_roundscale_pd, _mm512_scalef_pd,
+    _mm512_cmp_pd_mask, _mm512_mask_blend_pd
+);

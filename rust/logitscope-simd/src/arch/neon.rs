@@ -1,0 +1,137 @@
+//! NEON, which every 64-bit ARM has: four 128-bit registers a vector.
+
+use crate::isa::Isa;
+use crate::simd::Simd;
+use std::arch::aarch64::*;
+
+/// Token of NEON; made only after the CPU was checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Neon(());
+
+impl Neon {
+    /// # Safety
+    /// The CPU must have the features that `dispatch.rs` lists for this set.
+    #[inline(always)]
+    pub(crate) unsafe fn new_unchecked() -> Self {
+        Neon(())
+    }
+}
+
+/// Four registers from an expression of intrinsics in the register's number.
+macro_rules! four {
+    ($i:ident => $body:expr) => {
+        // SAFETY: `self` is a token, so the CPU has the instructions; pointers, where there are any, lie
+        // inside a whole block.
+        unsafe {
+            [
+                { const $i: usize = 0; $body },
+                { const $i: usize = 1; $body },
+                { const $i: usize = 2; $body },
+                { const $i: usize = 3; $body },
+            ]
+        }
+    };
+}
+
+#[inline(always)]
+unsafe fn scale_by_pow2_f32(a: float32x4_t, n: float32x4_t) -> float32x4_t {
+    // SAFETY: the caller holds a `Neon` token. Two factors, so that neither leaves the normal range.
+    unsafe {
+        let n = vcvtq_s32_f32(n);
+        let half = vshrq_n_s32::<1>(n);
+        let rest = vsubq_s32(n, half);
+        let bias = vdupq_n_s32(127);
+        let first = vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(half, bias)));
+        let second = vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(rest, bias)));
+        vmulq_f32(vmulq_f32(a, first), second)
+    }
+}
+
+#[inline(always)]
+unsafe fn scale_by_pow2_f64(a: float64x2_t, n: float64x2_t) -> float64x2_t {
+    // SAFETY: the caller holds a `Neon` token. Two factors, so that neither leaves the normal range.
+    unsafe {
+        let n = vcvtq_s64_f64(n);
+        let half = vshrq_n_s64::<1>(n);
+        let rest = vsubq_s64(n, half);
+        let bias = vdupq_n_s64(1023);
+        let first = vreinterpretq_f64_s64(vshlq_n_s64::<52>(vaddq_s64(half, bias)));
+        let second = vreinterpretq_f64_s64(vshlq_n_s64::<52>(vaddq_s64(rest, bias)));
+        vmulq_f64(vmulq_f64(a, first), second)
+    }
+}
+
+macro_rules! implement_neon {
+    ($type:ty, $lanes:literal, $register:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
+     $mul:ident, $div:ident, $fma:ident, $max:ident, $round:ident, $less:ident, $select:ident, $scale_by_pow2:ident) => {
+        impl Simd<$type> for Neon {
+            type Vector = [$register; 4];
+            type Mask = [$mask; 4];
+
+            const ISA: Isa = Isa::Neon;
+            const REGISTERS: usize = 8;
+
+            #[inline(always)]
+            fn splat(self, x: $type) -> Self::Vector {
+                // SAFETY: `self` is a token, so the CPU has the instruction.
+                [unsafe { $set1(x) }; 4]
+            }
+            #[inline(always)]
+            fn load(self, block: &[$type; $lanes]) -> Self::Vector {
+                four!(I => $load(block.as_ptr().add(I * $lanes / 4)))
+            }
+            #[inline(always)]
+            fn store(self, vector: Self::Vector, block: &mut [$type; $lanes]) {
+                let _: [(); 4] = four!(I => $store(block.as_mut_ptr().add(I * $lanes / 4), vector[I]));
+            }
+            #[inline(always)]
+            fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                four!(I => $add(a[I], b[I]))
+            }
+            #[inline(always)]
+            fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                four!(I => $sub(a[I], b[I]))
+            }
+            #[inline(always)]
+            fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                four!(I => $mul(a[I], b[I]))
+            }
+            #[inline(always)]
+            fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                four!(I => $div(a[I], b[I]))
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+                four!(I => $fma(c[I], a[I], b[I]))
+            }
+            #[inline(always)]
+            fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                four!(I => $max(a[I], b[I]))
+            }
+            #[inline(always)]
+            fn round(self, a: Self::Vector) -> Self::Vector {
+                four!(I => $round(a[I]))
+            }
+            #[inline(always)]
+            fn scale_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
+                four!(I => $scale_by_pow2(a[I], n[I]))
+            }
+            #[inline(always)]
+            fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask {
+                four!(I => $less(a[I], b[I]))
+            }
+            #[inline(always)]
+            fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector {
+                four!(I => $select(mask[I], yes[I], no[I]))
+            }
+        }
+    };
+}
+implement_neon!(
+    f32, 16, float32x4_t, uint32x4_t, vdupq_n_f32, vld1q_f32, vst1q_f32, vaddq_f32, vsubq_f32, vmulq_f32, vdivq_f32,
+    vfmaq_f32, vmaxq_f32, vrndnq_f32, vcltq_f32, vbslq_f32, scale_by_pow2_f32
+);
+implement_neon!(
+    f64, 8, float64x2_t, uint64x2_t, vdupq_n_f64, vld1q_f64, vst1q_f64, vaddq_f64, vsubq_f64, vmulq_f64, vdivq_f64,
+    vfmaq_f64, vmaxq_f64, vrndnq_f64, vcltq_f64, vbslq_f64, scale_by_pow2_f64
+);

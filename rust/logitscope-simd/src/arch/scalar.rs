@@ -1,0 +1,77 @@
+//! The fallback for any CPU, and the oracle of the others: arrays and plain Rust.
+
+use crate::element::Element;
+use crate::isa::Isa;
+use crate::simd::Simd;
+use std::array::from_fn;
+
+/// Token of the scalar instruction set; every CPU has it.
+#[derive(Clone, Copy)]
+pub(crate) struct Scalar;
+
+macro_rules! implement_scalar {
+    ($type:ty, $lanes:literal) => {
+        impl Simd<$type> for Scalar {
+            type Vector = [$type; $lanes];
+            type Mask = [bool; $lanes];
+
+            const ISA: Isa = Isa::Scalar;
+            const REGISTERS: usize = 4;
+
+            #[inline(always)]
+            fn splat(self, x: $type) -> Self::Vector {
+                [x; $lanes]
+            }
+            #[inline(always)]
+            fn load(self, block: &[$type; $lanes]) -> Self::Vector {
+                *block
+            }
+            #[inline(always)]
+            fn store(self, vector: Self::Vector, block: &mut [$type; $lanes]) {
+                *block = vector;
+            }
+            #[inline(always)]
+            fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                from_fn(|i| a[i] + b[i])
+            }
+            #[inline(always)]
+            fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                from_fn(|i| a[i] - b[i])
+            }
+            #[inline(always)]
+            fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                from_fn(|i| a[i] * b[i])
+            }
+            #[inline(always)]
+            fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                from_fn(|i| a[i] / b[i])
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+                from_fn(|i| a[i].mul_add(b[i], c[i]))
+            }
+            #[inline(always)]
+            fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+            }
+            #[inline(always)]
+            fn round(self, a: Self::Vector) -> Self::Vector {
+                from_fn(|i| a[i].round_ties_even())
+            }
+            #[inline(always)]
+            fn scale_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
+                from_fn(|i| Element::scale_by_pow2(a[i], n[i]))
+            }
+            #[inline(always)]
+            fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask {
+                from_fn(|i| a[i] < b[i])
+            }
+            #[inline(always)]
+            fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector {
+                from_fn(|i| if mask[i] { yes[i] } else { no[i] })
+            }
+        }
+    };
+}
+implement_scalar!(f32, 16);
+implement_scalar!(f64, 8);

@@ -1,0 +1,96 @@
+//! From an instruction set to a kernel compiled for it.
+
+use crate::arch;
+use crate::element::Element;
+use crate::isa::Isa;
+use crate::simd::Simd;
+
+/// A computation written once, generic over the instruction set.
+pub trait Kernel<T: Element> {
+    /// What [`Kernel::run`] returns.
+    type Output;
+
+    /// The computation; mark it and what it calls `#[inline(always)]`, so that all of it is compiled
+    /// inside the function that switches the instruction set on.
+    fn run<S: Simd<T>>(self, simd: S) -> Self::Output;
+}
+
+/// For one instruction set: the check that the CPU has it, and the function compiled with it. One list
+/// of features serves both, so they cannot differ.
+macro_rules! instruction_set {
+    ($token:ty, $detect:ident, [$($feature:tt),+], $supported:ident, $run:ident) => {
+        fn $supported() -> bool {
+            $(std::arch::$detect!($feature))&&+
+        }
+
+        /// # Safety
+        /// The CPU must have the features: check with the function beside it.
+        #[target_feature($(enable = $feature),+)]
+        unsafe fn $run<T: Element, K: Kernel<T>>(kernel: K, simd: $token) -> K::Output
+        where
+            $token: Simd<T>,
+        {
+            kernel.run(simd)
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+instruction_set!(
+    arch::Avx512,
+    is_x86_feature_detected,
+    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi2", "popcnt"],
+    avx512_supported,
+    run_avx512
+);
+#[cfg(target_arch = "x86_64")]
+instruction_set!(
+    arch::Avx2,
+    is_x86_feature_detected,
+    ["avx2", "fma", "f16c", "bmi2", "popcnt"],
+    avx2_supported,
+    run_avx2
+);
+#[cfg(target_arch = "aarch64")]
+instruction_set!(arch::Neon, is_aarch64_feature_detected, ["neon"], neon_supported, run_neon);
+
+/// True if this CPU, and the operating system, can run `isa`.
+pub(crate) fn is_supported(isa: Isa) -> bool {
+    match isa {
+        Isa::Scalar => true,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon_supported(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2_supported(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => avx512_supported(),
+        _ => false,
+    }
+}
+
+/// Defines the function that runs a kernel over one element type. It is a macro because `Token: Simd<T>`
+/// holds for `f32` and `f64`, not for every `T` a generic function could be called with.
+macro_rules! run_on {
+    ($name:ident, $type:ty) => {
+        /// Runs `kernel` on `isa`, which must be one of [`Isa::available`].
+        #[inline]
+        pub(crate) fn $name<K: Kernel<$type>>(isa: Isa, kernel: K) -> K::Output {
+            match isa {
+                // SAFETY (all arms): an `Isa` other than `Scalar` is only ever stored as the current one
+                // after `is_supported` said that this CPU has it.
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: see above.
+                Isa::Avx512 => unsafe { run_avx512(kernel, arch::Avx512::new_unchecked()) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: see above.
+                Isa::Avx2 => unsafe { run_avx2(kernel, arch::Avx2::new_unchecked()) },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: see above.
+                Isa::Neon => unsafe { run_neon(kernel, arch::Neon::new_unchecked()) },
+                _ => kernel.run(arch::Scalar),
+            }
+        }
+    };
+}
+run_on!(run_f32, f32);
+run_on!(run_f64, f64);

@@ -1,0 +1,190 @@
+//! The two element types of the kernels, `f32` and `f64`, and what differs between them.
+
+use crate::dispatch::{self, Kernel};
+use crate::isa::Isa;
+use crate::math::{EXP_F32, EXP_F64, ExpConstants};
+use std::fmt::{Debug, Display};
+use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+
+/// A floating-point type that kernels are generic over.
+pub trait Element:
+    Copy
+    + Send
+    + Sync
+    + 'static
+    + Default
+    + PartialOrd
+    + Debug
+    + Display
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + DivAssign
+{
+    /// One vector's worth of elements in memory: 64 bytes.
+    type Block: Copy + Send + Sync + 'static + AsRef<[Self]> + AsMut<[Self]>;
+
+    /// Elements in a block and in a vector.
+    const LANES: usize;
+    /// `"f32"` or `"f64"`, as kernel names spell it.
+    const NAME: &'static str;
+    /// Zero.
+    const ZERO: Self;
+    /// One.
+    const ONE: Self;
+    /// Negative infinity.
+    const NEG_INFINITY: Self;
+    /// Positive infinity.
+    const INFINITY: Self;
+    /// Not a number.
+    const NAN: Self;
+    /// The smallest positive normal number; results below it are flushed to zero.
+    const MIN_POSITIVE: Self;
+    /// Constants of the vector exponential.
+    const EXP: ExpConstants<Self>;
+
+    /// Cuts a slice into whole blocks and the elements left over.
+    fn blocks(slice: &[Self]) -> (&[Self::Block], &[Self]);
+    /// Cuts a mutable slice into whole blocks and the elements left over.
+    fn blocks_mut(slice: &mut [Self]) -> (&mut [Self::Block], &mut [Self]);
+    /// A block with every lane equal to `x`.
+    fn block(x: Self) -> Self::Block;
+
+    /// The nearest value of this type.
+    fn from_f64(x: f64) -> Self;
+    /// The value as `f64`, exactly.
+    fn to_f64(self) -> f64;
+    /// e to the power of `self`.
+    fn exp(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
+    /// ln(1 + x) without cancellation for small `x`.
+    fn ln_1p(self) -> Self;
+    /// e^x - 1 without cancellation for small `x`.
+    fn exp_m1(self) -> Self;
+    /// Hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// Absolute value.
+    fn abs(self) -> Self;
+    /// `self * a + b` with one rounding.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// Nearest integer, ties to even.
+    fn round_ties_even(self) -> Self;
+    /// True for NaN.
+    fn is_nan(self) -> bool;
+    /// True for neither NaN nor an infinity.
+    fn is_finite(self) -> bool;
+    /// `self * 2^n` for an integer-valued `n`; exact when the result is a normal number.
+    fn scale_by_pow2(self, n: Self) -> Self;
+
+    /// Runs a kernel compiled for the instruction set in use ([`Isa::current`]).
+    fn dispatch<K: Kernel<Self>>(kernel: K) -> K::Output;
+}
+
+macro_rules! implement_element {
+    ($type:ident, $bits:ident, $name:literal, $lanes:literal, $exp:ident, $exponent_bits:literal, $bias:literal, $run:ident) => {
+        impl Element for $type {
+            type Block = [$type; $lanes];
+
+            const LANES: usize = $lanes;
+            const NAME: &'static str = $name;
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const NEG_INFINITY: Self = $type::NEG_INFINITY;
+            const INFINITY: Self = $type::INFINITY;
+            const NAN: Self = $type::NAN;
+            const MIN_POSITIVE: Self = $type::MIN_POSITIVE;
+            const EXP: ExpConstants<Self> = $exp;
+
+            #[inline(always)]
+            fn blocks(slice: &[Self]) -> (&[Self::Block], &[Self]) {
+                slice.as_chunks()
+            }
+            #[inline(always)]
+            fn blocks_mut(slice: &mut [Self]) -> (&mut [Self::Block], &mut [Self]) {
+                slice.as_chunks_mut()
+            }
+            #[inline(always)]
+            fn block(x: Self) -> Self::Block {
+                [x; $lanes]
+            }
+
+            #[inline(always)]
+            #[allow(clippy::cast_lossless, reason = "the macro also expands for f64")]
+            fn from_f64(x: f64) -> Self {
+                x as $type
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn exp(self) -> Self {
+                $type::exp(self)
+            }
+            #[inline(always)]
+            fn ln(self) -> Self {
+                $type::ln(self)
+            }
+            #[inline(always)]
+            fn ln_1p(self) -> Self {
+                $type::ln_1p(self)
+            }
+            #[inline(always)]
+            fn exp_m1(self) -> Self {
+                $type::exp_m1(self)
+            }
+            #[inline(always)]
+            fn tanh(self) -> Self {
+                $type::tanh(self)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                $type::sqrt(self)
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                $type::abs(self)
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self, b: Self) -> Self {
+                $type::mul_add(self, a, b)
+            }
+            #[inline(always)]
+            fn round_ties_even(self) -> Self {
+                $type::round_ties_even(self)
+            }
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                $type::is_nan(self)
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                $type::is_finite(self)
+            }
+            #[inline(always)]
+            fn scale_by_pow2(self, n: Self) -> Self {
+                // Two factors, so that neither leaves the normal range while the product is in it.
+                let n = n as i32;
+                let half = n >> 1;
+                let pow2 = |e: i32| $type::from_bits((e.wrapping_add($bias) as $bits) << $exponent_bits);
+                self * pow2(half) * pow2(n - half)
+            }
+
+            #[inline]
+            fn dispatch<K: Kernel<Self>>(kernel: K) -> K::Output {
+                dispatch::$run(Isa::current(), kernel)
+            }
+        }
+    };
+}
+
+implement_element!(f32, u32, "f32", 16, EXP_F32, 23, 127, run_f32);
+implement_element!(f64, u64, "f64", 8, EXP_F64, 52, 1023, run_f64);

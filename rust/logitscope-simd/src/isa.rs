@@ -1,0 +1,103 @@
+//! Which instruction set runs: detected once, forced by `LOGITSCOPE_ISA`.
+
+use crate::dispatch;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// An instruction set the kernels are compiled for, from the narrowest to the widest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Isa {
+    /// Plain Rust, any CPU.
+    Scalar = 1,
+    /// 128-bit vectors of every 64-bit ARM.
+    Neon,
+    /// 256-bit vectors with FMA: Intel Haswell, AMD Zen and later.
+    Avx2,
+    /// 512-bit vectors (F, BW, DQ, VL): Intel Skylake-SP, AMD Zen 4 and later.
+    Avx512,
+}
+
+/// Why an instruction set cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsaError {
+    requested: String,
+}
+
+impl fmt::Display for IsaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let available: Vec<_> = Isa::available().iter().map(|isa| isa.name()).collect();
+        write!(
+            f,
+            "LOGITSCOPE_ISA: '{}' cannot be used here; this CPU runs {}",
+            self.requested,
+            available.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for IsaError {}
+
+/// 0 before the first use, then the discriminant of the instruction set in use.
+static CURRENT: AtomicU8 = AtomicU8::new(0);
+
+impl Isa {
+    const ALL: [Isa; 4] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512];
+
+    /// The name `LOGITSCOPE_ISA`, logs and benches use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Neon => "neon",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+
+    /// The instruction sets this CPU runs, narrowest first.
+    pub fn available() -> Vec<Isa> {
+        Self::ALL.into_iter().filter(|&isa| dispatch::is_supported(isa)).collect()
+    }
+
+    /// The instruction set in use: the widest, unless `LOGITSCOPE_ISA` or [`Isa::select`] chose one.
+    ///
+    /// # Panics
+    /// If `LOGITSCOPE_ISA` names one that cannot be used; call [`Isa::initialise`] first to get an error.
+    #[inline]
+    pub fn current() -> Isa {
+        match Self::from_discriminant(CURRENT.load(Ordering::Relaxed)) {
+            Some(isa) => isa,
+            None => Self::initialise().unwrap_or_else(|error| panic!("{error}")),
+        }
+    }
+
+    /// Reads `LOGITSCOPE_ISA` and detects the CPU.
+    ///
+    /// # Errors
+    /// [`IsaError`] if the variable names an instruction set that is unknown or that the CPU lacks.
+    pub fn initialise() -> Result<Isa, IsaError> {
+        match std::env::var("LOGITSCOPE_ISA") {
+            Ok(name) if !name.is_empty() => Self::select(&name),
+            _ => {
+                let widest = Self::available().pop().unwrap_or(Isa::Scalar);
+                CURRENT.store(widest as u8, Ordering::Relaxed);
+                Ok(widest)
+            }
+        }
+    }
+
+    /// Makes `name` the instruction set in use, for the whole process.
+    ///
+    /// # Errors
+    /// [`IsaError`] if `name` is unknown or the CPU lacks it.
+    pub fn select(name: &str) -> Result<Isa, IsaError> {
+        let found = Self::available().into_iter().find(|isa| isa.name() == name);
+        let isa = found.ok_or_else(|| IsaError { requested: name.to_owned() })?;
+        CURRENT.store(isa as u8, Ordering::Relaxed);
+        Ok(isa)
+    }
+
+    fn from_discriminant(value: u8) -> Option<Isa> {
+        Self::ALL.into_iter().find(|&isa| isa as u8 == value)
+    }
+}

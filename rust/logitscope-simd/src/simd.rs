@@ -1,0 +1,98 @@
+//! The vector trait: the operations the kernels use, implemented once per instruction set in `arch/`.
+
+use crate::element::Element;
+use crate::isa::Isa;
+
+/// The vectors of one instruction set over elements `T`.
+///
+/// A value of an implementing type is a token: it can only be made after the CPU was checked, so
+/// holding one proves that its instructions may run. Vectors are 64 bytes wide on every instruction
+/// set. Lane-wise operations round as IEEE 754 does, so all implementations give the same bits.
+pub trait Simd<T: Element>: Copy + Send + Sync {
+    /// `T::LANES` elements.
+    type Vector: Copy;
+    /// One truth value per lane.
+    type Mask: Copy;
+
+    /// The instruction set this token stands for.
+    const ISA: Isa;
+    /// Vectors that fit the register file: what a register-blocked kernel may keep alive.
+    const REGISTERS: usize;
+
+    /// A vector with every lane equal to `x`.
+    fn splat(self, x: T) -> Self::Vector;
+    /// Reads one block.
+    fn load(self, block: &T::Block) -> Self::Vector;
+    /// Writes one block.
+    fn store(self, vector: Self::Vector, block: &mut T::Block);
+
+    /// Reads fewer than `T::LANES` elements; the lanes beyond them hold `fill`.
+    #[inline(always)]
+    fn load_partial(self, slice: &[T], fill: T) -> Self::Vector {
+        let mut block = T::block(fill);
+        block.as_mut()[..slice.len()].copy_from_slice(slice);
+        self.load(&block)
+    }
+    /// Writes the first `slice.len()` lanes, at most `T::LANES`.
+    #[inline(always)]
+    fn store_partial(self, vector: Self::Vector, slice: &mut [T]) {
+        let block = self.to_block(vector);
+        let n = slice.len();
+        slice.copy_from_slice(&block.as_ref()[..n]);
+    }
+    /// The lanes as an array.
+    #[inline(always)]
+    fn to_block(self, vector: Self::Vector) -> T::Block {
+        let mut block = T::block(T::ZERO);
+        self.store(vector, &mut block);
+        block
+    }
+
+    /// `a + b`.
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a - b`.
+    fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a * b`.
+    fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a / b`.
+    fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a * b + c` with one rounding.
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// The larger of two numbers; when `b` is NaN, NaN. When only `a` is NaN, `b` or NaN.
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// The nearest integer, ties to even.
+    fn round(self, a: Self::Vector) -> Self::Vector;
+    /// `a * 2^n` for integer-valued `n`; exact when the result is a normal number.
+    fn scale_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector;
+    /// `a < b`; false where either is NaN.
+    fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask;
+    /// `yes` where the mask is true, `no` elsewhere.
+    fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector;
+
+    /// The sum of all lanes, added as a binary tree over halves (the same order everywhere).
+    #[inline(always)]
+    fn sum(self, vector: Self::Vector) -> T {
+        let mut block = self.to_block(vector);
+        let lanes = block.as_mut();
+        let mut half = T::LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lanes[i] += lanes[i + half];
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+    /// The largest lane; NaN lanes may be ignored (a sum over the same row shows them).
+    #[inline(always)]
+    fn max_lane(self, vector: Self::Vector) -> T {
+        let block = self.to_block(vector);
+        let mut largest = T::NEG_INFINITY;
+        for &x in block.as_ref() {
+            if x > largest {
+                largest = x;
+            }
+        }
+        largest
+    }
+}

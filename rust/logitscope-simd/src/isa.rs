@@ -11,11 +11,11 @@ pub enum Isa {
     /// Plain Rust, any CPU.
     Scalar = 1,
     /// 128-bit vectors of every 64-bit ARM.
-    Neon,
+    Neon = 2,
     /// 256-bit vectors with FMA: Intel Haswell, AMD Zen and later.
-    Avx2,
+    Avx2 = 3,
     /// 512-bit vectors (F, BW, DQ, VL): Intel Skylake-SP, AMD Zen 4 and later.
-    Avx512,
+    Avx512 = 4,
 }
 
 /// Why an instruction set cannot be used.
@@ -67,8 +67,15 @@ impl Isa {
     pub fn current() -> Isa {
         match Self::from_discriminant(CURRENT.load(Ordering::Relaxed)) {
             Some(isa) => isa,
-            None => Self::initialise().unwrap_or_else(|error| panic!("{error}")),
+            None => Self::first_use(),
         }
+    }
+
+    /// Kept out of [`Isa::current`], which every dispatch inlines.
+    #[cold]
+    #[inline(never)]
+    fn first_use() -> Isa {
+        Self::initialise().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Reads `LOGITSCOPE_ISA` and detects the CPU.
@@ -97,7 +104,14 @@ impl Isa {
         Ok(isa)
     }
 
+    #[inline]
     fn from_discriminant(value: u8) -> Option<Isa> {
-        Self::ALL.into_iter().find(|&isa| isa as u8 == value)
+        match value {
+            1 => Some(Isa::Scalar),
+            2 => Some(Isa::Neon),
+            3 => Some(Isa::Avx2),
+            4 => Some(Isa::Avx512),
+            _ => None,
+        }
     }
 }

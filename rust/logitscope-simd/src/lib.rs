@@ -26,6 +26,7 @@
 //! }
 //! assert_eq!(f32::dispatch(Total(&[1.0; 33])), 33.0);
 //! ```
+#![allow(clippy::return_self_not_must_use, reason = "arithmetic whose result is dropped is dead code anyway")]
 
 mod arch;
 mod dispatch;

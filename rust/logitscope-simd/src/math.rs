@@ -17,24 +17,20 @@ pub struct ExpConstants<T: 'static> {
     pub underflow: T,
     /// Above this argument the result is infinite.
     pub overflow: T,
+    /// The lowest n for which 2^n e^t is a normal number for all |t| <= ln(2)/2.
+    pub lowest_exponent: T,
 }
 
 /// Polynomial: Cephes `expf` (Moshier). With fused multiply-add the result is within 1 ULP of the true
 /// value over all arguments whose exponential is a normal number (asserted exhaustively in the tests).
 pub(crate) const EXP_F32: ExpConstants<f32> = ExpConstants {
     log2_e: std::f32::consts::LOG2_E,
-    minus_ln2_hi: -0.693_359_375,
+    minus_ln2_hi: -355.0 / 512.0,
     minus_ln2_lo: 2.121_944_4e-4,
-    coefficients: &[
-        1.987_569_1e-4,
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        5.000_000_1e-1,
-    ],
+    coefficients: &[1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5],
     underflow: -87.336_54,
     overflow: 88.722_83,
+    lowest_exponent: -125.0,
 };
 
 /// Polynomial: the Taylor series to t^13, whose remainder on |t| <= ln(2)/2 is below 5e-18.
@@ -58,7 +54,20 @@ pub(crate) const EXP_F64: ExpConstants<f64> = ExpConstants {
     ],
     underflow: -708.396_418_532_264_1,
     overflow: 709.782_712_893_384,
+    lowest_exponent: -1021.0,
 };
+
+/// e^t on |t| <= ln(2)/2.
+#[inline(always)]
+fn exp_of_rest<T: Element, S: Simd<T>>(simd: S, t: S::Vector) -> S::Vector {
+    let c = const { T::EXP };
+    let mut q = simd.splat(c.coefficients[0]);
+    for &coefficient in &c.coefficients[1..] {
+        q = simd.mul_add(q, t, simd.splat(coefficient));
+    }
+    let p = simd.mul_add(q, simd.mul(t, t), t);
+    simd.add(p, simd.splat(T::ONE))
+}
 
 /// e^x lane by lane: NaN gives NaN, +inf gives +inf, and results below the smallest normal number are 0.
 ///
@@ -69,21 +78,83 @@ pub fn exp<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
     let n = simd.round(simd.mul(x, simd.splat(c.log2_e)));
     let t = simd.mul_add(n, simd.splat(c.minus_ln2_hi), x);
     let t = simd.mul_add(n, simd.splat(c.minus_ln2_lo), t);
-    let mut q = simd.splat(c.coefficients[0]);
-    for &coefficient in &c.coefficients[1..] {
-        q = simd.mul_add(q, t, simd.splat(coefficient));
-    }
-    let p = simd.mul_add(q, simd.mul(t, t), t);
-    let p = simd.add(p, simd.splat(T::ONE));
-    let result = simd.scale_by_pow2(p, n);
+    let result = simd.scale_by_pow2(exp_of_rest(simd, t), n);
     // Selected last: far outside the range n and t are meaningless.
     let result = simd.select(simd.less(x, simd.splat(c.underflow)), simd.splat(T::ZERO), result);
     simd.select(simd.less(simd.splat(c.overflow), x), simd.splat(T::INFINITY), result)
 }
 
-/// `x` with everything smaller in magnitude than the smallest normal number replaced by 0, for `x >= 0`.
+/// x -> e^{scale (x - max)} for the x <= max of one row, without the rounding of x - max.
+///
+/// Subtracting first costs a relative error of up to |x - max| / 2 units in the last place, forty for the
+/// smallest probabilities. Here the difference is taken inside the range reduction: with a = scale x,
+/// b = scale max and c near b but with few bits, h = k `ln2_hi` + c and a - h are both exact, and the
+/// small b - c is subtracted last. The result is exactly 1 at the maximum; what lies below 2^-125.5 (`f32`)
+/// or 2^-1021.5 (`f64`) becomes 0, so no result is a denormal. A maximum of either infinity gives NaN where x
+/// equals it, and a NaN maximum gives NaN everywhere.
+#[derive(Clone, Copy)]
+pub struct ExpBelow<V> {
+    shift: V,
+    scale: V,
+    scale_log2_e: V,
+    minus_base_log2_e: V,
+    minus_base: V,
+    base_rest: V,
+}
+
+impl<V: Copy> ExpBelow<V> {
+    /// The exponential below `max` with `scale > 0`.
+    #[inline(always)]
+    pub fn new<T: Element, S: Simd<T, Vector = V>>(simd: S, max: T, scale: T) -> Self {
+        let c = const { T::EXP };
+        let scaled = max * scale;
+        // Larger ones, infinities and NaN are subtracted at once: where the result is not 0, x is then so near
+        // to max that the difference is exact.
+        let (shift, base, base_rest) = if scaled.abs() <= T::from_f64(EXACT_BASE) {
+            let base = (scaled * T::from_f64(16.0)).round_ties_even() * T::from_f64(0.0625);
+            (T::ZERO, base, max.mul_add(scale, -base))
+        } else {
+            (max, T::ZERO, T::ZERO)
+        };
+        ExpBelow {
+            shift: simd.splat(shift),
+            scale: simd.splat(scale),
+            scale_log2_e: simd.splat(scale * c.log2_e),
+            minus_base_log2_e: simd.splat(-base * c.log2_e),
+            minus_base: simd.splat(-base),
+            base_rest: simd.splat(base_rest),
+        }
+    }
+
+    /// e^{scale (x - max)} lane by lane.
+    #[inline(always)]
+    pub fn eval<T: Element, S: Simd<T, Vector = V>>(&self, simd: S, x: V) -> V {
+        let c = const { T::EXP };
+        let x = simd.sub(x, self.shift);
+        let k = simd.round(simd.mul_add(x, self.scale_log2_e, self.minus_base_log2_e));
+        // -(k ln2_hi + base), exact: base has a grid of 1/16 and ln2_hi one of 2^-9 (2^-16 in `f64`).
+        let minus_near = simd.mul_add(k, simd.splat(c.minus_ln2_hi), self.minus_base);
+        let t = simd.sub(simd.mul_add(x, self.scale, minus_near), self.base_rest);
+        let t = simd.mul_add(k, simd.splat(c.minus_ln2_lo), t);
+        let result = simd.scale_by_pow2(exp_of_rest(simd, t), k);
+        simd.select(simd.less(k, simd.splat(c.lowest_exponent)), simd.splat(T::ZERO), result)
+    }
+}
+
+/// Up to this magnitude k `ln2_hi` + base is exact in `f32`, and so in `f64`.
+const EXACT_BASE: f64 = 16_384.0;
+
+/// `x` with everything smaller in magnitude than the smallest normal number replaced by 0.
 ///
 /// Denormals cost a hundred cycles each in the matrix product that reads them.
+#[inline(always)]
+pub fn flush<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
+    let magnitude = simd.max(x, simd.sub(simd.splat(T::ZERO), x));
+    let tiny = simd.less(magnitude, simd.splat(T::MIN_POSITIVE));
+    simd.select(tiny, simd.splat(T::ZERO), x)
+}
+
+/// As [`flush`], for `x >= 0` (and NaN).
 #[inline(always)]
 pub fn flush_positive<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
     let tiny = simd.less(x, simd.splat(T::MIN_POSITIVE));

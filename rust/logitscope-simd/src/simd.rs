@@ -26,7 +26,7 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     /// Writes one block.
     fn store(self, vector: Self::Vector, block: &mut T::Block);
 
-    /// Reads fewer than `T::LANES` elements; the lanes beyond them hold `fill`.
+    /// Reads at most `T::LANES` elements; the lanes beyond them hold `fill`.
     #[inline(always)]
     fn load_partial(self, slice: &[T], fill: T) -> Self::Vector {
         let mut block = T::block(fill);
@@ -58,11 +58,12 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a * b + c` with one rounding.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// The larger of two numbers; when `b` is NaN, NaN. When only `a` is NaN, `b` or NaN.
+    /// `a` where `a > b`, `b` elsewhere: a NaN in `b` stays, a NaN in `a` is passed over.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// The nearest integer, ties to even.
     fn round(self, a: Self::Vector) -> Self::Vector;
-    /// `a * 2^n` for integer-valued `n`; exact when the result is a normal number.
+    /// `a * 2^n` for an integer-valued `n` between twice the exponents of the smallest and the largest normal
+    /// number (for `f32` -252 and 254); exact when the result is a normal number.
     fn scale_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector;
     /// `a < b`; false where either is NaN.
     fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask;
@@ -83,16 +84,20 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
         }
         lanes[0]
     }
-    /// The largest lane; NaN lanes may be ignored (a sum over the same row shows them).
+    /// The largest lane that is not NaN; negative infinity if there is none.
     #[inline(always)]
     fn max_lane(self, vector: Self::Vector) -> T {
-        let block = self.to_block(vector);
-        let mut largest = T::NEG_INFINITY;
-        for &x in block.as_ref() {
-            if x > largest {
-                largest = x;
+        let mut block = self.to_block(self.max(vector, self.splat(T::NEG_INFINITY)));
+        let lanes = block.as_mut();
+        let mut half = T::LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                if lanes[i + half] > lanes[i] {
+                    lanes[i] = lanes[i + half];
+                }
             }
+            half /= 2;
         }
-        largest
+        lanes[0]
     }
 }

@@ -65,9 +65,35 @@ unsafe fn scale_by_pow2_f64(a: __m256d, n: __m256d) -> __m256d {
     }
 }
 
+macro_rules! first_lanes {
+    ($name:ident, $integer:ty, $lanes:literal) => {
+        /// Masks of the first `count` lanes of a vector's two registers.
+        #[inline(always)]
+        unsafe fn $name(count: usize) -> [__m256i; 2] {
+            static WINDOW: [$integer; 2 * $lanes] = {
+                let mut window = [0; 2 * $lanes];
+                let mut i = 0;
+                while i < $lanes {
+                    window[i] = -1;
+                    i += 1;
+                }
+                window
+            };
+            debug_assert!(count <= $lanes, "{count} elements for {} lanes", $lanes);
+            let window = &WINDOW[$lanes - count.min($lanes)..][..$lanes];
+            let p = window.as_ptr().cast::<__m256i>();
+            // SAFETY: the caller holds an `Avx2` token; the two unaligned loads cover the window exactly.
+            unsafe { [_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1))] }
+        }
+    };
+}
+first_lanes!(first_lanes_f32, i32, 16);
+first_lanes!(first_lanes_f64, i64, 8);
+
 macro_rules! implement_avx2 {
     ($type:ty, $lanes:literal, $register:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident,
-     $div:ident, $fmadd:ident, $max:ident, $round:ident, $cmp:ident, $blend:ident, $scale_by_pow2:ident) => {
+     $div:ident, $fmadd:ident, $max:ident, $round:ident, $cmp:ident, $blend:ident, $scale_by_pow2:ident,
+     $first_lanes:ident, $mask_load:ident, $mask_store:ident, $as_float:ident) => {
         impl Simd<$type> for Avx2 {
             type Vector = [$register; 2];
             type Mask = [$register; 2];
@@ -90,6 +116,27 @@ macro_rules! implement_avx2 {
                 intrinsics!({
                     $store(p, vector[0]);
                     $store(p.add($lanes / 2), vector[1]);
+                });
+            }
+            #[inline(always)]
+            fn load_partial(self, slice: &[$type], fill: $type) -> Self::Vector {
+                // Lanes outside of the mask are not read, so a pointer to a short slice is enough.
+                let p = slice.as_ptr();
+                intrinsics!({
+                    let [low, high] = $first_lanes(slice.len());
+                    let fill = $set1(fill);
+                    let first = $mask_load(p, low);
+                    let second = $mask_load(p.wrapping_add($lanes / 2), high);
+                    [$blend(fill, first, $as_float(low)), $blend(fill, second, $as_float(high))]
+                })
+            }
+            #[inline(always)]
+            fn store_partial(self, vector: Self::Vector, slice: &mut [$type]) {
+                let p = slice.as_mut_ptr();
+                intrinsics!({
+                    let [low, high] = $first_lanes(slice.len());
+                    $mask_store(p, low, vector[0]);
+                    $mask_store(p.wrapping_add($lanes / 2), high, vector[1]);
                 });
             }
             #[inline(always)]
@@ -136,10 +183,46 @@ macro_rules! implement_avx2 {
     };
 }
 implement_avx2!(
-    f32, 16, __m256, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps,
-    _mm256_div_ps, _mm256_fmadd_ps, _mm256_max_ps, _mm256_round_ps, _mm256_cmp_ps, _mm256_blendv_ps, scale_by_pow2_f32
+    f32,
+    16,
+    __m256,
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_add_ps,
+    _mm256_sub_ps,
+    _mm256_mul_ps,
+    _mm256_div_ps,
+    _mm256_fmadd_ps,
+    _mm256_max_ps,
+    _mm256_round_ps,
+    _mm256_cmp_ps,
+    _mm256_blendv_ps,
+    scale_by_pow2_f32,
+    first_lanes_f32,
+    _mm256_maskload_ps,
+    _mm256_maskstore_ps,
+    _mm256_castsi256_ps
 );
 implement_avx2!(
-    f64, 8, __m256d, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd,
-    _mm256_div_pd, _mm256_fmadd_pd, _mm256_max_pd, _mm256_round_pd, _mm256_cmp_pd, _mm256_blendv_pd, scale_by_pow2_f64
+    f64,
+    8,
+    __m256d,
+    _mm256_set1_pd,
+    _mm256_loadu_pd,
+    _mm256_storeu_pd,
+    _mm256_add_pd,
+    _mm256_sub_pd,
+    _mm256_mul_pd,
+    _mm256_div_pd,
+    _mm256_fmadd_pd,
+    _mm256_max_pd,
+    _mm256_round_pd,
+    _mm256_cmp_pd,
+    _mm256_blendv_pd,
+    scale_by_pow2_f64,
+    first_lanes_f64,
+    _mm256_maskload_pd,
+    _mm256_maskstore_pd,
+    _mm256_castsi256_pd
 );

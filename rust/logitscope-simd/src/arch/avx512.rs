@@ -26,11 +26,19 @@ macro_rules! intrinsic {
     };
 }
 
+/// A mask of the first `count` lanes.
+#[inline(always)]
+fn first_lanes(count: usize, lanes: usize) -> u32 {
+    debug_assert!(count <= lanes, "{count} elements for {lanes} lanes");
+    (1 << count.min(lanes)) - 1
+}
+
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
 macro_rules! implement_avx512 {
     ($type:ty, $lanes:literal, $vector:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
-     $mul:ident, $div:ident, $fmadd:ident, $max:ident, $round:ident, $scalef:ident, $cmp:ident, $blend:ident) => {
+     $mul:ident, $div:ident, $fmadd:ident, $max:ident, $round:ident, $scalef:ident, $cmp:ident, $blend:ident,
+     $mask_load:ident, $mask_store:ident) => {
         impl Simd<$type> for Avx512 {
             type Vector = $vector;
             type Mask = $mask;
@@ -49,6 +57,16 @@ macro_rules! implement_avx512 {
             #[inline(always)]
             fn store(self, vector: $vector, block: &mut [$type; $lanes]) {
                 intrinsic!($store(block.as_mut_ptr(), vector));
+            }
+            #[inline(always)]
+            fn load_partial(self, slice: &[$type], fill: $type) -> $vector {
+                // Lanes outside of the mask are not read, so a pointer to a short slice is enough.
+                intrinsic!($mask_load($set1(fill), first_lanes(slice.len(), $lanes) as $mask, slice.as_ptr()))
+            }
+            #[inline(always)]
+            fn store_partial(self, vector: $vector, slice: &mut [$type]) {
+                let mask = first_lanes(slice.len(), $lanes) as $mask;
+                intrinsic!($mask_store(slice.as_mut_ptr(), mask, vector));
             }
             #[inline(always)]
             fn add(self, a: $vector, b: $vector) -> $vector {
@@ -94,12 +112,44 @@ macro_rules! implement_avx512 {
     };
 }
 implement_avx512!(
-    f32, 16, __m512, __mmask16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_sub_ps,
-    _mm512_mul_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps,
-    _mm512_cmp_ps_mask, _mm512_mask_blend_ps
+    f32,
+    16,
+    __m512,
+    __mmask16,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_add_ps,
+    _mm512_sub_ps,
+    _mm512_mul_ps,
+    _mm512_div_ps,
+    _mm512_fmadd_ps,
+    _mm512_max_ps,
+    _mm512_roundscale_ps,
+    _mm512_scalef_ps,
+    _mm512_cmp_ps_mask,
+    _mm512_mask_blend_ps,
+    _mm512_mask_loadu_ps,
+    _mm512_mask_storeu_ps
 );
 implement_avx512!(
-    f64, 8, __m512d, __mmask8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd, _mm512_sub_pd,
-    _mm512_mul_pd, _mm512_div_pd, _mm512_fmadd_pd, _mm512_max_pd, _mm512_roundscale_pd, _mm512_scalef_pd,
-    _mm512_cmp_pd_mask, _mm512_mask_blend_pd
+    f64,
+    8,
+    __m512d,
+    __mmask8,
+    _mm512_set1_pd,
+    _mm512_loadu_pd,
+    _mm512_storeu_pd,
+    _mm512_add_pd,
+    _mm512_sub_pd,
+    _mm512_mul_pd,
+    _mm512_div_pd,
+    _mm512_fmadd_pd,
+    _mm512_max_pd,
+    _mm512_roundscale_pd,
+    _mm512_scalef_pd,
+    _mm512_cmp_pd_mask,
+    _mm512_mask_blend_pd,
+    _mm512_mask_loadu_pd,
+    _mm512_mask_storeu_pd
 );

@@ -1,4 +1,6 @@
 //! Intrinsics: one file an instruction set, and nothing but intrinsics in it.
+#![allow(clippy::wildcard_imports, reason = "intrinsics are many and their names say where they come from")]
+#![allow(clippy::cast_ptr_alignment, reason = "the loads and stores used ask for no alignment")]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

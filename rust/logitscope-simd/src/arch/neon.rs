@@ -24,10 +24,22 @@ macro_rules! four {
         // inside a whole block.
         unsafe {
             [
-                { const $i: usize = 0; $body },
-                { const $i: usize = 1; $body },
-                { const $i: usize = 2; $body },
-                { const $i: usize = 3; $body },
+                {
+                    const $i: usize = 0;
+                    $body
+                },
+                {
+                    const $i: usize = 1;
+                    $body
+                },
+                {
+                    const $i: usize = 2;
+                    $body
+                },
+                {
+                    const $i: usize = 3;
+                    $body
+                },
             ]
         }
     };
@@ -63,7 +75,7 @@ unsafe fn scale_by_pow2_f64(a: float64x2_t, n: float64x2_t) -> float64x2_t {
 
 macro_rules! implement_neon {
     ($type:ty, $lanes:literal, $register:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
-     $mul:ident, $div:ident, $fma:ident, $max:ident, $round:ident, $less:ident, $select:ident, $scale_by_pow2:ident) => {
+     $mul:ident, $div:ident, $fma:ident, $greater:ident, $round:ident, $less:ident, $select:ident, $scale_by_pow2:ident) => {
         impl Simd<$type> for Neon {
             type Vector = [$register; 4];
             type Mask = [$mask; 4];
@@ -106,7 +118,8 @@ macro_rules! implement_neon {
             }
             #[inline(always)]
             fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                four!(I => $max(a[I], b[I]))
+                // Not `vmaxq`, which orders NaN and the two zeros unlike the other instruction sets.
+                four!(I => $select($greater(a[I], b[I]), a[I], b[I]))
             }
             #[inline(always)]
             fn round(self, a: Self::Vector) -> Self::Vector {
@@ -128,10 +141,40 @@ macro_rules! implement_neon {
     };
 }
 implement_neon!(
-    f32, 16, float32x4_t, uint32x4_t, vdupq_n_f32, vld1q_f32, vst1q_f32, vaddq_f32, vsubq_f32, vmulq_f32, vdivq_f32,
-    vfmaq_f32, vmaxq_f32, vrndnq_f32, vcltq_f32, vbslq_f32, scale_by_pow2_f32
+    f32,
+    16,
+    float32x4_t,
+    uint32x4_t,
+    vdupq_n_f32,
+    vld1q_f32,
+    vst1q_f32,
+    vaddq_f32,
+    vsubq_f32,
+    vmulq_f32,
+    vdivq_f32,
+    vfmaq_f32,
+    vcgtq_f32,
+    vrndnq_f32,
+    vcltq_f32,
+    vbslq_f32,
+    scale_by_pow2_f32
 );
 implement_neon!(
-    f64, 8, float64x2_t, uint64x2_t, vdupq_n_f64, vld1q_f64, vst1q_f64, vaddq_f64, vsubq_f64, vmulq_f64, vdivq_f64,
-    vfmaq_f64, vmaxq_f64, vrndnq_f64, vcltq_f64, vbslq_f64, scale_by_pow2_f64
+    f64,
+    8,
+    float64x2_t,
+    uint64x2_t,
+    vdupq_n_f64,
+    vld1q_f64,
+    vst1q_f64,
+    vaddq_f64,
+    vsubq_f64,
+    vmulq_f64,
+    vdivq_f64,
+    vfmaq_f64,
+    vcgtq_f64,
+    vrndnq_f64,
+    vcltq_f64,
+    vbslq_f64,
+    scale_by_pow2_f64
 );

@@ -1,0 +1,155 @@
+//! Every operation of the vector trait gives the same bits on every instruction set.
+
+use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_testing::{Random, each_isa, same_bits};
+
+/// All operations over three lists of numbers, by name.
+struct Everything<'a, T> {
+    a: &'a [T],
+    b: &'a [T],
+    c: &'a [T],
+    exponents: &'a [T],
+}
+
+impl<T: Element> Kernel<T> for Everything<'_, T> {
+    type Output = Vec<(&'static str, Vec<T>)>;
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) -> Self::Output {
+        let names = [
+            "splat",
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "mul_add",
+            "max",
+            "round",
+            "scale_by_pow2",
+            "less",
+            "sum",
+            "max_lane",
+        ];
+        let mut results: Vec<_> = names.into_iter().map(|name| (name, Vec::new())).collect();
+        let blocks = |list| T::blocks(list).0.iter();
+        for (((a, b), c), n) in
+            blocks(self.a).zip(blocks(self.b)).zip(blocks(self.c)).zip(blocks(self.exponents))
+        {
+            let (x, y, z, n) = (simd.load(a), simd.load(b), simd.load(c), simd.load(n));
+            let vectors = [
+                simd.splat(a.as_ref()[1]),
+                simd.add(x, y),
+                simd.sub(x, y),
+                simd.mul(x, y),
+                simd.div(x, y),
+                simd.mul_add(x, y, z),
+                simd.max(x, y),
+                simd.round(x),
+                simd.scale_by_pow2(simd.splat(T::ONE), n),
+                simd.select(simd.less(x, y), x, z),
+                simd.splat(simd.sum(x)),
+                simd.splat(simd.max_lane(x)),
+            ];
+            for (vector, (_, values)) in vectors.into_iter().zip(&mut results) {
+                values.extend_from_slice(simd.to_block(vector).as_ref());
+            }
+        }
+        results
+    }
+}
+
+/// Random numbers of every size, with special values among them.
+fn numbers<T: Element>(seed: u64) -> Vec<T> {
+    let special = [
+        T::ZERO,
+        -T::ZERO,
+        T::ONE,
+        T::NAN,
+        T::INFINITY,
+        T::NEG_INFINITY,
+        T::MIN_POSITIVE,
+        T::from_f64(0.5),
+        T::from_f64(2.5),
+        T::from_f64(-1.5),
+        T::from_f64(1e30),
+    ];
+    let mut random = Random::new(seed);
+    let mut number = || match random.below(4) {
+        0 => special[random.below(special.len())],
+        1 => T::from_f64(random.normal(0.0, 1e5)),
+        _ => T::from_f64(random.normal(0.0, 3.0)),
+    };
+    (0..64 * T::LANES).map(|_| number()).collect()
+}
+
+fn check_operations<T: Element>() {
+    let (a, b, c) = (numbers::<T>(1), numbers::<T>(2), numbers::<T>(3));
+    let limit = if T::LANES == 16 { 126.0 } else { 1022.0 };
+    let mut random = Random::new(4);
+    let exponents: Vec<T> =
+        (0..a.len()).map(|_| T::from_f64(random.uniform(-limit, limit).round())).collect();
+    let mut want = Vec::new();
+    each_isa(|isa| {
+        let got = T::dispatch(Everything { a: &a, b: &b, c: &c, exponents: &exponents });
+        if want.is_empty() {
+            // The first is the scalar one, which is plain Rust.
+            assert_eq!(isa.name(), "scalar");
+            want.clone_from(&got);
+        }
+        for ((name, got), (_, want)) in got.iter().zip(&want) {
+            assert!(same_bits(got, want), "{name} on {}: got {got:?}, want {want:?}", isa.name());
+        }
+    });
+}
+
+#[test]
+fn operations_give_the_bits_of_scalar_code() {
+    check_operations::<f32>();
+    check_operations::<f64>();
+}
+
+/// Copies a slice through partial loads and stores.
+struct CopyTail<'a, T> {
+    from: &'a [T],
+    to: &'a mut [T],
+    fill: T,
+}
+
+impl<T: Element> Kernel<T> for CopyTail<'_, T> {
+    type Output = Vec<T>;
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) -> Vec<T> {
+        let vector = simd.load_partial(self.from, self.fill);
+        simd.store_partial(vector, self.to);
+        simd.to_block(vector).as_ref().to_vec()
+    }
+}
+
+fn check_tails<T: Element>() {
+    let numbers: Vec<T> = (0..3 * T::LANES).map(|i| T::from_f64(i as f64)).collect();
+    each_isa(|isa| {
+        for length in 0..=T::LANES {
+            for offset in 0..T::LANES {
+                let from = &numbers[offset..offset + length];
+                let mut to = vec![T::NAN; 2 * T::LANES];
+                let lanes = T::dispatch(CopyTail { from, to: &mut to[3..3 + length], fill: T::NEG_INFINITY });
+                let name = isa.name();
+                assert_eq!(&lanes[..length], from, "{name}, {length} elements at {offset}");
+                assert!(lanes[length..].iter().all(|&x| x == T::NEG_INFINITY), "{name}: fill of {length}");
+                assert_eq!(&to[3..3 + length], from, "{name}, {length} elements at {offset}");
+                let outside = to[..3].iter().chain(&to[3 + length..]);
+                assert!(
+                    outside.into_iter().all(|x| x.is_nan()),
+                    "{name}: {length} elements and no more are written"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn tails_read_and_write_their_elements_and_no_others() {
+    check_tails::<f32>();
+    check_tails::<f64>();
+}

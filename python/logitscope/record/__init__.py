@@ -1,5 +1,10 @@
-"""The recorder: run files that nothing acknowledged is lost from, written beside a training and read while it runs."""
+"""The recorder: run files that lose nothing acknowledged, written beside a training, read while it runs."""
 
+from logitscope.errors import RunFileError
+from logitscope.record.knob import Knob
+from logitscope.record.reader import RunReader
+from logitscope.record.recorder import Recorder, start
+from logitscope.record.runs import list_runs
 from logitscope.record.types import (
     Event,
     KnobInfo,
@@ -11,4 +16,19 @@ from logitscope.record.types import (
     TagInfo,
 )
 
-__all__ = ["Event", "KnobInfo", "Panel", "RunInfo", "Series", "StepArray", "StepText", "TagInfo"]
+__all__ = [
+    "Event",
+    "Knob",
+    "KnobInfo",
+    "Panel",
+    "Recorder",
+    "RunFileError",
+    "RunInfo",
+    "RunReader",
+    "Series",
+    "StepArray",
+    "StepText",
+    "TagInfo",
+    "list_runs",
+    "start",
+]

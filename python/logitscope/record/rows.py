@@ -1,0 +1,89 @@
+"""The small tables of a run file as the values of types.py, each row checked."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, get_args
+
+from logitscope.errors import RunFileError
+from logitscope.record.process import Process, is_alive
+from logitscope.record.schema import checksum
+from logitscope.record.types import KnobInfo, Panel, RunInfo, RunStatus
+
+if TYPE_CHECKING:
+    from logitscope.record.database import Database
+
+
+def read_info(database: Database) -> RunInfo:
+    """The run as a whole; a run whose process is gone is ``stopped``."""
+    columns = 'run_id, name, created, meta, host, pid, pid_started, "check"'
+    run_id, name, created, meta, host, pid, started = _only(database, f"SELECT {columns} FROM run")
+    columns = 'status, message, updated, last_step, "check"'
+    status, message, updated, last_step = _only(database, f"SELECT {columns} FROM state")
+    if status not in get_args(RunStatus):
+        raise damaged(database, "state")
+    if status == "running" and is_alive(Process(host, pid, started)) is False:
+        status, message = "stopped", "the writing process is gone"
+    notes = parse(database, "run", meta, dict)
+    notes = {str(key): str(value) for key, value in notes.items()}
+    return RunInfo(database.path, run_id, name, status, created, updated, last_step, message, notes)
+
+
+def read_panels(database: Database) -> list[Panel]:
+    """Panels in the order in which they were declared."""
+    panels = []
+    for row in database.rows('SELECT id, spec, "check" FROM panels ORDER BY id'):
+        _, spec = intact(database, "panels", row)
+        fields = parse(database, "panels", spec, dict)
+        try:
+            panels.append(Panel(**{**fields, "tags": tuple(fields["tags"])}))
+        except (TypeError, KeyError) as error:
+            raise damaged(database, "panels") from error
+    return panels
+
+
+def read_knobs(database: Database) -> list[KnobInfo]:
+    """Knobs in the order in which they were declared."""
+    columns = (
+        'id, name, "default", low, high, log, notes, "check", value, value_check, applied, applied_check'
+    )
+    knobs = []
+    for row in database.rows(f"SELECT {columns} FROM knobs ORDER BY id"):
+        _, name, default, low, high, log, notes = intact(database, "knobs", row[:8])
+        value, applied = (intact(database, "knobs", (name, *pair))[1] for pair in (row[8:10], row[10:12]))
+        knobs.append(KnobInfo(name, default, low, high, value, applied, bool(log), notes))
+    return knobs
+
+
+def intact(database: Database, table: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row without its check, which stands last and must match."""
+    values = row[:-1]
+    if row[-1] != checksum(values):
+        raise damaged(database, table)
+    return values
+
+
+def parse(database: Database, table: str, text: str, kind: type) -> Any:
+    """JSON that must be of a kind."""
+    try:
+        value = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise damaged(database, table) from error
+    if not isinstance(value, kind):
+        raise damaged(database, table)
+    return value
+
+
+def damaged(database: Database, table: str) -> RunFileError:
+    """The error for a row that does not hold what was written."""
+    return RunFileError(
+        f"run file: {database.path}: a row of the table {table} does not match its checksum; it is damaged"
+    )
+
+
+def _only(database: Database, sql: str) -> tuple[Any, ...]:
+    rows = database.rows(sql)
+    if len(rows) != 1:
+        message = f"run file: {database.path} does not hold exactly one run; it is damaged"
+        raise RunFileError(message)
+    return intact(database, sql.rpartition(" ")[2], rows[0])

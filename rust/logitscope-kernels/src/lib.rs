@@ -1,2 +1,15 @@
 //! The operations, one noun a file: safe Rust over `logitscope-simd`.
+//!
+//! Every function here cuts its work into pieces whose number and size depend on the shapes alone, so
+//! results have the same bits at any number of threads ([`threads`]).
 #![forbid(unsafe_code)]
+
+pub mod attention;
+mod error;
+mod matmul;
+pub mod threads;
+mod view;
+
+pub use error::{Error, Result};
+pub use threads::Cancel;
+pub use view::{Heads, Matrix, Rows};

@@ -52,6 +52,10 @@ pub trait Element:
     fn blocks(slice: &[Self]) -> (&[Self::Block], &[Self]);
     /// Cuts a mutable slice into whole blocks and the elements left over.
     fn blocks_mut(slice: &mut [Self]) -> (&mut [Self::Block], &mut [Self]);
+    /// The elements of blocks one after the other.
+    fn flatten(blocks: &[Self::Block]) -> &[Self];
+    /// The elements of blocks one after the other.
+    fn flatten_mut(blocks: &mut [Self::Block]) -> &mut [Self];
     /// A block with every lane equal to `x`.
     fn block(x: Self) -> Self::Block;
 
@@ -110,6 +114,14 @@ macro_rules! implement_element {
             #[inline(always)]
             fn blocks_mut(slice: &mut [Self]) -> (&mut [Self::Block], &mut [Self]) {
                 slice.as_chunks_mut()
+            }
+            #[inline(always)]
+            fn flatten(blocks: &[Self::Block]) -> &[Self] {
+                blocks.as_flattened()
+            }
+            #[inline(always)]
+            fn flatten_mut(blocks: &mut [Self::Block]) -> &mut [Self] {
+                blocks.as_flattened_mut()
             }
             #[inline(always)]
             fn block(x: Self) -> Self::Block {

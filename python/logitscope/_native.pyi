@@ -1,0 +1,53 @@
+"""The compiled module: NumPy arrays in, NumPy arrays filled. Users call ``logitscope``; nothing here checks for them.
+
+Arrays of one call have one dtype, float32 or float64. Arrays that are filled are C-contiguous.
+"""
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+_Causal: TypeAlias = Literal["none", "top_left", "bottom_right"]
+
+__version__: str
+
+def set_num_threads(threads: int) -> None: ...
+def get_num_threads() -> int: ...
+def isa() -> str: ...
+def available_isas() -> list[str]: ...
+def select_isa(name: str) -> None: ...
+def last_kernel() -> str: ...
+def attention_forward(
+    q: _Floats,
+    k: _Floats,
+    v: _Floats,
+    scale: float,
+    inv_temperature: _Floats | None,
+    causal: _Causal,
+    out: _Floats,
+    max_logit: _Floats,
+    inv_sum: _Floats,
+    lse: _Floats,
+    entropy: _Floats | None,
+    map: _Floats | None,
+) -> None: ...
+def attention_backward(
+    q: _Floats,
+    k: _Floats,
+    v: _Floats,
+    scale: float,
+    inv_temperature: _Floats | None,
+    causal: _Causal,
+    out: _Floats,
+    max_logit: _Floats,
+    inv_sum: _Floats,
+    dout: _Floats,
+    dlse: _Floats | None,
+    entropy: tuple[_Floats, _Floats] | None,
+    dq: _Floats,
+    dk: _Floats,
+    dv: _Floats,
+    dinv_temperature: _Floats | None,
+) -> None: ...

@@ -1,0 +1,27 @@
+//! Softmax attention that never holds the score matrix, with the statistics of its rows, and its gradients.
+//!
+//! One query row `i` of one head, over its visible keys `j`:
+//!
+//! - score `s_j = scale * inv_temperature_i * (q_i . k_j)`
+//! - `m = max_j s_j`, `l = sum_j e^(s_j - m)`, weight `p_j = e^(s_j - m) / l`
+//! - output `o = sum_j p_j v_j`, `lse = m + ln l`, entropy `h = -sum_j p_j ln p_j`
+//!
+//! Keys come in tiles; `m`, `l`, `o` are rescaled when a tile raises `m` (Milakov and Gimelshein, arXiv
+//! 1805.02867; Dao et al., arXiv 2205.14135). **A vector holds sixteen queries, not sixteen keys**: scores lie
+//! transposed, so keys and values are read where they are, one number at a time, and the row statistics are
+//! computed lane by lane with no step across lanes.
+//!
+//! A row that sees no key gives `o = 0`, `lse = -inf`, `h = 0` and no gradient.
+
+mod backward;
+mod forward;
+mod map;
+mod problem;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+pub use backward::{Gradients, Upstream, backward};
+pub use forward::{Output, Statistics, forward};
+pub use map::{MapBins, bin_edge};
+pub use problem::{Causal, Problem};

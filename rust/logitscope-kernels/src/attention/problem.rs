@@ -1,0 +1,109 @@
+//! What an attention call is asked to compute, and which keys a query sees.
+
+use crate::error::{Error, Result};
+use crate::view::{Heads, Rows};
+use logitscope_simd::Element;
+
+/// How a causal mask lies on scores that are not square.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Causal {
+    /// Every query sees every key.
+    No,
+    /// Query `i` sees the keys `j <= i`, as in torch.
+    TopLeft,
+    /// The last query sees the last key: `j <= i + keys - queries`, as decoding needs it.
+    BottomRight,
+}
+
+/// The inputs of one attention call. `queries` may have more heads than `keys` and `values`: then each
+/// key head serves the same number of consecutive query heads.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a, T> {
+    /// (batch, query heads, queries, `head_dim`).
+    pub queries: Heads<'a, T>,
+    /// (batch, key heads, keys, `head_dim`).
+    pub keys: Heads<'a, T>,
+    /// (batch, key heads, keys, value dim).
+    pub values: Heads<'a, T>,
+    /// What dot products are multiplied by.
+    pub scale: T,
+    /// A further factor for each query; None is 1.
+    pub inv_temperature: Option<Rows<'a, T>>,
+    /// Which keys a query sees.
+    pub causal: Causal,
+}
+
+impl<T: Element> Problem<'_, T> {
+    /// Checks the shapes against each other.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming the array that does not fit.
+    pub fn check(&self) -> Result<()> {
+        let [batch, heads, _, dim] = self.queries.shape();
+        let [key_batch, key_heads, keys, key_dim] = self.keys.shape();
+        let [value_batch, value_heads, value_keys, value_dim] = self.values.shape();
+        let wrong = |argument, got: [usize; 4], expected: String| {
+            Err(Error::Shape { operation: "attention", argument, got: format!("{got:?}"), expected })
+        };
+        if key_batch != batch || key_dim != dim {
+            let expected =
+                format!("({batch}, key heads, keys, {dim}) as q has shape {:?}", self.queries.shape());
+            return wrong("k", self.keys.shape(), expected);
+        }
+        if key_heads == 0 && heads > 0 || key_heads > 0 && heads % key_heads != 0 {
+            let expected = format!("a number of heads that divides the {heads} heads of q");
+            return wrong("k", self.keys.shape(), expected);
+        }
+        if [value_batch, value_heads, value_keys] != [batch, key_heads, keys] {
+            let got = [value_batch, value_heads, value_keys, value_dim];
+            return wrong("v", got, format!("({batch}, {key_heads}, {keys}, any) as k"));
+        }
+        Ok(())
+    }
+
+    /// Query heads that share a key head.
+    pub(super) fn group(&self) -> usize {
+        self.queries.shape()[1] / self.keys.shape()[1].max(1)
+    }
+
+    /// `scale * inv_temperature` of one query.
+    #[inline(always)]
+    pub(super) fn factor(&self, batch: usize, head: usize, query: usize) -> T {
+        match self.inv_temperature {
+            Some(rows) => self.scale * rows.get(batch, head, query),
+            None => self.scale,
+        }
+    }
+
+    /// How many keys query `i` sees: they are the first ones.
+    #[inline(always)]
+    pub(super) fn visible(&self, query: usize) -> usize {
+        let queries = self.queries.shape()[2];
+        let keys = self.keys.shape()[2];
+        match self.causal {
+            Causal::No => keys,
+            Causal::TopLeft => keys.min(query + 1),
+            Causal::BottomRight => keys.min((query + 1 + keys).saturating_sub(queries)),
+        }
+    }
+
+    /// The first query that sees key `j`, or the number of queries when none does.
+    #[inline(always)]
+    pub(super) fn first_query(&self, key: usize) -> usize {
+        let queries = self.queries.shape()[2];
+        let keys = self.keys.shape()[2];
+        match self.causal {
+            Causal::No => 0,
+            Causal::TopLeft => key.min(queries),
+            Causal::BottomRight => (key + queries).saturating_sub(keys).min(queries),
+        }
+    }
+
+    /// Elementary operations of a forward pass, to judge whether threads are worth it.
+    pub fn work(&self) -> usize {
+        let [batch, heads, queries, dim] = self.queries.shape();
+        let [_, _, keys, value_dim] = self.values.shape();
+        let all = batch.saturating_mul(heads).saturating_mul(queries).saturating_mul(keys);
+        all.saturating_mul(dim + value_dim + 8)
+    }
+}

@@ -1,0 +1,188 @@
+//! The register-blocked matrix product that attention is built on: `c += a b`, with `b` and `c` made of
+//! vectors and `a` read one number at a time.
+//!
+//! A micro-tile keeps `MR` x `NR` vectors of `c` in registers while it walks the depth; `MR` and `NR` are
+//! what the register file of the instruction set holds. Every number of `c` is summed in the order of the depth.
+
+use crate::view::Matrix;
+use logitscope_simd::{Element, Simd};
+use std::array::from_fn;
+use std::ops::Range;
+
+/// Rows of vectors, all `width` vectors long.
+pub(crate) struct Panel<'a, T: Element> {
+    pub blocks: &'a [T::Block],
+    pub width: usize,
+}
+
+impl<'a, T: Element> Panel<'a, T> {
+    pub(crate) fn rows(&self, range: Range<usize>) -> Panel<'a, T> {
+        Panel { blocks: &self.blocks[range.start * self.width..range.end * self.width], width: self.width }
+    }
+
+    fn depth(&self) -> usize {
+        self.blocks.len().checked_div(self.width).unwrap_or(0)
+    }
+}
+
+/// `c[m] += sum_k a[m][k] b[k]` for the rows `a`, whose columns are the depth.
+#[inline(always)]
+pub(crate) fn add_rows_product<T: Element, S: Simd<T>>(
+    simd: S,
+    a: Matrix<'_, T>,
+    rows: Range<usize>,
+    b: &Panel<'_, T>,
+    c: &mut [T::Block],
+) {
+    let depth = b.depth();
+    let lhs = RowsLhs { matrix: a, first: rows.start, depth };
+    product(simd, &lhs, rows.len(), b, c);
+}
+
+/// `c[m] += sum_k a[k][m] b[k]`: the depth runs over the rows `depth` of `a`.
+#[inline(always)]
+pub(crate) fn add_columns_product<T: Element, S: Simd<T>>(
+    simd: S,
+    a: Matrix<'_, T>,
+    depth: Range<usize>,
+    b: &Panel<'_, T>,
+    c: &mut [T::Block],
+) {
+    let rows = a.columns();
+    let lhs = ColumnsLhs { matrix: a, first: depth.start };
+    product(simd, &lhs, rows, b, c);
+}
+
+/// Where a micro-tile gets its left factor from.
+trait Lhs<T> {
+    /// What is prepared once for the rows `m..m + MR`.
+    type Tile<const MR: usize>: Copy;
+
+    fn tile<const MR: usize>(&self, m: usize) -> Self::Tile<MR>;
+
+    /// The `MR` numbers at depth `k`.
+    fn at<const MR: usize>(&self, tile: Self::Tile<MR>, m: usize, k: usize) -> [T; MR];
+}
+
+struct RowsLhs<'a, T> {
+    matrix: Matrix<'a, T>,
+    first: usize,
+    depth: usize,
+}
+
+impl<'a, T: Element> Lhs<T> for RowsLhs<'a, T> {
+    type Tile<const MR: usize> = [&'a [T]; MR];
+
+    #[inline(always)]
+    fn tile<const MR: usize>(&self, m: usize) -> [&'a [T]; MR] {
+        // Cut to the depth, so that the compiler sees that no index below it can be out of bounds.
+        from_fn(|i| &self.matrix.row(self.first + m + i)[..self.depth])
+    }
+
+    #[inline(always)]
+    fn at<const MR: usize>(&self, tile: [&'a [T]; MR], _m: usize, k: usize) -> [T; MR] {
+        from_fn(|i| tile[i][k])
+    }
+}
+
+struct ColumnsLhs<'a, T> {
+    matrix: Matrix<'a, T>,
+    first: usize,
+}
+
+impl<T: Element> Lhs<T> for ColumnsLhs<'_, T> {
+    type Tile<const MR: usize> = ();
+
+    #[inline(always)]
+    fn tile<const MR: usize>(&self, _m: usize) {}
+
+    #[inline(always)]
+    fn at<const MR: usize>(&self, (): (), m: usize, k: usize) -> [T; MR] {
+        let row = &self.matrix.row(self.first + k)[m..m + MR];
+        from_fn(|i| row[i])
+    }
+}
+
+#[inline(always)]
+fn product<T: Element, S: Simd<T>, L: Lhs<T>>(
+    simd: S,
+    lhs: &L,
+    rows: usize,
+    b: &Panel<'_, T>,
+    c: &mut [T::Block],
+) {
+    if S::REGISTERS >= 32 {
+        blocked::<T, S, L, 8, 2>(simd, lhs, rows, b, c);
+    } else {
+        blocked::<T, S, L, 4, 1>(simd, lhs, rows, b, c);
+    }
+}
+
+#[inline(always)]
+fn blocked<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize>(
+    simd: S,
+    lhs: &L,
+    rows: usize,
+    b: &Panel<'_, T>,
+    c: &mut [T::Block],
+) {
+    let mut n = 0;
+    while n + NR <= b.width {
+        column_tiles::<T, S, L, MR, NR>(simd, lhs, rows, b, c, n);
+        n += NR;
+    }
+    while n < b.width {
+        column_tiles::<T, S, L, MR, 1>(simd, lhs, rows, b, c, n);
+        n += 1;
+    }
+}
+
+#[inline(always)]
+fn column_tiles<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize>(
+    simd: S,
+    lhs: &L,
+    rows: usize,
+    b: &Panel<'_, T>,
+    c: &mut [T::Block],
+    n: usize,
+) {
+    let mut m = 0;
+    while m + MR <= rows {
+        micro_tile::<T, S, L, MR, NR>(simd, lhs, b, c, m, n);
+        m += MR;
+    }
+    while m < rows {
+        micro_tile::<T, S, L, 1, NR>(simd, lhs, b, c, m, n);
+        m += 1;
+    }
+}
+
+#[inline(always)]
+fn micro_tile<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize>(
+    simd: S,
+    lhs: &L,
+    b: &Panel<'_, T>,
+    c: &mut [T::Block],
+    m: usize,
+    n: usize,
+) {
+    let tile = lhs.tile::<MR>(m);
+    let mut sums = [[simd.splat(T::ZERO); NR]; MR];
+    for (k, row) in b.blocks.chunks_exact(b.width).enumerate() {
+        let row = &row[n..n + NR];
+        let row: [S::Vector; NR] = from_fn(|j| simd.load(&row[j]));
+        let a = lhs.at::<MR>(tile, m, k);
+        for i in 0..MR {
+            let x = simd.splat(a[i]);
+            for j in 0..NR {
+                sums[i][j] = simd.mul_add(x, row[j], sums[i][j]);
+            }
+        }
+    }
+    for (i, sums) in sums.into_iter().enumerate() {
+        let start = (m + i) * b.width + n;
+        for (block, sum) in c[start..start + NR].iter_mut().zip(sums) {
+            simd.store(simd.add(simd.load(block), sum), block);
+        }
+    }
+}

@@ -164,7 +164,9 @@ mod tests {
                 &Cancel::default(),
                 || (),
                 |(), (index, cells)| {
-                    cells.iter_mut().for_each(|cell| *cell += 1 + index as u32);
+                    for cell in cells {
+                        *cell += 1 + index as u32;
+                    }
                 },
             )
             .unwrap();

@@ -149,15 +149,15 @@ impl<T: Element> Case<T> {
             let delta = dot(dout, &out);
             let (dlse, dentropy) = (self.dlse[row].to_f64(), self.dentropy[row].to_f64());
             let mut u = vec![0.0; d];
-            for j in 0..visible {
-                let slope = dot(dout, v(j)) - delta + dlse - dentropy * (p[j].ln() + entropy);
-                let ds = p[j] * slope;
+            for (j, p) in p.iter().enumerate() {
+                let slope = dot(dout, v(j)) - delta + dlse - dentropy * (p.ln() + entropy);
+                let ds = p * slope;
                 for c in 0..d {
                     u[c] += scale * ds * k(j)[c];
                     r.dk[(kv + j) * d + c] += scale * t * ds * q[c];
                 }
-                for c in 0..dv {
-                    r.dv[(kv + j) * dv + c] += p[j] * dout[c];
+                for (dv, dout) in r.dv[(kv + j) * dv..].iter_mut().zip(dout) {
+                    *dv += p * dout;
                 }
             }
             r.dtemperature.push(dot(q, &u));

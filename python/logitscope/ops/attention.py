@@ -1,0 +1,329 @@
+"""Attention that never holds the score matrix, with the statistics of its rows, and its gradients."""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from logitscope import _native
+from logitscope._arrays import as_floats, like, needs_autograd, same_dtype
+from logitscope.errors import ArgumentError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
+CausalAlign = Literal["bottom_right", "top_left"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttentionResult:
+    """What attention gives; arrays are of the kind that came in."""
+
+    out: Any
+    """(B, Hq, Lq, Dv)."""
+    lse: Any
+    """Logarithm of the sum of the exponentials of a row's scores, (B, Hq, Lq); -inf where no key is visible."""
+    max_logit: Any
+    """The largest score of a row, (B, Hq, Lq); -inf where no key is visible."""
+    inv_sum: Any
+    """1 over the sum of e^(score - max_logit), (B, Hq, Lq): with ``max_logit`` the exact state for gradients."""
+    entropy: Any = None
+    """Entropy of a row's weights in nats, (B, Hq, Lq), when asked for."""
+    map: Any = None
+    """Binned attention map, (B, Hq, R, C), when asked for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttentionGradients:
+    """Gradients of attention, of the shapes of what they belong to."""
+
+    dq: Any
+    dk: Any
+    dv: Any
+    dinv_temperature: Any = None
+    """(B, Hq, Lq), before any sum over the axes along which ``inv_temperature`` was broadcast; None without one."""
+
+
+def attention(
+    q: Any,
+    k: Any,
+    v: Any,
+    *,
+    scale: float | None = None,
+    inv_temperature: Any = None,
+    is_causal: bool = False,
+    causal_align: CausalAlign = "bottom_right",
+    stats: Collection[str] = (),
+    map_bins: tuple[int, int] | None = None,
+    empty: Literal["zero", "nan"] = "zero",
+) -> AttentionResult:
+    """Softmax attention with the statistics of its rows, exact, in memory linear in the lengths.
+
+    Scores are ``scale * inv_temperature * (q . k)``; a row's output is the mean of the visible values weighted
+    with the softmax of its scores. ``lse``, ``max_logit`` and ``inv_sum`` come for free, entropy and map nearly so.
+
+    Parameters
+    ----------
+    q
+        Queries, (B, Hq, Lq, D), NumPy array or torch CPU tensor of float32 or float64. Any strides; no copy is
+        made while the last axis is contiguous.
+    k
+        Keys, (B, Hk, Lk, D), Hq a multiple of Hk: query head h reads key head h // (Hq / Hk).
+    v
+        Values, (B, Hk, Lk, Dv).
+    scale
+        Factor of the dot products; 1 / sqrt(D) by default.
+    inv_temperature
+        A further factor for each query, broadcastable to (B, Hq, Lq); a temperature t is given as 1 / t. It may
+        be 0 or negative.
+    is_causal
+        Whether a query sees only the keys up to its own position.
+    causal_align
+        Where the positions of queries and keys meet when Lq and Lk differ: ``"bottom_right"`` lets the last
+        query see the last key (decoding), ``"top_left"`` the first query the first key only (as in torch).
+    stats
+        Further statistics; ``"entropy"`` is the one there is.
+    map_bins
+        (R, C): also return the attention map averaged over R bins of queries and summed over C bins of keys
+        (at most Lq and Lk). Bin i of n positions begins at position floor(i * n / bins).
+    empty
+        What a row without visible keys gives: ``"zero"`` (its lse is -inf, its entropy 0) or ``"nan"``.
+
+    Returns
+    -------
+    AttentionResult
+        Arrays of the kind and dtype of ``q``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError
+        Naming the argument, what came and what would work.
+
+    Notes
+    -----
+    NaN or infinity in a visible key or value gives NaN in the rows that see it, and in no other. Method: Milakov
+    and Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> rng = np.random.default_rng(0)
+    >>> q, k, v = rng.standard_normal((3, 1, 2, 5, 8), dtype=np.float32)
+    >>> result = logitscope.attention(q, k, v, is_causal=True, stats=("entropy",), map_bins=(5, 5))
+    >>> result.out.shape, result.map.shape
+    ((1, 2, 5, 8), (1, 2, 5, 5))
+    >>> bool(np.allclose(result.map.sum(-1), 1)), float(result.entropy[0, 0, 0])
+    (True, 0.0)
+    """
+    _check_options(stats, empty, causal_align)
+    if needs_autograd(q, k, v, inv_temperature):
+        from logitscope.nn.functional import attention as differentiable
+
+        return differentiable(
+            q, k, v, scale=scale, inv_temperature=inv_temperature, is_causal=is_causal,
+            causal_align=causal_align, stats=stats, map_bins=map_bins, empty=empty,
+        )  # fmt: skip
+    problem = _Problem.of("attention", q, k, v, scale, inv_temperature, is_causal, causal_align)
+    batch, heads, queries, _ = problem.q.shape
+    rows = (batch, heads, queries)
+    out = np.empty((*rows, problem.v.shape[3]), problem.q.dtype)
+    max_logit, inv_sum, lse = (np.empty(rows, out.dtype) for _ in range(3))
+    entropy = np.empty(rows, out.dtype) if "entropy" in stats else None
+    map_ = None
+    if map_bins is not None:
+        map_ = np.empty((batch, heads, *_bins(map_bins, queries, problem.k.shape[2])), out.dtype)
+    _native.attention_forward(*problem, out, max_logit, inv_sum, lse, entropy, map_)
+    if empty == "nan":
+        unseen = np.isneginf(lse)
+        for array in (out, lse, max_logit, entropy):
+            if array is not None:
+                array[unseen] = np.nan
+    return AttentionResult(
+        out=like(q, out),
+        lse=like(q, lse),
+        max_logit=like(q, max_logit),
+        inv_sum=like(q, inv_sum),
+        entropy=None if entropy is None else like(q, entropy),
+        map=None if map_ is None else like(q, map_),
+    )
+
+
+def attention_backward(
+    dout: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    result: AttentionResult,
+    *,
+    scale: float | None = None,
+    inv_temperature: Any = None,
+    is_causal: bool = False,
+    causal_align: CausalAlign = "bottom_right",
+    dlse: Any = None,
+    dentropy: Any = None,
+) -> AttentionGradients:
+    """Gradients of :func:`attention` from the gradients of its output, lse and entropy.
+
+    Parameters
+    ----------
+    dout
+        Gradient of ``result.out``, (B, Hq, Lq, Dv).
+    q, k, v, scale, inv_temperature, is_causal, causal_align
+        As they were given to :func:`attention`.
+    result
+        What :func:`attention` returned for them.
+    dlse
+        Gradient of ``result.lse``, (B, Hq, Lq); rows without visible keys are left out.
+    dentropy
+        Gradient of ``result.entropy``, (B, Hq, Lq), which must have been asked for.
+
+    Returns
+    -------
+    AttentionGradients
+        Arrays of the kind and dtype of ``q``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError
+        Naming the argument, what came and what would work.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> rng = np.random.default_rng(0)
+    >>> q, k, v, dout = rng.standard_normal((4, 1, 2, 5, 8))
+    >>> result = logitscope.attention(q, k, v)
+    >>> gradients = logitscope.attention_backward(dout, q, k, v, result)
+    >>> bool(np.allclose(gradients.dv.sum(axis=2), dout.sum(axis=2)))
+    True
+    """
+    operation = "attention_backward"
+    _check_options((), "zero", causal_align, operation)
+    problem = _Problem.of(operation, q, k, v, scale, inv_temperature, is_causal, causal_align)
+    rows = problem.q.shape[:3]
+    out_shape = (*rows, problem.v.shape[3])
+
+    def given(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        array = as_floats(operation, name, value)
+        same_dtype(operation, [("q", problem.q), (name, array)])
+        if array.shape != shape:
+            message = f"{operation}: {name} has shape {array.shape}; use {shape}"
+            raise ShapeError(message)
+        return array
+
+    if dentropy is not None and result.entropy is None:
+        message = f"{operation}: dentropy is given but result holds no entropy; call attention with stats=('entropy',)"
+        raise ArgumentError(message)
+    entropy = None
+    if dentropy is not None:
+        entropy = (given("result.entropy", result.entropy, rows), given("dentropy", dentropy, rows))
+    dq, dk, dv = (np.empty(array.shape, array.dtype) for array in (problem.q, problem.k, problem.v))
+    dinv_temperature = None if inv_temperature is None else np.empty(rows, problem.q.dtype)
+    _native.attention_backward(
+        *problem,
+        _row_contiguous(given("result.out", result.out, out_shape)),
+        given("result.max_logit", result.max_logit, rows),
+        given("result.inv_sum", result.inv_sum, rows),
+        _row_contiguous(given("dout", dout, out_shape)),
+        None if dlse is None else given("dlse", dlse, rows),
+        entropy,
+        dq,
+        dk,
+        dv,
+        dinv_temperature,
+    )
+    return AttentionGradients(
+        dq=like(q, dq),
+        dk=like(q, dk),
+        dv=like(q, dv),
+        dinv_temperature=None if dinv_temperature is None else like(q, dinv_temperature),
+    )
+
+
+class _Problem(NamedTuple):
+    """Checked inputs in the order in which the compiled module takes them."""
+
+    q: NDArray[Any]
+    k: NDArray[Any]
+    v: NDArray[Any]
+    scale: float
+    inv_temperature: NDArray[Any] | None
+    causal: Literal["none", "top_left", "bottom_right"]
+
+    @classmethod
+    def of(
+        cls,
+        operation: str,
+        q: Any,
+        k: Any,
+        v: Any,
+        scale: float | None,
+        inv_temperature: Any,
+        is_causal: bool,
+        causal_align: CausalAlign,
+    ) -> _Problem:
+        arrays = {name: as_floats(operation, name, value) for name, value in (("q", q), ("k", k), ("v", v))}
+        for name, array in arrays.items():
+            if array.ndim != 4:
+                message = f"{operation}: {name} has shape {array.shape}; use (batch, heads, length, head_dim)"
+                raise ShapeError(message)
+        queries = arrays["q"]
+        temperature = None
+        if inv_temperature is not None:
+            temperature = as_floats(operation, "inv_temperature", inv_temperature)
+            arrays["inv_temperature"] = temperature
+            try:
+                temperature = np.broadcast_to(temperature, queries.shape[:3])
+            except ValueError:
+                message = (
+                    f"{operation}: inv_temperature has shape {temperature.shape}; "
+                    f"use one that broadcasts to (batch, heads, queries) = {queries.shape[:3]}"
+                )
+                raise ShapeError(message) from None
+        same_dtype(operation, arrays.items())
+        if scale is None:
+            scale = 1 / math.sqrt(queries.shape[3]) if queries.shape[3] else 1.0
+        elif not math.isfinite(scale):
+            message = f"{operation}: scale is {scale}; use a finite number"
+            raise ArgumentError(message)
+        q, k, v = (_row_contiguous(arrays[name]) for name in "qkv")
+        return cls(q, k, v, float(scale), temperature, causal_align if is_causal else "none")
+
+
+def _row_contiguous(array: NDArray[Any]) -> NDArray[Any]:
+    """``array`` itself when its last axis is contiguous and nothing runs backwards, else a copy."""
+    size = array.itemsize
+    readable = all(stride >= 0 and stride % size == 0 for stride in array.strides)
+    if readable and (array.shape[-1] <= 1 or array.strides[-1] == size):
+        return array
+    return np.ascontiguousarray(array)
+
+
+def _check_options(
+    stats: Collection[str], empty: str, causal_align: str, operation: str = "attention"
+) -> None:
+    if isinstance(stats, str) or not set(stats) <= {"entropy"}:
+        message = f"{operation}: stats is {stats!r}; use a collection of 'entropy' or an empty one"
+        raise ArgumentError(message)
+    if empty not in ("zero", "nan"):
+        message = f"{operation}: empty is {empty!r}; use 'zero' or 'nan'"
+        raise ArgumentError(message)
+    if causal_align not in ("bottom_right", "top_left"):
+        message = f"{operation}: causal_align is {causal_align!r}; use 'bottom_right' or 'top_left'"
+        raise ArgumentError(message)
+
+
+def _bins(map_bins: tuple[int, int], queries: int, keys: int) -> tuple[int, int]:
+    rows, columns = (operator.index(bins) for bins in map_bins)
+    if not (1 <= rows <= queries and 1 <= columns <= keys):
+        message = (
+            f"attention: map_bins is ({rows}, {columns}); use 1..{queries} bins of queries and 1..{keys} of keys"
+        )
+        raise ArgumentError(message)
+    return rows, columns

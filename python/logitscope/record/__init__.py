@@ -15,8 +15,11 @@ from logitscope.record.types import (
     StepText,
     TagInfo,
 )
+from logitscope.record.watch import AttentionObservation, AttentionRequest, Watch, watch
 
 __all__ = [
+    "AttentionObservation",
+    "AttentionRequest",
     "Event",
     "Knob",
     "KnobInfo",
@@ -29,6 +32,8 @@ __all__ = [
     "StepArray",
     "StepText",
     "TagInfo",
+    "Watch",
     "list_runs",
     "start",
+    "watch",
 ]

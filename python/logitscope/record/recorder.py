@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from logitscope.errors import ArgumentError, DTypeError, RunFileError
+from logitscope.errors import ArgumentError, RunFileError
 from logitscope.record import codec, schema
+from logitscope.record.arguments import check_step, check_text, plain, to_number, to_numpy
 from logitscope.record.knob import Knob, KnobBoard
 from logitscope.record.process import this_process
 from logitscope.record.types import EventLevel, Panel, PanelKind
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from logitscope.record.types import RunStatus, TagKind
+    from logitscope.record.watch import Watch
 
 SUFFIX = ".scope"
 MAX_BINS = 1 << 20
@@ -80,7 +82,7 @@ def start(
     ...     run.scalars("loss/train").values.tolist()
     [4.5, 2.25, 1.5]
     """
-    _check_text("start", "name", name, schema.MAX_TAG_CHARACTERS)
+    check_text("start", "name", name, schema.MAX_TAG_CHARACTERS)
     if not operator.index(buffer) >= 0:
         message = f"start: buffer is {buffer}; give how many calls may wait in memory, 0 or more"
         raise ArgumentError(message)
@@ -99,8 +101,8 @@ class Recorder:
         process = this_process()
         self.name = name
         self.run_id = uuid.uuid4().hex
-        notes = json.dumps({str(key): _plain(str(value)) for key, value in meta.items()})
-        run = (self.run_id, _plain(name), time.time(), notes, process.host, process.pid, process.started)
+        notes = json.dumps({str(key): plain(str(value)) for key, value in meta.items()})
+        run = (self.run_id, plain(name), time.time(), notes, process.host, process.pid, process.started)
         self._writer = Writer(path, run, buffer=buffer)
         self._knobs = KnobBoard(self._writer)
         self._tags: dict[str, tuple[int, TagKind]] = {}
@@ -132,16 +134,19 @@ class Recorder:
         """Record several numbers of one step; cheaper than as many calls of `scalar`."""
         if not values:
             return
-        step = _step("scalars", step)
+        step = check_step("scalars", step)
         names = tuple(values)
         tag_set, packer = self._tag_sets.get(names) or self._make_tag_set(names)
-        numbers = [value if type(value) is float else _number(tag, value) for tag, value in values.items()]
+        numbers = [
+            value if type(value) is float else to_number("scalars", tag, value)
+            for tag, value in values.items()
+        ]
         columns = (step, time.time(), tag_set, packer.pack(*numbers))
         self._writer.write(Row("scalars", "scalar", len(numbers), step, columns))
 
     def array(self, tag: str, array: Any, step: int) -> None:
         """Record an array of numbers or booleans, exactly; NumPy, torch, or what NumPy makes an array of."""
-        self._array("array", tag, _to_numpy("array", tag, array), step)
+        self._array("array", tag, to_numpy("array", tag, array), step)
 
     def histogram(self, tag: str, values: Any, step: int, *, bins: int = 64) -> None:
         """Record how values are distributed: counts in ``bins`` equal parts from the lowest to the highest.
@@ -151,7 +156,7 @@ class Recorder:
         if not 1 <= operator.index(bins) <= MAX_BINS:
             message = f"histogram: bins is {bins} for {tag!r}; give 1..{MAX_BINS}"
             raise ArgumentError(message)
-        flat = _to_numpy("histogram", tag, values).ravel().astype(np.float64)
+        flat = to_numpy("histogram", tag, values).ravel().astype(np.float64)
         finite = flat[np.isfinite(flat)]
         counts, edges = (
             np.histogram(finite, bins=bins) if len(finite) else (np.zeros(bins), np.linspace(0, 1, bins + 1))
@@ -165,18 +170,18 @@ class Recorder:
 
     def text(self, tag: str, text: str, step: int) -> None:
         """Record a text, such as a sample that the model wrote."""
-        _check_text("text", "text", text, schema.MAX_TEXT_CHARACTERS, empty=True)
-        step, number = _step("text", step), self._tag(tag, "text", "text")
-        self._writer.write(Row("texts", "text", 1, step, (step, time.time(), number), _plain(text)))
+        check_text("text", "text", text, schema.MAX_TEXT_CHARACTERS, empty=True)
+        step, number = check_step("text", step), self._tag(tag, "text", "text")
+        self._writer.write(Row("texts", "text", 1, step, (step, time.time(), number), plain(text)))
 
     def event(self, message: str, *, step: int | None = None, level: EventLevel = "info") -> None:
         """Record that something happened; ``level`` is info, warning or error."""
-        _check_text("event", "message", message, schema.MAX_TEXT_CHARACTERS)
+        check_text("event", "message", message, schema.MAX_TEXT_CHARACTERS)
         if level not in get_args(EventLevel):
             message = f"event: level is {level!r}; use info, warning or error"
             raise ArgumentError(message)
-        at = None if step is None else _step("event", step)
-        self._writer.write(Row("events", "event", 1, at, (at, time.time(), level, _plain(message))))
+        at = None if step is None else check_step("event", step)
+        self._writer.write(Row("events", "event", 1, at, (at, time.time(), level, plain(message))))
 
     def panel(
         self,
@@ -191,7 +196,7 @@ class Recorder:
         **options: Any,
     ) -> None:
         """Say how tags are to be drawn; see `Panel`. The same title in the same group replaces the panel."""
-        _check_text("panel", "title", title, schema.MAX_TAG_CHARACTERS)
+        check_text("panel", "title", title, schema.MAX_TAG_CHARACTERS)
         if kind not in get_args(PanelKind):
             message = f"panel: kind is {kind!r} in {title!r}; use one of {', '.join(get_args(PanelKind))}"
             raise ArgumentError(message)
@@ -230,11 +235,11 @@ class Recorder:
         Knob
             Follows the viewer, clamped to ``low`` .. ``high``.
         """
-        _check_text("knob", "name", name, schema.MAX_TAG_CHARACTERS)
+        check_text("knob", "name", name, schema.MAX_TAG_CHARACTERS)
         if name in self._knobs:
             message = f"knob: {name!r} exists already in this run; keep the Knob of the first call"
             raise ArgumentError(message)
-        default, low, high = (_number("knob", value) + 0.0 for value in (default, low, high))
+        default, low, high = (to_number("knob", name, value) + 0.0 for value in (default, low, high))
         if not (math.isfinite(low) and math.isfinite(high) and low <= default <= high and low < high):
             message = (
                 f"knob: {name!r} starts at {default} in {low}..{high}; use low <= default <= high, low < high"
@@ -243,7 +248,13 @@ class Recorder:
         if log and low <= 0:
             message = f"knob: {name!r} is logarithmic and starts at {low}; use low > 0"
             raise ArgumentError(message)
-        return self._knobs.add(_plain(name), default, low, high, log=log, notes=_plain(notes))
+        return self._knobs.add(plain(name), default, low, high, log=log, notes=plain(notes))
+
+    def watch(self, model: Any, **options: Any) -> Watch:
+        """Record what happens inside a model; the options are those of `logitscope.record.watch.watch`."""
+        from logitscope.record.watch import watch
+
+        return watch(model, self, **options)
 
     def sync(self) -> None:
         """Have all that was recorded reach the disk, to survive a power cut; waits for the disk."""
@@ -271,7 +282,7 @@ class Recorder:
     def _end(self, status: RunStatus, message: str) -> None:
         if not self._ended:
             self._ended = True
-            self._writer.close(status, _plain(message))
+            self._writer.close(status, plain(message))
             atexit.unregister(self._finish_at_exit)
 
     def _finish_at_exit(self) -> None:
@@ -279,7 +290,7 @@ class Recorder:
         self._end(*_ending(None if shell else getattr(sys, "last_value", None)))
 
     def _array(self, kind: TagKind, tag: str, array: NDArray[Any], step: int) -> None:
-        step, number = _step(kind, step), self._tag(tag, kind, kind)
+        step, number = check_step(kind, step), self._tag(tag, kind, kind)
         dtype, shape, name, data = codec.encode(array)
         self._writer.write(
             Row("arrays", kind, 1, step, (step, time.time(), number, dtype, shape, name), data)
@@ -295,10 +306,10 @@ class Recorder:
         return known[0]
 
     def _make_tag(self, tag: str, kind: TagKind, operation: str) -> tuple[int, TagKind]:
-        _check_text(operation, "tag", tag, schema.MAX_TAG_CHARACTERS)
+        check_text(operation, "tag", tag, schema.MAX_TAG_CHARACTERS)
         with self._writer.lock:
             if tag not in self._tags:
-                values = (len(self._tags) + 1, _plain(tag), kind)
+                values = (len(self._tags) + 1, plain(tag), kind)
                 sql = "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)"
                 self._writer.declare(("tag", values[0]), sql, (*values, schema.checksum(values)))
                 self._tags[tag] = values[0], kind
@@ -349,56 +360,3 @@ def _ending(error: BaseException | None) -> tuple[RunStatus, str]:
     if isinstance(error, SystemExit):
         return "failed", f"exit: {error.code}"
     return "failed", f"{type(error).__name__}: {error}"
-
-
-def _step(operation: str, step: Any) -> int:
-    try:
-        number = operator.index(step)
-    except TypeError:
-        number = -1
-    if not 0 <= number < 1 << 63:
-        message = f"{operation}: step is {step!r}; give a whole number, 0 or more"
-        raise ArgumentError(message)
-    return number
-
-
-def _number(tag: str, value: Any) -> float:
-    if not isinstance(value, (str, bytes, bytearray)):
-        try:
-            return float(value.item() if hasattr(value, "item") else value)
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            pass
-    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-    message = f"scalars: the value of {tag!r} is a {type(value).__name__}{shape}; give one real number"
-    raise DTypeError(message)
-
-
-def _to_numpy(operation: str, tag: str, value: Any) -> NDArray[Any]:
-    """Any array as NumPy; of torch, bfloat16 becomes float32, which holds it exactly."""
-    if hasattr(value, "detach") and hasattr(value, "cpu"):
-        value = value.detach().cpu()
-        value = value.float() if "bfloat16" in str(value.dtype) else value
-    array = np.asarray(value)
-    if array.dtype.newbyteorder("<").str not in codec.DTYPES:
-        wanted = "booleans, integers or float16, float32, float64"
-        message = f"{operation}: {tag!r} has dtype {array.dtype}; give {wanted}"
-        raise DTypeError(message)
-    if array.nbytes > codec.MAX_ARRAY_BYTES or array.ndim > codec.MAX_DIMENSIONS:
-        limit = f"{codec.MAX_ARRAY_BYTES >> 20} MiB and {codec.MAX_DIMENSIONS} axes"
-        message = f"{operation}: {tag!r} has shape {array.shape} of {array.dtype}; give at most {limit}"
-        raise ArgumentError(message)
-    return array
-
-
-def _check_text(operation: str, argument: str, text: Any, limit: int, *, empty: bool = False) -> None:
-    if not isinstance(text, str):
-        message = f"{operation}: {argument} is a {type(text).__name__}; give a string"
-        raise DTypeError(message)
-    if len(text) > limit or not (text or empty):
-        message = f"{operation}: {argument} has {len(text)} characters; give {0 if empty else 1}..{limit}"
-        raise ArgumentError(message)
-
-
-def _plain(text: str) -> str:
-    """A text without lone surrogates, which no UTF-8 file can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")

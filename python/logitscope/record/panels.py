@@ -1,0 +1,36 @@
+"""The panels of the quantities that a watched model records, as a viewer shows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from logitscope.record.types import Panel
+
+if TYPE_CHECKING:
+    from logitscope.record.recorder import Recorder
+
+TRAINING = (
+    Panel("Loss", "lines", ("loss/*",), "Training", y_label="nats/token"),
+    Panel("Gradient norm", "lines", ("grad_norm", "grad_norm/*"), "Training", options={"log_y": True}),
+    Panel("Weight norm", "lines", ("weight_norm",), "Training"),
+    Panel("Learning rate", "lines", ("learning_rate",), "Training"),
+)
+ATTENTION = (
+    Panel("Attention maps", "heads", ("attention/map",), "Attention"),
+    Panel("Attention entropy", "lines", ("attention/entropy/*",), "Attention", y_label="of maximum"),
+    Panel("Largest attention logit", "lines", ("attention/max_logit/*",), "Logit scaling"),
+    Panel("Attention log-sum-exp", "lines", ("attention/lse_mean/*",), "Logit scaling"),
+)
+LOGITS = (
+    Panel("Class logits", "lines", ("logits/max", "logits/std", "logits/lse_mean"), "Logit scaling"),
+    Panel("Entropy of the prediction", "lines", ("logits/entropy",), "Logit scaling", y_label="nats"),
+    Panel("Saturation and lost mass", "lines", ("logits/saturation", "logits/lost_mass"), "Logit scaling"),
+)
+
+
+def declare(recorder: Recorder, panels: tuple[Panel, ...]) -> None:
+    """Declare panels in a run."""
+    for panel in panels:
+        recorder.panel(
+            panel.title, panel.kind, panel.tags, group=panel.group, y_label=panel.y_label, **panel.options
+        )

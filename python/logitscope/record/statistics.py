@@ -1,0 +1,111 @@
+"""Figures that tell the health of a softmax's input; NaN in gives NaN out, never a figure that hides it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from logitscope.record.arguments import to_numpy
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+LOG_SMALLEST = -103.97
+"""Below this a probability rounds to 0 in float32: ln of half the smallest subnormal number."""
+SATURATED = 0.99
+SAMPLED_ENTRIES = 1 << 16
+SAMPLED_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadSummary:
+    """One layer's attention in a few figures."""
+
+    max_logit: NDArray[np.float32]  # (H,)
+    entropy: NDArray[np.float32]  # (H,), of the maximum
+    lse_mean: float
+
+
+def summarize_heads(
+    max_logit: ArrayLike, entropy: ArrayLike, lse: ArrayLike, visible: ArrayLike | None = None
+) -> HeadSummary | None:
+    """Reduce statistics of attention rows to figures of heads; None when there are no rows.
+
+    Parameters
+    ----------
+    max_logit, entropy, lse
+        Shape (B, H, L); entropy in nats.
+    visible
+        Keys that each row sees, shape (L,); ``L`` for all rows when not given.
+
+    Returns
+    -------
+    HeadSummary or None
+        Largest logit; mean over rows of entropy / ln(visible keys), rows with less than two keys left out;
+        mean log-sum-exp of the rows that see a key.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows = np.zeros((1, 2, 4), np.float32)
+    >>> summary = summarize_heads(rows + 3, rows + np.log([1, 2, 3, 4]), rows, visible=[1, 2, 3, 4])
+    >>> summary.max_logit.tolist(), summary.entropy.tolist()
+    ([3.0, 3.0], [1.0, 1.0])
+    """
+    largest, nats, log_sums = np.asarray(max_logit), np.asarray(entropy), np.asarray(lse)
+    if not nats.size:
+        return None
+    keys = np.full(nats.shape[-1], nats.shape[-1]) if visible is None else np.asarray(visible)
+    several = keys > 1
+    relative = np.full(nats.shape[1], np.nan, np.float32)
+    if several.any():
+        relative = (nats[..., several] / np.log(keys[several])).mean(axis=(0, 2), dtype=np.float64)
+    seen = log_sums[log_sums != -np.inf]
+    return HeadSummary(
+        np.asarray(largest.max(axis=(0, 2)), np.float32),
+        np.asarray(relative, np.float32),
+        float(seen.mean(dtype=np.float64)) if seen.size else float("nan"),
+    )
+
+
+def summarize_logits(logits: Any) -> dict[str, float]:
+    """Figures of class logits (..., V), NumPy or torch, by their tags ``logits/*``; empty for no rows.
+
+    The largest logit is that of all rows; the other figures are those of rows picked at equal distances, some
+    65,000 entries in all. Entries of -inf are taken for masked classes and left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(summarize_logits(np.zeros((3, 5)))["logits/entropy"], 3)
+    1.609
+    """
+    flat = logits.reshape(-1, logits.shape[-1])
+    count, classes = flat.shape
+    if not count or not classes:
+        return {}
+    kept = max(SAMPLED_ENTRIES // classes, SAMPLED_ROWS)
+    rows = to_numpy("watch", "logits", flat[:: -(-count // kept)]).astype(np.float64)
+    with np.errstate(all="ignore"):
+        peak = rows.max(axis=1, keepdims=True)
+        lse = peak + np.log(np.exp(rows - peak).sum(axis=1, keepdims=True))
+        logs = rows - lse
+        weights = np.exp(logs)
+        entropy = -np.where(weights == 0, 0, weights * logs).sum(axis=1)
+        top = np.exp(peak - lse)
+        open_ = rows != -np.inf
+        return {
+            "logits/max": float(flat.max()),
+            "logits/std": float(rows[open_].std()),
+            "logits/lse_mean": float(lse.mean()),
+            "logits/entropy": float(entropy.mean()),
+            "logits/saturation": _share(top, top > SATURATED),
+            "logits/lost_mass": _share(logs[open_], logs[open_] < LOG_SMALLEST),
+        }
+
+
+def _share(values: NDArray[np.float64], hits: NDArray[np.bool_]) -> float:
+    """How large a part of the values are hits; NaN when one of them is NaN."""
+    return float("nan") if np.isnan(values).any() or not values.size else float(hits.mean())

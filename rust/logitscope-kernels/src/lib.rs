@@ -5,11 +5,17 @@
 #![forbid(unsafe_code)]
 
 pub mod attention;
+pub mod cross_entropy;
 mod error;
+pub mod log_softmax;
+pub mod logsumexp;
 mod matmul;
+mod rows;
+pub mod softmax;
 pub mod threads;
 mod view;
 
 pub use error::{Error, Result};
+pub use rows::Empty;
 pub use threads::Cancel;
 pub use view::{Heads, Matrix, Rows};

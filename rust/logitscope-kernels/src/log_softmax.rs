@@ -1,0 +1,115 @@
+//! Logarithm of the softmax of rows: y = x / temperature - ln sum e^{x / temperature}.
+
+use crate::error::Result;
+use crate::logsumexp::LogSum;
+use crate::rows;
+use crate::threads::{self, Cancel};
+use logitscope_simd::math::{self, ExpBelow};
+use logitscope_simd::{Element, Kernel, Simd};
+
+/// Logarithm of the softmax of each row of `columns` elements.
+///
+/// It is taken relative to the maximum, (x - max) - ln sum e^{x - max}: neither a common offset of the row nor a
+/// probability near 1 costs digits.
+///
+/// # Errors
+/// [`crate::Error`] if lengths or the temperature do not fit, or when cancelled.
+pub fn log_softmax<T: Element>(
+    x: &[T],
+    columns: usize,
+    temperature: f64,
+    y: &mut [T],
+    cancel: &Cancel,
+) -> Result<()> {
+    rows::count_rows("log_softmax", x.len(), columns)?;
+    rows::check_len("log_softmax", "y", y.len(), x.len())?;
+    let scale = rows::scale_of("log_softmax", temperature)?;
+    let piece = rows::rows_per_piece(columns) * columns;
+    let pieces: Vec<_> = x.chunks(piece).zip(y.chunks_mut(piece)).collect();
+    threads::for_each(
+        pieces,
+        x.len(),
+        cancel,
+        || (),
+        |(), (x, y)| {
+            T::dispatch(LogSoftmaxRows { x, y, columns, scale });
+        },
+    )
+}
+
+struct LogSoftmaxRows<'a, T> {
+    x: &'a [T],
+    y: &'a mut [T],
+    columns: usize,
+    scale: T,
+}
+
+impl<T: Element> Kernel<T> for LogSoftmaxRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let scale = simd.splat(self.scale);
+        for (x, y) in self.x.chunks_exact(self.columns).zip(self.y.chunks_exact_mut(self.columns)) {
+            let sum = LogSum::of_row(simd, x, self.scale);
+            let (max, minus_ln) = (simd.splat(sum.max), simd.splat(T::from_f64(-sum.ln())));
+            rows::map(simd, x, y, |x| math::flush(simd, simd.mul_add(simd.sub(x, max), scale, minus_ln)));
+        }
+    }
+}
+
+/// Gradient of [`log_softmax`]: dx = (dy - e^y sum dy) / temperature.
+///
+/// # Errors
+/// [`crate::Error`] if lengths or the temperature do not fit, or when cancelled.
+pub fn log_softmax_backward<T: Element>(
+    y: &[T],
+    dy: &[T],
+    columns: usize,
+    temperature: f64,
+    dx: &mut [T],
+    cancel: &Cancel,
+) -> Result<()> {
+    rows::count_rows("log_softmax_backward", y.len(), columns)?;
+    rows::check_len("log_softmax_backward", "dy", dy.len(), y.len())?;
+    rows::check_len("log_softmax_backward", "dx", dx.len(), y.len())?;
+    let scale = rows::scale_of("log_softmax_backward", temperature)?;
+    let piece = rows::rows_per_piece(columns) * columns;
+    let pieces: Vec<_> = y.chunks(piece).zip(dy.chunks(piece)).zip(dx.chunks_mut(piece)).collect();
+    threads::for_each(
+        pieces,
+        y.len(),
+        cancel,
+        || (),
+        |(), ((y, dy), dx)| {
+            T::dispatch(BackwardRows { y, dy, dx, columns, scale });
+        },
+    )
+}
+
+struct BackwardRows<'a, T> {
+    y: &'a [T],
+    dy: &'a [T],
+    dx: &'a mut [T],
+    columns: usize,
+    scale: T,
+}
+
+impl<T: Element> Kernel<T> for BackwardRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let scale = simd.splat(self.scale);
+        let zero = simd.splat(T::ZERO);
+        let exp = ExpBelow::new(simd, T::ZERO, T::ONE);
+        let inputs = self.y.chunks_exact(self.columns).zip(self.dy.chunks_exact(self.columns));
+        for ((y, dy), dx) in inputs.zip(self.dx.chunks_exact_mut(self.columns)) {
+            let minus_total = simd.sub(zero, simd.splat(T::from_f64(rows::sum(simd, dy))));
+            rows::map2(simd, y, dy, dx, |y, dy| {
+                let gradient = simd.mul_add(exp.eval(simd, y), minus_total, dy);
+                math::flush(simd, simd.mul(gradient, scale))
+            });
+        }
+    }
+}

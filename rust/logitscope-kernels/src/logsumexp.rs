@@ -1,0 +1,177 @@
+//! Logarithm of the sum of exponentials of rows, in one sweep.
+
+use crate::error::Result;
+use crate::rows;
+use crate::threads::{self, Cancel};
+use logitscope_simd::math::ExpBelow;
+use logitscope_simd::{Element, Kernel, Simd};
+
+/// The sum of e^{scale (x - max)} over what has been seen of a row.
+///
+/// What is exactly 1 is kept apart: a row with one large element has ones = 1 and a small rest, and the
+/// logarithm of the sum is then `ln_1p(rest)`, which does not lose the rest to rounding.
+pub(crate) struct LogSum<T> {
+    /// The largest element so far; negative infinity before the first that is larger.
+    pub max: T,
+    ones: f64,
+    rest: f64,
+}
+
+impl<T: Element> LogSum<T> {
+    /// The sum over a whole row; NaN if the row has a NaN or positive infinity, 0 if nothing in it is finite.
+    #[inline(always)]
+    pub(crate) fn of_row<S: Simd<T>>(simd: S, row: &[T], scale: T) -> Self {
+        let mut sum = LogSum { max: T::NEG_INFINITY, ones: 0.0, rest: 0.0 };
+        for block in row.chunks(rows::SUM_BLOCK) {
+            sum.add(simd, block, scale);
+        }
+        sum
+    }
+
+    /// Adds elements, of which there are few enough to be swept twice in the nearest cache.
+    #[inline(always)]
+    fn add<S: Simd<T>>(&mut self, simd: S, block: &[T], scale: T) {
+        let max = rows::maximum(simd, block);
+        if max > self.max {
+            let old = ((self.max.to_f64() - max.to_f64()) * scale.to_f64()).exp();
+            self.rest = (self.ones + self.rest) * old;
+            self.ones = 0.0;
+            self.max = max;
+        }
+        // As long as all is -inf, any finite reference gives the zeros that belong in the sum.
+        let reference = if self.max == T::NEG_INFINITY { T::ZERO } else { self.max };
+        let exp = ExpBelow::new(simd, reference, scale);
+        let (blocks, tail) = T::blocks(block);
+        let (zero, one) = (simd.splat(T::ZERO), simd.splat(T::ONE));
+        let (mut ones, mut rest) = (zero, zero);
+        let mut add = |x| {
+            let power = exp.eval(simd, x);
+            // A NaN is not less than one and stays in `ones`.
+            let below_one = simd.select(simd.less(power, one), power, zero);
+            ones = simd.add(ones, simd.sub(power, below_one));
+            rest = simd.add(rest, below_one);
+        };
+        for block in blocks {
+            add(simd.load(block));
+        }
+        if !tail.is_empty() {
+            add(simd.load_partial(tail, T::NEG_INFINITY));
+        }
+        self.ones += simd.sum(ones).to_f64();
+        self.rest += simd.sum(rest).to_f64();
+    }
+
+    /// The sum.
+    #[inline(always)]
+    pub(crate) fn total(&self) -> f64 {
+        self.ones + self.rest
+    }
+
+    /// The logarithm of the sum, relative to `scale * max`.
+    #[inline(always)]
+    pub(crate) fn ln(&self) -> f64 {
+        ((self.ones - 1.0) + self.rest).ln_1p()
+    }
+}
+
+/// ln sum e^x of one row: +inf if it holds +inf and no NaN, -inf if it holds nothing above.
+#[inline(always)]
+pub(crate) fn logsumexp_row<T: Element, S: Simd<T>>(simd: S, row: &[T]) -> T {
+    let sum = LogSum::of_row(simd, row, T::ONE);
+    if sum.max == T::INFINITY {
+        return if row.iter().any(|x| x.is_nan()) { T::NAN } else { T::INFINITY };
+    }
+    T::from_f64(sum.max.to_f64() + sum.ln())
+}
+
+/// ln sum e^x of each row of `columns` elements.
+///
+/// # Errors
+/// [`crate::Error`] if lengths do not fit, or when cancelled.
+pub fn logsumexp<T: Element>(x: &[T], columns: usize, lse: &mut [T], cancel: &Cancel) -> Result<()> {
+    let count = rows::count_rows("logsumexp", x.len(), columns)?;
+    rows::check_len("logsumexp", "lse", lse.len(), count)?;
+    let piece = rows::rows_per_piece(columns);
+    let pieces: Vec<_> = x.chunks(piece * columns).zip(lse.chunks_mut(piece)).collect();
+    threads::for_each(
+        pieces,
+        x.len(),
+        cancel,
+        || (),
+        |(), (x, lse)| {
+            T::dispatch(LogSumExpRows { x, lse, columns });
+        },
+    )
+}
+
+struct LogSumExpRows<'a, T> {
+    x: &'a [T],
+    lse: &'a mut [T],
+    columns: usize,
+}
+
+impl<T: Element> Kernel<T> for LogSumExpRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        for (x, lse) in self.x.chunks_exact(self.columns).zip(self.lse) {
+            *lse = logsumexp_row(simd, x);
+        }
+    }
+}
+
+/// Gradient of [`logsumexp`]: dx = dlse softmax(x).
+///
+/// `lse` is what the forward returned. It only saves the search for the maximum: being rounded, it would give
+/// e^{x - lse} an error of |lse| units in the last place, so the exponentials are divided by their sum.
+///
+/// # Errors
+/// [`crate::Error`] if lengths do not fit, or when cancelled.
+pub fn logsumexp_backward<T: Element>(
+    x: &[T],
+    columns: usize,
+    lse: &[T],
+    dlse: &[T],
+    dx: &mut [T],
+    cancel: &Cancel,
+) -> Result<()> {
+    let count = rows::count_rows("logsumexp_backward", x.len(), columns)?;
+    rows::check_len("logsumexp_backward", "lse", lse.len(), count)?;
+    rows::check_len("logsumexp_backward", "dlse", dlse.len(), count)?;
+    rows::check_len("logsumexp_backward", "dx", dx.len(), x.len())?;
+    let piece = rows::rows_per_piece(columns);
+    let inputs = x.chunks(piece * columns).zip(lse.chunks(piece)).zip(dlse.chunks(piece));
+    let pieces: Vec<_> = inputs.zip(dx.chunks_mut(piece * columns)).collect();
+    threads::for_each(
+        pieces,
+        x.len(),
+        cancel,
+        || (),
+        |(), (((x, lse), dlse), dx)| {
+            T::dispatch(BackwardRows { x, lse, dlse, dx, columns });
+        },
+    )
+}
+
+struct BackwardRows<'a, T> {
+    x: &'a [T],
+    lse: &'a [T],
+    dlse: &'a [T],
+    dx: &'a mut [T],
+    columns: usize,
+}
+
+impl<T: Element> Kernel<T> for BackwardRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let inputs = self.x.chunks_exact(self.columns).zip(self.lse).zip(self.dlse);
+        for (((x, &lse), &dlse), dx) in inputs.zip(self.dx.chunks_exact_mut(self.columns)) {
+            let exp = ExpBelow::new(simd, lse, T::ONE);
+            let sum = rows::exp_into(simd, &exp, x, dx);
+            rows::scale(simd, dx, T::from_f64(dlse.to_f64() / sum));
+        }
+    }
+}

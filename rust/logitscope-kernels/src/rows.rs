@@ -1,0 +1,246 @@
+//! What the row operations share: how rows are cut into pieces, and the sweeps over one row.
+//!
+//! A row is added up in blocks of [`SUM_BLOCK`] elements, each in `T` over the lanes of a vector, and the blocks
+//! in `f64`: the rounding of a sum does not grow with the length of the row, and its order is always the same.
+
+use crate::error::{Error, Result};
+use logitscope_simd::math::{self, ExpBelow};
+use logitscope_simd::{Element, Simd};
+
+/// Elements in a piece of rows: enough to be worth a task, few enough to stay in a core's cache.
+const PIECE: usize = 1 << 14;
+
+/// Elements whose sum is formed in `T`.
+pub(crate) const SUM_BLOCK: usize = 1024;
+
+/// What becomes of a row or a mean that has nothing to be computed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Empty {
+    /// NaN, as in torch, JAX and `SciPy`.
+    Nan,
+    /// Zero.
+    Zero,
+}
+
+/// How many rows make a piece.
+pub(crate) fn rows_per_piece(columns: usize) -> usize {
+    (PIECE / columns.max(1)).max(1)
+}
+
+/// The number of rows of `columns` elements in a buffer of `len`.
+pub(crate) fn count_rows(operation: &'static str, len: usize, columns: usize) -> Result<usize> {
+    if columns == 0 || !len.is_multiple_of(columns) {
+        return Err(Error::Shape {
+            operation,
+            argument: "x",
+            got: format!("of {len} elements in rows of {columns}"),
+            expected: "rows of at least one element, all of one length".to_owned(),
+        });
+    }
+    Ok(len / columns)
+}
+
+/// An error unless an array has as many elements as it must.
+pub(crate) fn check_len(
+    operation: &'static str,
+    argument: &'static str,
+    got: usize,
+    expected: usize,
+) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        operation,
+        argument,
+        got: format!("of {got} elements"),
+        expected: format!("one of {expected} elements"),
+    })
+}
+
+/// 1 / temperature as the element type, if both are normal positive numbers there.
+pub(crate) fn scale_of<T: Element>(operation: &'static str, temperature: f64) -> Result<T> {
+    let scale = T::from_f64(1.0 / temperature);
+    if temperature > 0.0 && temperature.is_finite() && scale >= T::MIN_POSITIVE && scale.is_finite() {
+        return Ok(scale);
+    }
+    Err(Error::Argument {
+        operation,
+        argument: "temperature",
+        got: format!("{temperature:?}"),
+        expected: format!("a positive finite number whose reciprocal is one in {}", T::NAME),
+    })
+}
+
+/// The nearest `T`, 0 where that would be a denormal.
+#[inline(always)]
+pub(crate) fn normal_or_zero<T: Element>(x: f64) -> T {
+    let nearest = T::from_f64(x);
+    if nearest.abs() < T::MIN_POSITIVE { T::ZERO } else { nearest }
+}
+
+/// The largest element that is not NaN; negative infinity if there is none.
+#[inline(always)]
+pub(crate) fn maximum<T: Element, S: Simd<T>>(simd: S, row: &[T]) -> T {
+    // Four maxima, since each waits for its own previous one only.
+    let mut largest = [simd.splat(T::NEG_INFINITY); 4];
+    let (blocks, tail) = T::blocks(row);
+    let (fours, rest) = blocks.as_chunks::<4>();
+    for four in fours {
+        for (largest, block) in largest.iter_mut().zip(four) {
+            *largest = simd.max(simd.load(block), *largest);
+        }
+    }
+    for (largest, block) in largest.iter_mut().zip(rest) {
+        *largest = simd.max(simd.load(block), *largest);
+    }
+    let [a, b, c, d] = largest;
+    let d = simd.max(simd.load_partial(tail, T::NEG_INFINITY), d);
+    simd.max_lane(simd.max(simd.max(a, b), simd.max(c, d)))
+}
+
+/// The sum of e^{scale (x - max)}.
+#[inline(always)]
+pub(crate) fn sum_exp<T: Element, S: Simd<T>>(simd: S, exp: &ExpBelow<S::Vector>, row: &[T]) -> f64 {
+    let mut total = 0.0;
+    for part in row.chunks(SUM_BLOCK) {
+        let (blocks, tail) = T::blocks(part);
+        let mut sum = simd.splat(T::ZERO);
+        for block in blocks {
+            sum = simd.add(sum, exp.eval(simd, simd.load(block)));
+        }
+        if !tail.is_empty() {
+            sum = simd.add(sum, exp.eval(simd, simd.load_partial(tail, T::NEG_INFINITY)));
+        }
+        total += simd.sum(sum).to_f64();
+    }
+    total
+}
+
+/// Writes e^{scale (x - max)} and returns the sum, the same as [`sum_exp`].
+#[inline(always)]
+pub(crate) fn exp_into<T: Element, S: Simd<T>>(
+    simd: S,
+    exp: &ExpBelow<S::Vector>,
+    row: &[T],
+    out: &mut [T],
+) -> f64 {
+    let mut total = 0.0;
+    for (part, out) in row.chunks(SUM_BLOCK).zip(out.chunks_mut(SUM_BLOCK)) {
+        let (blocks, tail) = T::blocks(part);
+        let (out_blocks, out_tail) = T::blocks_mut(out);
+        let mut sum = simd.splat(T::ZERO);
+        for (block, out) in blocks.iter().zip(out_blocks) {
+            let power = exp.eval(simd, simd.load(block));
+            simd.store(power, out);
+            sum = simd.add(sum, power);
+        }
+        if !tail.is_empty() {
+            let power = exp.eval(simd, simd.load_partial(tail, T::NEG_INFINITY));
+            simd.store_partial(power, out_tail);
+            sum = simd.add(sum, power);
+        }
+        total += simd.sum(sum).to_f64();
+    }
+    total
+}
+
+/// Writes `f(x)` over the elements of a row.
+#[inline(always)]
+pub(crate) fn map<T: Element, S: Simd<T>>(
+    simd: S,
+    row: &[T],
+    out: &mut [T],
+    f: impl Fn(S::Vector) -> S::Vector,
+) {
+    let (blocks, tail) = T::blocks(row);
+    let (out_blocks, out_tail) = T::blocks_mut(out);
+    for (block, out) in blocks.iter().zip(out_blocks) {
+        simd.store(f(simd.load(block)), out);
+    }
+    if !tail.is_empty() {
+        simd.store_partial(f(simd.load_partial(tail, T::ZERO)), out_tail);
+    }
+}
+
+/// Writes `f(a, b)` over the elements of two rows.
+#[inline(always)]
+pub(crate) fn map2<T: Element, S: Simd<T>>(
+    simd: S,
+    a: &[T],
+    b: &[T],
+    out: &mut [T],
+    f: impl Fn(S::Vector, S::Vector) -> S::Vector,
+) {
+    let ((a_blocks, a_tail), (b_blocks, b_tail)) = (T::blocks(a), T::blocks(b));
+    let (out_blocks, out_tail) = T::blocks_mut(out);
+    for ((a, b), out) in a_blocks.iter().zip(b_blocks).zip(out_blocks) {
+        simd.store(f(simd.load(a), simd.load(b)), out);
+    }
+    if !out_tail.is_empty() {
+        let (a, b) = (simd.load_partial(a_tail, T::ZERO), simd.load_partial(b_tail, T::ZERO));
+        simd.store_partial(f(a, b), out_tail);
+    }
+}
+
+/// Multiplies a row by `factor` where it lies; no denormal is left.
+#[inline(always)]
+pub(crate) fn scale<T: Element, S: Simd<T>>(simd: S, row: &mut [T], factor: T) {
+    let factor = simd.splat(factor);
+    let (blocks, tail) = T::blocks_mut(row);
+    for block in blocks {
+        let scaled = simd.mul(simd.load(block), factor);
+        simd.store(math::flush(simd, scaled), block);
+    }
+    if !tail.is_empty() {
+        let scaled = simd.mul(simd.load_partial(tail, T::ZERO), factor);
+        simd.store_partial(math::flush(simd, scaled), tail);
+    }
+}
+
+/// The sum of products of two rows.
+#[inline(always)]
+pub(crate) fn dot<T: Element, S: Simd<T>>(simd: S, a: &[T], b: &[T]) -> f64 {
+    let mut total = 0.0;
+    for (a, b) in a.chunks(SUM_BLOCK).zip(b.chunks(SUM_BLOCK)) {
+        let ((a_blocks, a_tail), (b_blocks, b_tail)) = (T::blocks(a), T::blocks(b));
+        let ((a_fours, a_rest), (b_fours, b_rest)) = (a_blocks.as_chunks::<4>(), b_blocks.as_chunks::<4>());
+        let mut sums = [simd.splat(T::ZERO); 4];
+        for (a, b) in a_fours.iter().zip(b_fours) {
+            for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                *sum = simd.mul_add(simd.load(a), simd.load(b), *sum);
+            }
+        }
+        for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
+            *sum = simd.mul_add(simd.load(a), simd.load(b), *sum);
+        }
+        let [first, second, third, last] = sums;
+        let last = simd.mul_add(simd.load_partial(a_tail, T::ZERO), simd.load_partial(b_tail, T::ZERO), last);
+        total += simd.sum(simd.add(simd.add(first, second), simd.add(third, last))).to_f64();
+    }
+    total
+}
+
+/// The sum of a row.
+#[inline(always)]
+pub(crate) fn sum<T: Element, S: Simd<T>>(simd: S, row: &[T]) -> f64 {
+    let mut total = 0.0;
+    for part in row.chunks(SUM_BLOCK) {
+        let (blocks, tail) = T::blocks(part);
+        let mut sum = simd.load_partial(tail, T::ZERO);
+        for block in blocks {
+            sum = simd.add(sum, simd.load(block));
+        }
+        total += simd.sum(sum).to_f64();
+    }
+    total
+}
+
+/// The sum of a list in `f64`, halved again and again: the rounding grows with the logarithm of its length.
+pub(crate) fn pairwise_sum<T: Element>(list: &[T]) -> f64 {
+    if list.len() <= 32 {
+        return list.iter().map(|x| x.to_f64()).sum();
+    }
+    let (left, right) = list.split_at(list.len() / 2);
+    pairwise_sum(left) + pairwise_sum(right)
+}

@@ -81,7 +81,9 @@ def same_dtype(operation: str, arrays: Iterable[tuple[str, NDArray[Any]]]) -> np
     (first_name, first), *rest = arrays
     for name, array in rest:
         if array.dtype != first.dtype:
-            message = f"{operation}: {name} has dtype {array.dtype}, {first_name} has {first.dtype}; use one dtype"
+            message = (
+                f"{operation}: {name} has dtype {array.dtype}, {first_name} has {first.dtype}; use one dtype"
+            )
             raise DTypeError(message)
     return first.dtype
 

@@ -125,10 +125,11 @@ def attention(
     if needs_autograd(q, k, v, inv_temperature):
         from logitscope.nn.functional import attention as differentiable
 
-        return differentiable(
+        differentiated: AttentionResult = differentiable(
             q, k, v, scale=scale, inv_temperature=inv_temperature, is_causal=is_causal,
             causal_align=causal_align, stats=stats, map_bins=map_bins, empty=empty,
         )  # fmt: skip
+        return differentiated
     problem = _Problem.of("attention", q, k, v, scale, inv_temperature, is_causal, causal_align)
     batch, heads, queries, _ = problem.q.shape
     rows = (batch, heads, queries)
@@ -322,8 +323,6 @@ def _check_options(
 def _bins(map_bins: tuple[int, int], queries: int, keys: int) -> tuple[int, int]:
     rows, columns = (operator.index(bins) for bins in map_bins)
     if not (1 <= rows <= queries and 1 <= columns <= keys):
-        message = (
-            f"attention: map_bins is ({rows}, {columns}); use 1..{queries} bins of queries and 1..{keys} of keys"
-        )
+        message = f"attention: map_bins is ({rows}, {columns}); use 1..{queries} bins of queries and 1..{keys} of keys"
         raise ArgumentError(message)
     return rows, columns

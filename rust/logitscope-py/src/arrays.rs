@@ -108,7 +108,7 @@ fn shape<const N: usize, T: ArrayElement>(name: &str, array: &Input<'_, T>) -> P
 pub(crate) fn heads<'a, T: ArrayElement>(name: &str, array: &'a Input<'_, T>) -> PyResult<Heads<'a, T>> {
     let shape: [usize; 4] = shape(name, array)?;
     let strides = strides(name, array)?;
-    if shape[3] > 1 && strides[3] != 1 {
+    if !array.is_empty() && shape[3] > 1 && strides[3] != 1 {
         return Err(ShapeError::new_err(format!(
             "{name}: its last axis is not contiguous; use a copy of it"
         )));

@@ -77,7 +77,7 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         """Connect to the file, or to a copy where its WAL cannot be read in place (read-only directory)."""
-        if os.access(self.path, os.W_OK) and os.access(self.path.absolute().parent, os.W_OK):
+        if _is_writable(self.path) and _is_writable(self.path.absolute().parent):
             return _connect(self.path, "mode=rw")  # the last reader of a killed run tidies up its WAL
         wal = self.path.with_name(self.path.name + "-wal")
         if not wal.exists():
@@ -105,6 +105,10 @@ class Database:
             f"run file: {self.path} cannot be read ({error}); it is damaged, locked or of another program"
         )
         raise RunFileError(message) from error
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:

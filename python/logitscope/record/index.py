@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from logitscope.record.database import Database
 
 
+_COLUMNS = {
+    "scalars": 'tag_set, "values"',
+    "arrays": "tag, dtype, shape, codec",
+    "texts": "tag",
+    "events": "level, message",
+}
+_KINDS = {"scalars": "iifib", "arrays": "iifisss", "texts": "iifi", "events": "infss"}
+
+
 @dataclass(frozen=True, slots=True)
 class Tag:
     """A row of the table ``tags``."""
@@ -95,15 +104,12 @@ class RunIndex:
 
     def refresh(self) -> None:
         """Take in what is new: values first, so that their tags, written with or before them, are there."""
-        columns = {"scalars": 'tag_set, "values"', "arrays": "tag, dtype, shape, codec", "texts": "tag"}
-        columns["events"] = "level, message"
-        fresh = {table: self._fresh(table, names) for table, names in columns.items()}
+        fresh = {table: self._fresh(table, columns) for table, columns in _COLUMNS.items()}
         self._take_tags()
         self._take_scalars(fresh["scalars"])
         for table in ("arrays", "texts"):
             for row, step, _, tag, *_rest in fresh[table]:
-                kind = self.tags[tag].kind if tag in self.tags else ""
-                if kind not in (("array", "histogram") if table == "arrays" else ("text",)):
+                if self._kind(tag) not in (("array", "histogram") if table == "arrays" else ("text",)):
                     raise damaged(self._database, table)
                 self._entries.setdefault(tag, Entries()).add(step, row)
         for row, step, time, level, message in fresh["events"]:
@@ -135,11 +141,16 @@ class RunIndex:
             steps, values, times = steps[order], values[order], times[order]
         return Series(steps, values, times, max(after_row, self._last["scalars"]))
 
+    def _kind(self, number: int) -> str:
+        return self.tags[number].kind if number in self.tags else ""
+
     def _fresh(self, table: str, columns: str) -> list[tuple[Any, ...]]:
         """Read the new rows of a table, checked, without their checks."""
         sql = f'SELECT row, step, time, {columns}, "check" FROM {table} WHERE row > ? ORDER BY row'
         last = self._last[table]
-        rows = [intact(self._database, table, row) for row in self._database.rows(sql, (last,))]
+        rows = [
+            intact(self._database, table, row, _KINDS[table]) for row in self._database.rows(sql, (last,))
+        ]
         if rows and (rows[0][0] != last + 1 or rows[-1][0] != last + len(rows)):
             raise damaged(self._database, table)
         return rows
@@ -149,7 +160,7 @@ class RunIndex:
         for row in self._database.rows(
             'SELECT id, name, kind, "check" FROM tags WHERE id > ? ORDER BY id', (known,)
         ):
-            number, name, kind = intact(self._database, "tags", row)
+            number, name, kind = intact(self._database, "tags", row, "iss")
             if kind not in get_args(TagKind) or name in self.numbers:
                 raise damaged(self._database, "tags")
             self.tags[number] = Tag(name, kind)
@@ -158,9 +169,11 @@ class RunIndex:
         for row in self._database.rows(
             'SELECT id, tags, "check" FROM tag_sets WHERE id > ? ORDER BY id', (known,)
         ):
-            number, text = intact(self._database, "tag_sets", row)
+            number, text = intact(self._database, "tag_sets", row, "is")
             tags = tuple(parse(self._database, "tag_sets", text, list))
-            if not tags or any(type(tag) is not int or tag not in self.tags for tag in tags):
+            if not tags or not all(type(tag) is int and self._kind(tag) == "scalar" for tag in tags):
+                raise damaged(self._database, "tag_sets")
+            if len(set(tags)) < len(tags):
                 raise damaged(self._database, "tag_sets")
             self._blocks[number] = Block(tags)
 
@@ -168,7 +181,7 @@ class RunIndex:
         groups: dict[int, list[tuple[Any, ...]]] = {}
         for row in rows:
             block = self._blocks.get(row[3])
-            if block is None or not isinstance(row[4], bytes) or len(row[4]) != 8 * len(block.tags):
+            if block is None or len(row[4]) != 8 * len(block.tags):
                 raise damaged(self._database, "scalars")
             groups.setdefault(row[3], []).append(row)
         for number, group in groups.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, get_args
 
 from logitscope.errors import RunFileError
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
     from logitscope.record.database import Database
 
 
+_KINDS = {"i": (int,), "f": (float,), "s": (str,), "b": (bytes,), "n": (int, type(None))}
+_PANEL_WORDS = ("title", "kind", "group", "x_label", "y_label", "notes")
+
+
 def read_info(database: Database) -> RunInfo:
     """The run as a whole; a run whose process is gone is ``stopped``."""
     columns = 'run_id, name, created, meta, host, pid, pid_started, "check"'
-    run_id, name, created, meta, host, pid, started = _only(database, f"SELECT {columns} FROM run")
+    run_id, name, created, meta, host, pid, started = _only(database, f"SELECT {columns} FROM run", "ssfssis")
     columns = 'status, message, updated, last_step, "check"'
-    status, message, updated, last_step = _only(database, f"SELECT {columns} FROM state")
+    status, message, updated, last_step = _only(database, f"SELECT {columns} FROM state", "ssfn")
     if status not in get_args(RunStatus):
         raise damaged(database, "state")
     if status == "running" and is_alive(Process(host, pid, started)) is False:
@@ -33,12 +38,15 @@ def read_panels(database: Database) -> list[Panel]:
     """Panels in the order in which they were declared."""
     panels = []
     for row in database.rows('SELECT id, spec, "check" FROM panels ORDER BY id'):
-        _, spec = intact(database, "panels", row)
+        _, spec = intact(database, "panels", row, "is")
         fields = parse(database, "panels", spec, dict)
-        try:
-            panels.append(Panel(**{**fields, "tags": tuple(fields["tags"])}))
-        except (TypeError, KeyError) as error:
-            raise damaged(database, "panels") from error
+        words = [fields.pop(name, "") for name in _PANEL_WORDS]
+        tags, options = fields.pop("tags", None), fields.pop("options", None)
+        if fields or not isinstance(tags, list) or not isinstance(options, dict):
+            raise damaged(database, "panels")
+        if not all(isinstance(text, str) for text in (*words, *tags)):
+            raise damaged(database, "panels")
+        panels.append(Panel(tags=tuple(tags), options=options, **dict(zip(_PANEL_WORDS, words, strict=True))))
     return panels
 
 
@@ -49,17 +57,22 @@ def read_knobs(database: Database) -> list[KnobInfo]:
     )
     knobs = []
     for row in database.rows(f"SELECT {columns} FROM knobs ORDER BY id"):
-        _, name, default, low, high, log, notes = intact(database, "knobs", row[:8])
-        value, applied = (intact(database, "knobs", (name, *pair))[1] for pair in (row[8:10], row[10:12]))
+        _, name, default, low, high, log, notes = intact(database, "knobs", row[:8], "isfffis")
+        value, applied = (
+            intact(database, "knobs", (name, *pair), "sf")[1] for pair in (row[8:10], row[10:12])
+        )
         knobs.append(KnobInfo(name, default, low, high, value, applied, bool(log), notes))
     return knobs
 
 
-def intact(database: Database, table: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row without its check, which stands last and must match."""
+def intact(database: Database, table: str, row: tuple[Any, ...], kinds: str) -> tuple[Any, ...]:
+    """A row without its check, which stands last and must match; ``kinds``: a letter of `_KINDS` a column."""
     values = row[:-1]
     if row[-1] != checksum(values):
         raise damaged(database, table)
+    for value, kind in zip(values, kinds, strict=True):
+        if type(value) not in _KINDS[kind] or (kind == "f" and not math.isfinite(value)):
+            raise damaged(database, table)
     return values
 
 
@@ -81,9 +94,9 @@ def damaged(database: Database, table: str) -> RunFileError:
     )
 
 
-def _only(database: Database, sql: str) -> tuple[Any, ...]:
+def _only(database: Database, sql: str, kinds: str) -> tuple[Any, ...]:
     rows = database.rows(sql)
     if len(rows) != 1:
         message = f"run file: {database.path} does not hold exactly one run; it is damaged"
         raise RunFileError(message)
-    return intact(database, sql.rpartition(" ")[2], rows[0])
+    return intact(database, sql.rpartition(" ")[2], rows[0], kinds)

@@ -35,6 +35,8 @@ _BUSY_SECONDS = 0.05
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the file is still there."""
+_SILENCE = 60.0
+"""Seconds from one warning that the file cannot be written to the next."""
 _BATCH = 1000
 _INSERT = {
     "scalars": "INSERT INTO scalars VALUES (?, ?, ?, ?, ?, ?)",
@@ -93,6 +95,7 @@ class Writer:
         self._waiting: deque[Row] = deque()
         self._retry_at = 0.0
         self._pause = 0.0
+        self._silent_until = 0.0
         self._data_version = -1
         self._closed = False
         _writers.add(self)
@@ -170,9 +173,12 @@ class Writer:
             for row in self._waiting:
                 self._count(row)
             self._waiting.clear()
-            self._closed = True
             if self.dropped:
-                logger.warning("run file %s: not recorded: %s", self.path, self._shortfall())
+                note = f"not recorded, since the file could not be written: {self._shortfall()}"
+                logger.warning("run file %s: %s", self.path, note)
+                values = (self._state.last_step, time.time(), "warning", note)
+                self._attempt((Row("events", "event", 1, None, values),))
+            self._closed = True
             self._disconnect()
 
     # The rest expects the lock to be held.
@@ -225,19 +231,16 @@ class Writer:
 
     def _fail(self, error: Exception) -> None:
         if not self._is_failing():
-            logger.warning("run file %s: cannot be written now (%s); the training goes on", self.path, error)
             self._set_timeout(0.0)
+            if time.monotonic() >= self._silent_until:
+                self._silent_until = time.monotonic() + _SILENCE
+                logger.warning("run file %s: cannot be written (%s); the training goes on", self.path, error)
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
         self._retry_at = time.monotonic() + self._pause
 
     def _recover(self) -> None:
         self._pause = self._retry_at = 0.0
         self._set_timeout(_BUSY_SECONDS)
-        note = f"the run file could not be written for a while; lost: {self._shortfall() or 'nothing'}"
-        logger.warning("run file %s: written again; %s", self.path, note)
-        values = (self._state.last_step, time.time(), "warning", note)
-        with contextlib.suppress(sqlite3.Error):
-            self._commit((Row("events", "event", 1, None, values),))
 
     def _set_timeout(self, seconds: float) -> None:
         """How long a locked database is waited for: once, not at each call."""
@@ -347,14 +350,14 @@ class Writer:
         identity = self._look_up()
         if identity == self._identity:
             return
-        if (
-            identity[0] == self._identity[0]
-        ):  # only the WAL is gone: closing writes what it held into the file
-            self._disconnect()
+        if identity[0] == self._identity[0]:
+            self._disconnect()  # only the WAL is gone: closing writes what it held into the file
             return
-        logger.warning(
-            "run file %s: it was deleted or replaced while it was written; going on in a new file", self.path
-        )
+        logger.warning("run file %s: deleted or replaced while written; going on in a new one", self.path)
+        if identity[1] == self._identity[1]:  # what is still beside it must not be taken for another run's
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(OSError):
+                    _beside(self.path, suffix).unlink()
         leak(self._connection)  # closing it would delete files beside a path that may be another run's now
         if self._checkpointer is not None:
             self._checkpointer.abandon()

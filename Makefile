@@ -1,0 +1,59 @@
+# logitscope: `make demo` and `make test` do all their own set-up; `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml app/pyproject.toml
+STAMP := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo setup build fmt lint test test-isa wheel docs check app bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+
+demo: setup ## Train a small transformer on real text and watch it live
+	$(BIN)/logitscope demo $(ARGS)
+
+setup: $(STAMP) ## Install what is missing, make .venv, build (cheap to repeat)
+
+$(STAMP): scripts/setup.sh $(SOURCES)
+	PYTHON="$(PYTHON)" VENV="$(VENV)" scripts/setup.sh
+	@touch $@
+
+build: setup ## The same as setup: the environment with the kernels built
+
+app: setup ## Open the dashboard on the runs in ./runs
+	$(BIN)/logitscope dashboard $(ARGS)
+
+fmt: setup ## Format Rust and Python
+	cargo fmt
+	$(BIN)/ruff check --fix -q python app tests benches
+	$(BIN)/ruff format python app tests benches
+
+lint: setup ## Formatting, clippy, ruff, mypy, stubs
+	cargo fmt --check
+	cargo clippy -q --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check python app tests benches
+	$(BIN)/ruff format --check python app tests benches
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest logitscope._native --allowlist tests/stubtest-allowlist.txt
+
+test: setup ## Every test: Rust, Python, torch, recorder, dashboard, command line
+	cargo test -q --workspace --exclude logitscope-py
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest $(ARGS)
+
+test-isa: setup ## The operations' tests once more with scalar kernels only
+	LOGITSCOPE_ISA=scalar $(BIN)/python -m pytest -q tests/ops tests/nn
+
+wheel: setup ## Build sdist, wheel from the sdist, install it elsewhere, try it
+	VENV="$(VENV)" scripts/check_wheel.sh
+
+bench: setup ## Measure against the peers
+	$(BIN)/python benches/python/recording_overhead.py
+
+check: test lint test-isa wheel ## What CI runs
+
+clean: ## Remove what was built (not the runs)
+	rm -rf target dist $(VENV)

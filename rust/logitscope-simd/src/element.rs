@@ -2,7 +2,7 @@
 
 use crate::dispatch::{self, Kernel};
 use crate::isa::Isa;
-use crate::math::{EXP_F32, EXP_F64, ExpConstants};
+use crate::math::{EXP_F32, EXP_F64, ExpConstants, LN_F32, LN_F64};
 use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
@@ -47,6 +47,8 @@ pub trait Element:
     const MIN_POSITIVE: Self;
     /// Constants of the vector exponential.
     const EXP: ExpConstants<Self>;
+    /// Coefficients of the vector logarithm, highest power first.
+    const LN: &'static [Self];
 
     /// Cuts a slice into whole blocks and the elements left over.
     fn blocks(slice: &[Self]) -> (&[Self::Block], &[Self]);
@@ -93,7 +95,7 @@ pub trait Element:
 }
 
 macro_rules! implement_element {
-    ($type:ident, $bits:ident, $name:literal, $lanes:literal, $exp:ident, $exponent_bits:literal, $bias:literal, $run:ident) => {
+    ($type:ident, $bits:ident, $name:literal, $lanes:literal, $exp:ident, $ln:ident, $exponent_bits:literal, $bias:literal, $run:ident) => {
         impl Element for $type {
             type Block = [$type; $lanes];
 
@@ -106,6 +108,7 @@ macro_rules! implement_element {
             const NAN: Self = $type::NAN;
             const MIN_POSITIVE: Self = $type::MIN_POSITIVE;
             const EXP: ExpConstants<Self> = $exp;
+            const LN: &'static [Self] = $ln;
 
             #[inline(always)]
             fn blocks(slice: &[Self]) -> (&[Self::Block], &[Self]) {
@@ -198,5 +201,5 @@ macro_rules! implement_element {
     };
 }
 
-implement_element!(f32, u32, "f32", 16, EXP_F32, 23, 127, run_f32);
-implement_element!(f64, u64, "f64", 8, EXP_F64, 52, 1023, run_f64);
+implement_element!(f32, u32, "f32", 16, EXP_F32, LN_F32, 23, 127, run_f32);
+implement_element!(f64, u64, "f64", 8, EXP_F64, LN_F64, 52, 1023, run_f64);

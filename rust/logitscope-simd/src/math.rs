@@ -57,6 +57,23 @@ pub(crate) const EXP_F64: ExpConstants<f64> = ExpConstants {
     lowest_exponent: -1021.0,
 };
 
+/// The series of [`ln`], 2/9 to 2/3: what is left out is below 3e-9 of the result.
+pub(crate) const LN_F32: &[f32] = &[2.0 / 9.0, 2.0 / 7.0, 2.0 / 5.0, 2.0 / 3.0];
+
+/// The series of [`ln`], 2/21 to 2/3: what is left out is below 1e-18 of the result.
+pub(crate) const LN_F64: &[f64] = &[
+    2.0 / 21.0,
+    2.0 / 19.0,
+    2.0 / 17.0,
+    2.0 / 15.0,
+    2.0 / 13.0,
+    2.0 / 11.0,
+    2.0 / 9.0,
+    2.0 / 7.0,
+    2.0 / 5.0,
+    2.0 / 3.0,
+];
+
 /// e^t on |t| <= ln(2)/2.
 #[inline(always)]
 fn exp_of_rest<T: Element, S: Simd<T>>(simd: S, t: S::Vector) -> S::Vector {
@@ -82,6 +99,39 @@ pub fn exp<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
     // Selected last: far outside the range n and t are meaningless.
     let result = simd.select(simd.less(x, simd.splat(c.underflow)), simd.splat(T::ZERO), result);
     simd.select(simd.less(simd.splat(c.overflow), x), simd.splat(T::INFINITY), result)
+}
+
+/// ln(x) lane by lane, within 1 ULP: NaN and what is below 0 give NaN, what is below the smallest normal number gives
+/// -inf, +inf gives +inf.
+///
+/// x = m 2^e with m between sqrt(1/2) and sqrt(2), f = m - 1, s = f / (2 + f); then
+/// ln m = 2 atanh s = f - (f²/2 - s (f²/2 + 2/3 s² + 2/5 s⁴ + ...)), as in fdlibm's `log` (Sun Microsystems, 1993).
+#[inline(always)]
+pub fn ln<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
+    let c = const { T::EXP };
+    let one = simd.splat(T::ONE);
+    let half = simd.splat(T::from_f64(0.5));
+    let (m, e) = simd.split(x);
+    let high = simd.less(simd.splat(T::from_f64(std::f64::consts::SQRT_2)), m);
+    let m = simd.select(high, simd.mul(m, half), m);
+    let e = simd.select(high, simd.add(e, one), e);
+    let f = simd.sub(m, one);
+    let s = simd.div(f, simd.add(f, simd.splat(T::from_f64(2.0))));
+    let z = simd.mul(s, s);
+    let mut series = simd.splat(T::LN[0]);
+    for &coefficient in &T::LN[1..] {
+        series = simd.mul_add(series, z, simd.splat(coefficient));
+    }
+    let half_square = simd.mul(half, simd.mul(f, f));
+    let minus_low = simd.mul(e, simd.splat(c.minus_ln2_lo));
+    let rest = simd.sub(simd.mul(s, simd.mul_add(series, z, half_square)), minus_low);
+    let near = simd.sub(f, simd.sub(half_square, rest));
+    let minus_high = simd.mul(e, simd.splat(c.minus_ln2_hi));
+    let result = simd.sub(near, minus_high);
+    let result = simd.select(simd.less(x, simd.splat(T::MIN_POSITIVE)), simd.splat(T::NEG_INFINITY), result);
+    let result = simd.select(simd.less(x, simd.splat(T::ZERO)), simd.splat(T::NAN), result);
+    // Neither less than infinity nor a number: infinity and NaN stay what they are.
+    simd.select(simd.less(x, simd.splat(T::INFINITY)), result, x)
 }
 
 /// x -> e^{scale (x - max)} for the x <= max of one row, without the rounding of x - max.

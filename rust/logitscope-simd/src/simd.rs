@@ -65,6 +65,9 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     /// `a * 2^n` for an integer-valued `n` between twice the exponents of the smallest and the largest normal
     /// number (for `f32` -252 and 254); exact when the result is a normal number.
     fn scale_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector;
+    /// The mantissa m and the exponent e with `a = m * 2^e`, `1 <= m < 2` and e an integer, of positive normal
+    /// numbers; without meaning elsewhere.
+    fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector);
     /// `a < b`; false where either is NaN.
     fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask;
     /// `yes` where the mask is true, `no` elsewhere.

@@ -26,6 +26,8 @@ impl<T: Element> Kernel<T> for Everything<'_, T> {
             "max",
             "round",
             "scale_by_pow2",
+            "mantissa",
+            "exponent",
             "less",
             "sum",
             "max_lane",
@@ -36,6 +38,7 @@ impl<T: Element> Kernel<T> for Everything<'_, T> {
             blocks(self.a).zip(blocks(self.b)).zip(blocks(self.c)).zip(blocks(self.exponents))
         {
             let (x, y, z, n) = (simd.load(a), simd.load(b), simd.load(c), simd.load(n));
+            let positive = simd.scale_by_pow2(simd.splat(T::from_f64(1.7)), n);
             let vectors = [
                 simd.splat(a.as_ref()[1]),
                 simd.add(x, y),
@@ -46,6 +49,8 @@ impl<T: Element> Kernel<T> for Everything<'_, T> {
                 simd.max(x, y),
                 simd.round(x),
                 simd.scale_by_pow2(simd.splat(T::ONE), n),
+                simd.split(positive).0,
+                simd.split(positive).1,
                 simd.select(simd.less(x, y), x, z),
                 simd.splat(simd.sum(x)),
                 simd.splat(simd.max_lane(x)),

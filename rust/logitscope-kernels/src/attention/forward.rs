@@ -263,18 +263,19 @@ fn finish<T: Element, S: Simd<T>>(
 ) {
     let Tile { problem, queries, max_logit, inv_sum, lse, mut entropy, .. } = tile;
     for (block, state) in states.iter().enumerate().take(width) {
-        let (max, sum, moment) =
-            (simd.to_block(state.max), simd.to_block(state.sum), simd.to_block(state.moment));
+        let (max, sum) = (simd.to_block(state.max), simd.to_block(state.sum));
+        let (log_sum, moment) = (simd.to_block(math::ln(simd, state.sum)), simd.to_block(state.moment));
         let first = block * T::LANES;
         for (lane, row) in (first..queries.len().min(first + T::LANES)).enumerate() {
-            let (max, sum, moment) = (max.as_ref()[lane], sum.as_ref()[lane], moment.as_ref()[lane]);
+            let (max, sum) = (max.as_ref()[lane], sum.as_ref()[lane]);
+            let (log_sum, moment) = (log_sum.as_ref()[lane], moment.as_ref()[lane]);
             let seen = sum != T::ZERO;
             // A NaN in the row need not have reached the maximum; it always reaches the sum.
             max_logit[row] = if sum.is_nan() { sum } else { max };
             inv_sum[row] = if seen { T::ONE / sum } else { T::ZERO };
-            lse[row] = if seen { max_logit[row] + sum.ln() } else { T::NEG_INFINITY };
+            lse[row] = if seen { max_logit[row] + log_sum } else { T::NEG_INFINITY };
             if let Some(entropy) = &mut entropy {
-                let nats = sum.ln() - moment * inv_sum[row];
+                let nats = log_sum - moment * inv_sum[row];
                 // Rounding may leave a one-hot row a little below 0; NaN stays.
                 entropy[row] = if !seen || nats < T::ZERO { T::ZERO } else { nats };
             }

@@ -65,6 +65,34 @@ unsafe fn scale_by_pow2_f64(a: __m256d, n: __m256d) -> __m256d {
     }
 }
 
+#[inline(always)]
+unsafe fn split_f32(a: __m256) -> (__m256, __m256) {
+    // SAFETY: the caller holds an `Avx2` token.
+    unsafe {
+        let bits = _mm256_castps_si256(a);
+        let fraction = _mm256_and_si256(bits, _mm256_set1_epi32((1 << 23) - 1));
+        let mantissa = _mm256_or_ps(_mm256_castsi256_ps(fraction), _mm256_set1_ps(1.0));
+        let exponent = _mm256_sub_epi32(_mm256_srli_epi32::<23>(bits), _mm256_set1_epi32(127));
+        (mantissa, _mm256_cvtepi32_ps(exponent))
+    }
+}
+
+#[inline(always)]
+unsafe fn split_f64(a: __m256d) -> (__m256d, __m256d) {
+    // SAFETY: the caller holds an `Avx2` token. The exponent becomes the low bits of 2^52, a number whose last
+    // bit is worth 1, for want of an instruction that turns 64-bit integers into numbers.
+    unsafe {
+        let bits = _mm256_castpd_si256(a);
+        let fraction = _mm256_and_si256(bits, _mm256_set1_epi64x((1 << 52) - 1));
+        let mantissa = _mm256_or_pd(_mm256_castsi256_pd(fraction), _mm256_set1_pd(1.0));
+        let biased = _mm256_castsi256_pd(_mm256_srli_epi64::<52>(bits));
+        let two_to_52 = _mm256_set1_pd(4_503_599_627_370_496.0);
+        let exponent =
+            _mm256_sub_pd(_mm256_or_pd(biased, two_to_52), _mm256_set1_pd(4_503_599_627_370_496.0 + 1023.0));
+        (mantissa, exponent)
+    }
+}
+
 macro_rules! first_lanes {
     ($name:ident, $integer:ty, $lanes:literal) => {
         /// Masks of the first `count` lanes of a vector's two registers.
@@ -92,7 +120,7 @@ first_lanes!(first_lanes_f64, i64, 8);
 
 macro_rules! implement_avx2 {
     ($type:ty, $lanes:literal, $register:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident,
-     $div:ident, $fmadd:ident, $max:ident, $round:ident, $cmp:ident, $blend:ident, $scale_by_pow2:ident,
+     $div:ident, $fmadd:ident, $max:ident, $round:ident, $cmp:ident, $blend:ident, $scale_by_pow2:ident, $split:ident,
      $first_lanes:ident, $mask_load:ident, $mask_store:ident, $as_float:ident) => {
         impl Simd<$type> for Avx2 {
             type Vector = [$register; 2];
@@ -172,6 +200,11 @@ macro_rules! implement_avx2 {
                 intrinsics!([$scale_by_pow2(a[0], n[0]), $scale_by_pow2(a[1], n[1])])
             }
             #[inline(always)]
+            fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector) {
+                let [(m0, e0), (m1, e1)] = intrinsics!([$split(a[0]), $split(a[1])]);
+                ([m0, m1], [e0, e1])
+            }
+            #[inline(always)]
             fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask {
                 intrinsics!([$cmp::<_CMP_LT_OQ>(a[0], b[0]), $cmp::<_CMP_LT_OQ>(a[1], b[1])])
             }
@@ -199,6 +232,7 @@ implement_avx2!(
     _mm256_cmp_ps,
     _mm256_blendv_ps,
     scale_by_pow2_f32,
+    split_f32,
     first_lanes_f32,
     _mm256_maskload_ps,
     _mm256_maskstore_ps,
@@ -221,6 +255,7 @@ implement_avx2!(
     _mm256_cmp_pd,
     _mm256_blendv_pd,
     scale_by_pow2_f64,
+    split_f64,
     first_lanes_f64,
     _mm256_maskload_pd,
     _mm256_maskstore_pd,

@@ -38,7 +38,7 @@ const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 macro_rules! implement_avx512 {
     ($type:ty, $lanes:literal, $vector:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
      $mul:ident, $div:ident, $fmadd:ident, $max:ident, $round:ident, $scalef:ident, $cmp:ident, $blend:ident,
-     $mask_load:ident, $mask_store:ident) => {
+     $mask_load:ident, $mask_store:ident, $getmant:ident, $getexp:ident) => {
         impl Simd<$type> for Avx512 {
             type Vector = $vector;
             type Mask = $mask;
@@ -101,6 +101,11 @@ macro_rules! implement_avx512 {
                 intrinsic!($scalef(a, n))
             }
             #[inline(always)]
+            fn split(self, a: $vector) -> ($vector, $vector) {
+                let mantissa = intrinsic!($getmant::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_SRC>(a));
+                (mantissa, intrinsic!($getexp(a)))
+            }
+            #[inline(always)]
             fn less(self, a: $vector, b: $vector) -> $mask {
                 intrinsic!($cmp::<_CMP_LT_OQ>(a, b))
             }
@@ -130,7 +135,9 @@ implement_avx512!(
     _mm512_cmp_ps_mask,
     _mm512_mask_blend_ps,
     _mm512_mask_loadu_ps,
-    _mm512_mask_storeu_ps
+    _mm512_mask_storeu_ps,
+    _mm512_getmant_ps,
+    _mm512_getexp_ps
 );
 implement_avx512!(
     f64,
@@ -151,5 +158,7 @@ implement_avx512!(
     _mm512_cmp_pd_mask,
     _mm512_mask_blend_pd,
     _mm512_mask_loadu_pd,
-    _mm512_mask_storeu_pd
+    _mm512_mask_storeu_pd,
+    _mm512_getmant_pd,
+    _mm512_getexp_pd
 );

@@ -73,9 +73,34 @@ unsafe fn scale_by_pow2_f64(a: float64x2_t, n: float64x2_t) -> float64x2_t {
     }
 }
 
+#[inline(always)]
+unsafe fn split_f32(a: float32x4_t) -> (float32x4_t, float32x4_t) {
+    // SAFETY: the caller holds a `Neon` token.
+    unsafe {
+        let bits = vreinterpretq_u32_f32(a);
+        let one = vreinterpretq_u32_f32(vdupq_n_f32(1.0));
+        let mantissa = vorrq_u32(vandq_u32(bits, vdupq_n_u32((1 << 23) - 1)), one);
+        let exponent = vsubq_f32(vcvtq_f32_u32(vshrq_n_u32::<23>(bits)), vdupq_n_f32(127.0));
+        (vreinterpretq_f32_u32(mantissa), exponent)
+    }
+}
+
+#[inline(always)]
+unsafe fn split_f64(a: float64x2_t) -> (float64x2_t, float64x2_t) {
+    // SAFETY: the caller holds a `Neon` token.
+    unsafe {
+        let bits = vreinterpretq_u64_f64(a);
+        let one = vreinterpretq_u64_f64(vdupq_n_f64(1.0));
+        let mantissa = vorrq_u64(vandq_u64(bits, vdupq_n_u64((1 << 52) - 1)), one);
+        let exponent = vsubq_f64(vcvtq_f64_u64(vshrq_n_u64::<52>(bits)), vdupq_n_f64(1023.0));
+        (vreinterpretq_f64_u64(mantissa), exponent)
+    }
+}
+
 macro_rules! implement_neon {
     ($type:ty, $lanes:literal, $register:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
-     $mul:ident, $div:ident, $fma:ident, $greater:ident, $round:ident, $less:ident, $select:ident, $scale_by_pow2:ident) => {
+     $mul:ident, $div:ident, $fma:ident, $greater:ident, $round:ident, $less:ident, $select:ident, $scale_by_pow2:ident,
+     $split:ident) => {
         impl Simd<$type> for Neon {
             type Vector = [$register; 4];
             type Mask = [$mask; 4];
@@ -130,6 +155,11 @@ macro_rules! implement_neon {
                 four!(I => $scale_by_pow2(a[I], n[I]))
             }
             #[inline(always)]
+            fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector) {
+                let [(m0, e0), (m1, e1), (m2, e2), (m3, e3)] = four!(I => $split(a[I]));
+                ([m0, m1, m2, m3], [e0, e1, e2, e3])
+            }
+            #[inline(always)]
             fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask {
                 four!(I => $less(a[I], b[I]))
             }
@@ -157,7 +187,8 @@ implement_neon!(
     vrndnq_f32,
     vcltq_f32,
     vbslq_f32,
-    scale_by_pow2_f32
+    scale_by_pow2_f32,
+    split_f32
 );
 implement_neon!(
     f64,
@@ -176,5 +207,6 @@ implement_neon!(
     vrndnq_f64,
     vcltq_f64,
     vbslq_f64,
-    scale_by_pow2_f64
+    scale_by_pow2_f64,
+    split_f64
 );

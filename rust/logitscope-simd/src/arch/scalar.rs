@@ -10,7 +10,7 @@ use std::array::from_fn;
 pub(crate) struct Scalar;
 
 macro_rules! implement_scalar {
-    ($type:ty, $lanes:literal) => {
+    ($type:ident, $lanes:literal, $mantissa_bits:literal, $bias:literal) => {
         impl Simd<$type> for Scalar {
             type Vector = [$type; $lanes];
             type Mask = [bool; $lanes];
@@ -63,6 +63,14 @@ macro_rules! implement_scalar {
                 from_fn(|i| Element::scale_by_pow2(a[i], n[i]))
             }
             #[inline(always)]
+            fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector) {
+                let one = (1.0 as $type).to_bits();
+                let fraction = (1 << $mantissa_bits) - 1;
+                let mantissa = from_fn(|i| $type::from_bits(a[i].to_bits() & fraction | one));
+                let exponent = from_fn(|i| (a[i].to_bits() >> $mantissa_bits) as $type - $bias);
+                (mantissa, exponent)
+            }
+            #[inline(always)]
             fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask {
                 from_fn(|i| a[i] < b[i])
             }
@@ -73,5 +81,5 @@ macro_rules! implement_scalar {
         }
     };
 }
-implement_scalar!(f32, 16);
-implement_scalar!(f64, 8);
+implement_scalar!(f32, 16, 23, 127.0);
+implement_scalar!(f64, 8, 52, 1023.0);

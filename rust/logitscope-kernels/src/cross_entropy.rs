@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::logsumexp::logsumexp_row;
 use crate::rows::{self, Empty};
 use crate::threads::{self, Cancel};
+use crate::view::Heads;
 use logitscope_simd::math::ExpBelow;
 use logitscope_simd::{Element, Kernel, Simd};
 
@@ -31,10 +32,8 @@ pub enum Reduction {
 /// What the loss is taken of.
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a, T> {
-    /// Rows of `classes` logits.
-    pub logits: &'a [T],
-    /// How many classes there are.
-    pub classes: usize,
+    /// The logits, classes in the last axis; what remains, in row-major order, are the rows.
+    pub logits: Heads<'a, T>,
     /// The class of each row.
     pub targets: &'a [i64],
     /// Rows with this target have no loss and no gradient, whatever their logits hold.
@@ -79,11 +78,10 @@ pub fn cross_entropy<T: Element>(
     cancel: &Cancel,
 ) -> Result<f64> {
     let live = problem.check()?;
-    let rows = problem.targets.len();
+    let (rows, classes) = problem.size();
     output.check(problem)?;
     let divisor = if problem.reduction == Reduction::Mean { live as f64 } else { 1.0 };
 
-    let classes = problem.classes;
     let size = rows::rows_per_piece(classes);
     let Output { losses, gradient, lse, argmax } = output;
     let (gradient, upstream) = gradient.map_or((None, None), |g| (Some(g.logits), g.upstream));
@@ -91,19 +89,17 @@ pub fn cross_entropy<T: Element>(
     let mut upstreams = upstream.map(|u| u.chunks(size));
     let mut lses = lse.map(|l| l.chunks_mut(size));
     let mut argmaxes = argmax.map(|a| a.chunks_mut(size));
-    let inputs = problem.logits.chunks(size * classes).zip(problem.targets.chunks(size));
-    let pieces: Vec<_> = inputs
-        .zip(losses.chunks_mut(size))
-        .map(|((logits, targets), losses)| Piece {
-            logits,
-            targets,
+    let pieces: Vec<_> = losses
+        .chunks_mut(size)
+        .enumerate()
+        .map(|(index, losses)| Piece {
+            problem,
+            first: index * size,
             losses,
             gradient: gradients.as_mut().and_then(Iterator::next),
             upstream: upstreams.as_mut().and_then(Iterator::next),
             lse: lses.as_mut().and_then(Iterator::next),
             argmax: argmaxes.as_mut().and_then(Iterator::next),
-            classes,
-            ignore_index: problem.ignore_index,
             divisor,
         })
         .collect();
@@ -116,17 +112,38 @@ pub fn cross_entropy<T: Element>(
 }
 
 impl<T: Element> Problem<'_, T> {
+    /// The numbers of rows and classes.
+    pub fn size(&self) -> (usize, usize) {
+        let [a, b, c, classes] = self.logits.shape();
+        (a * b * c, classes)
+    }
+
+    #[inline(always)]
+    fn row(&self, index: usize) -> &[T] {
+        let [_, b, c, _] = self.logits.shape();
+        let (outer, row) = (index / c, index % c);
+        self.logits.matrix(outer / b, outer % b).row(row)
+    }
+
     /// Checks lengths and targets; returns how many rows are not ignored.
     fn check(&self) -> Result<usize> {
-        let rows = rows::count_rows(NAME, self.logits.len(), self.classes)?;
+        let (rows, classes) = self.size();
+        if classes == 0 {
+            return Err(Error::Shape {
+                operation: NAME,
+                argument: "logits",
+                got: format!("{:?}", self.logits.shape()),
+                expected: "at least one class".to_owned(),
+            });
+        }
         rows::check_len(NAME, "targets", self.targets.len(), rows)?;
         let mut live = 0;
         for (row, &value) in self.targets.iter().enumerate() {
             if value == self.ignore_index {
                 continue;
             }
-            if !usize::try_from(value).is_ok_and(|class| class < self.classes) {
-                return Err(Error::Target { operation: NAME, row, value, classes: self.classes });
+            if !usize::try_from(value).is_ok_and(|class| class < classes) {
+                return Err(Error::Target { operation: NAME, row, value, classes });
             }
             live += 1;
         }
@@ -136,10 +153,10 @@ impl<T: Element> Problem<'_, T> {
 
 impl<T: Element> Output<'_, T> {
     fn check(&self, problem: &Problem<'_, T>) -> Result<()> {
-        let rows = problem.targets.len();
+        let (rows, classes) = problem.size();
         rows::check_len(NAME, "losses", self.losses.len(), rows)?;
         if let Some(gradient) = &self.gradient {
-            rows::check_len(NAME, "gradient", gradient.logits.len(), problem.logits.len())?;
+            rows::check_len(NAME, "gradient", gradient.logits.len(), rows * classes)?;
             rows::check_len(NAME, "upstream", gradient.upstream.map_or(rows, <[T]>::len), rows)?;
         }
         rows::check_len(NAME, "lse", self.lse.as_ref().map_or(rows, |lse| lse.len()), rows)?;
@@ -149,15 +166,14 @@ impl<T: Element> Output<'_, T> {
 
 /// Some rows of a problem and what is filled for them.
 struct Piece<'a, T> {
-    logits: &'a [T],
-    targets: &'a [i64],
+    problem: &'a Problem<'a, T>,
+    /// The index of the first of them.
+    first: usize,
     losses: &'a mut [T],
     gradient: Option<&'a mut [T]>,
     upstream: Option<&'a [T]>,
     lse: Option<&'a mut [T]>,
     argmax: Option<&'a mut [i64]>,
-    classes: usize,
-    ignore_index: i64,
     divisor: f64,
 }
 
@@ -166,8 +182,11 @@ impl<T: Element> Kernel<T> for Piece<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(mut self, simd: S) {
-        for (row, logits) in self.logits.chunks_exact(self.classes).enumerate() {
-            let columns = row * self.classes..(row + 1) * self.classes;
+        let (_, classes) = self.problem.size();
+        for row in 0..self.losses.len() {
+            let (logits, target) =
+                (self.problem.row(self.first + row), self.problem.targets[self.first + row]);
+            let columns = row * classes..(row + 1) * classes;
             let gradient = self.gradient.as_deref_mut().map(|gradient| &mut gradient[columns]);
             let max = match &mut self.argmax {
                 Some(argmax) => {
@@ -177,7 +196,7 @@ impl<T: Element> Kernel<T> for Piece<'_, T> {
                 }
                 None => rows::maximum(simd, logits),
             };
-            if self.targets[row] == self.ignore_index {
+            if target == self.problem.ignore_index {
                 self.losses[row] = T::ZERO;
                 if let Some(gradient) = gradient {
                     gradient.fill(T::ZERO);
@@ -188,7 +207,7 @@ impl<T: Element> Kernel<T> for Piece<'_, T> {
                 continue;
             }
             let factor = self.upstream.map_or(1.0, |upstream| upstream[row].to_f64()) / self.divisor;
-            let loss = loss_of_row(simd, logits, self.targets[row] as usize, max, factor, gradient);
+            let loss = loss_of_row(simd, logits, target as usize, max, factor, gradient);
             self.losses[row] = T::from_f64(loss.value);
             if let Some(lse) = &mut self.lse {
                 lse[row] = T::from_f64(max.to_f64() + loss.total.ln());

@@ -1,7 +1,7 @@
 //! Cross entropy and its gradient against `f64`, on every instruction set.
 
 use logitscope_kernels::cross_entropy::{Gradient, Output, Problem, Reduction, cross_entropy};
-use logitscope_kernels::{Cancel, Empty, Error, threads};
+use logitscope_kernels::{Cancel, Empty, Error, Heads, threads};
 use logitscope_simd::Element;
 use logitscope_testing::{self as testing, Random, assert_within_ulps, each_isa, same_bits, sizes};
 
@@ -23,14 +23,16 @@ fn problem<'a, T>(
     targets: &'a [i64],
     reduction: Reduction,
 ) -> Problem<'a, T> {
-    Problem { logits, classes, targets, ignore_index: IGNORE, reduction, empty: Empty::Nan }
+    let rows = logits.len().checked_div(classes).unwrap_or(0);
+    let logits = Heads::contiguous(logits, [1, 1, rows, classes]);
+    Problem { logits, targets, ignore_index: IGNORE, reduction, empty: Empty::Nan }
 }
 
 fn run<T: Element>(problem: &Problem<'_, T>, upstream: Option<&[T]>) -> Result<Everything<T>, Error> {
     let rows = problem.targets.len();
     let fill = T::from_f64(7.0);
     let (mut losses, mut lse, mut argmax) = (vec![fill; rows], vec![fill; rows], vec![7; rows]);
-    let mut gradient = vec![T::NAN; problem.logits.len()];
+    let mut gradient = vec![T::NAN; problem.logits.shape().iter().product()];
     let output = Output {
         losses: &mut losses,
         gradient: Some(Gradient { logits: &mut gradient, upstream }),
@@ -196,6 +198,21 @@ fn an_ignored_row_counts_for_nothing_whatever_it_holds() {
         assert_eq!(got.gradient, [0.0, 0.0, 0.5, -0.5]);
         assert!((got.reduced - 2.0_f64.ln()).abs() < 1e-7);
     });
+}
+
+#[test]
+fn rows_may_lie_apart() {
+    let mut random = Random::new(5);
+    let all: Vec<f32> = (0..2 * 3 * 4 * 5).map(|_| random.normal(0.0, 2.0) as f32).collect();
+    // Without the last row of each of the 2 x 3 groups.
+    let mut apart = problem(&all, 5, &[], Reduction::Mean);
+    apart.logits = Heads::new(&all, [2, 3, 3, 5], [60, 20, 5]);
+    let together: Vec<f32> = all.chunks(20).flat_map(|group| group[..15].to_vec()).collect();
+    let targets: Vec<i64> = (0..18).map(|i| i % 5).collect();
+    apart.targets = &targets;
+    let want = run(&problem(&together, 5, &targets, Reduction::Mean), None).unwrap();
+    let got = run(&apart, None).unwrap();
+    assert_eq!((got.reduced, got.gradient), (want.reduced, want.gradient));
 }
 
 #[test]

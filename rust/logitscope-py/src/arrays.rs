@@ -123,8 +123,21 @@ pub(crate) fn rows<'a, T: ArrayElement>(name: &str, array: &'a Input<'_, T>) -> 
     Ok(Rows::new(reached(name, array, &strides)?, shape, [strides[0], strides[1], strides[2]]))
 }
 
+/// The length of the last axis; 1 for an array without axes.
+pub(crate) fn last_axis<T: numpy::Element>(array: &Input<'_, T>) -> usize {
+    array.shape().last().copied().unwrap_or(1)
+}
+
+/// The elements of an array in row-major order.
+pub(crate) fn contiguous<'a, T: numpy::Element>(name: &str, array: &'a Input<'_, T>) -> PyResult<&'a [T]> {
+    match array.as_slice() {
+        Ok(slice) if array.is_c_contiguous() => Ok(slice),
+        _ => Err(ShapeError::new_err(format!("{name}: it is not contiguous; use a contiguous copy of it"))),
+    }
+}
+
 /// The elements of an array to fill, which must have `len` of them in row-major order.
-pub(crate) fn filled<'a, T: ArrayElement>(
+pub(crate) fn filled<'a, T: numpy::Element>(
     name: &str,
     array: &'a mut Filled<'_, T>,
     len: usize,

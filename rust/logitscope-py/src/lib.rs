@@ -6,13 +6,21 @@
 mod arrays;
 mod attention;
 mod call;
+mod cross_entropy;
 mod errors;
+mod log_softmax;
+mod logsumexp;
 mod runtime;
+mod softmax;
 
 use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     runtime::register(module)?;
-    attention::register(module)
+    attention::register(module)?;
+    cross_entropy::register(module)?;
+    log_softmax::register(module)?;
+    logsumexp::register(module)?;
+    softmax::register(module)
 }

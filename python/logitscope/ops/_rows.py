@@ -1,0 +1,121 @@
+"""What the row operations share: which axis, where results go, and the way of rows to the kernels.
+
+The kernels take rows that lie one after the other. Arrays that do are passed on as they are; others go
+through blocks of at most ``BLOCK_BYTES``, so no strided or transposed array is ever copied as a whole.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from logitscope._arrays import as_floats, as_numpy, is_tensor, like
+from logitscope.errors import ArgumentError, DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+BLOCK_BYTES = 1 << 20
+
+
+def axis_of(operation: str, array: NDArray[Any], axis: int) -> int:
+    """``axis`` counted from the front; an array without axes counts as one of shape (1,).
+
+    Raises
+    ------
+    numpy.exceptions.AxisError
+        When there is no such axis.
+    ShapeError
+        When the axis has no elements.
+    """
+    index, rank = operator.index(axis), max(array.ndim, 1)
+    if not -rank <= index < rank:
+        use = f"use {-rank}..{rank - 1}"
+        message = f"{operation}: axis {index} is out of range for shape {array.shape}; {use}"
+        raise np.exceptions.AxisError(message)
+    if array.ndim and array.shape[index] == 0:
+        message = f"{operation}: axis {index} of shape {array.shape} has no elements; use at least one"
+        raise ShapeError(message)
+    return index % rank
+
+
+def with_rows_last(array: NDArray[Any], axis: int) -> NDArray[Any]:
+    """View an array so that ``axis`` is the last of at least two."""
+    view = np.moveaxis(np.atleast_1d(array), axis, -1)
+    return view if view.ndim > 1 else view[None]
+
+
+def same_shape(operation: str, name: str, value: Any, array: NDArray[Any]) -> NDArray[Any]:
+    """Read ``value`` as an array of the shape and element type of ``array``."""
+    other = as_floats(operation, name, value)
+    if other.shape != array.shape:
+        message = f"{operation}: {name} has shape {other.shape}; use {array.shape}"
+        raise ShapeError(message)
+    if other.dtype != array.dtype:
+        message = f"{operation}: {name} has dtype {other.dtype}; use {array.dtype}"
+        raise DTypeError(message)
+    return other
+
+
+def output(operation: str, x: Any, array: NDArray[Any], out: Any) -> tuple[Any, NDArray[Any]]:
+    """Return the array for the result, ``out`` or a new one like ``x``, and the same as NumPy sees it.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+        When ``out`` cannot take the result.
+    """
+    if out is None:
+        new = np.empty(array.shape, array.dtype)
+        return like(x, new), new
+    if not (isinstance(out, np.ndarray) or is_tensor(out)):
+        message = f"{operation}: out is a {type(out).__name__}; use a NumPy array or a torch tensor"
+        raise DTypeError(message)
+    target = as_numpy(operation, "out", out)
+    if target.shape != array.shape:
+        message = f"{operation}: out has shape {target.shape}; use {array.shape}"
+        raise ShapeError(message)
+    if target.dtype != array.dtype:
+        message = f"{operation}: out has dtype {target.dtype}; use {array.dtype}"
+        raise DTypeError(message)
+    if not target.flags.writeable:
+        message = f"{operation}: out is read-only; use an array that can be written"
+        raise ArgumentError(message)
+    if overlap(target, array) and not is_same_memory(target, array):
+        message = f"{operation}: out overlaps x in part; use x itself or memory apart from it"
+        raise ArgumentError(message)
+    return out, target
+
+
+def is_same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two arrays of one shape are the same elements in the same order."""
+    return a.ctypes.data == b.ctypes.data and a.strides == b.strides
+
+
+def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two arrays share an element."""
+    return np.may_share_memory(a, b) and np.shares_memory(a, b)
+
+
+def run(
+    kernel: Callable[..., None], reads: Sequence[NDArray[Any]], fills: Sequence[NDArray[Any]], *options: Any
+) -> None:
+    """Call ``kernel(*reads, *options, *fills)``, if need be in blocks of the first axis, which all share."""
+    first = reads[0]
+    contiguous = all(array.flags.c_contiguous for array in (*reads, *fills))
+    if contiguous and not any(overlap(array, fill) for array in reads for fill in fills):
+        kernel(*reads, *options, *fills)
+        return
+    rows = len(first)
+    step = max(1, BLOCK_BYTES * rows // max(1, first.nbytes))
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        block = [np.ascontiguousarray(array[part]) for array in reads]
+        filled = [np.empty(array[part].shape, array.dtype) for array in fills]
+        kernel(*block, *options, *filled)
+        for array, values in zip(fills, filled, strict=True):
+            array[part] = values

@@ -1,0 +1,110 @@
+"""Logarithm of the softmax along an axis, and its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from logitscope import _native
+from logitscope._arrays import as_floats, like, needs_autograd
+from logitscope.errors import ArgumentError
+from logitscope.ops import _rows
+
+
+def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, out: Any = None) -> Any:
+    """Logarithm of the softmax along an axis, ``x / temperature - logsumexp(x / temperature)``.
+
+    Parameters
+    ----------
+    x
+        Logits of any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+    axis
+        The axis whose probabilities sum to 1.
+    temperature
+        What the logits are divided by; positive.
+    out
+        Where the result goes; shape and dtype of ``x``. It may be ``x`` itself.
+
+    Returns
+    -------
+    array
+        Kind, shape and dtype of ``x``; ``out`` if there is one.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError, numpy.exceptions.AxisError
+        Naming the argument, what came and what would work.
+
+    Notes
+    -----
+    It is computed relative to the maximum of a row: a common offset costs no digits, and the logarithm of a
+    probability near 1 keeps its own (-1.8e-35 where the others have 1.8e-35 together). NaN, positive infinity
+    or nothing but negative infinity in a row makes that row NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> logitscope.log_softmax(np.array([80.0, 0.0], np.float32))
+    array([-1.8048513e-35, -8.0000000e+01], dtype=float32)
+    """
+    if needs_autograd(x):
+        from logitscope.nn.functional import log_softmax as differentiable
+
+        if out is not None:
+            message = "log_softmax: out is given but x requires a gradient; use x.detach() or no out"
+            raise ArgumentError(message)
+        return differentiable(x if temperature == 1 else x / temperature, axis)
+    array = as_floats("log_softmax", "x", x)
+    axis = _rows.axis_of("log_softmax", array, axis)
+    result, target = _rows.output("log_softmax", x, array, out)
+    _rows.run(
+        _native.log_softmax,
+        [_rows.with_rows_last(array, axis)],
+        [_rows.with_rows_last(target, axis)],
+        float(temperature),
+    )
+    return result
+
+
+def log_softmax_backward(y: Any, dy: Any, axis: int = -1, *, temperature: float = 1.0) -> Any:
+    """Gradient of :func:`log_softmax`: ``(dy - exp(y) * sum(dy)) / temperature``.
+
+    Parameters
+    ----------
+    y
+        What :func:`log_softmax` returned.
+    dy
+        Gradient of it; shape and dtype of ``y``.
+    axis, temperature
+        As they were given to :func:`log_softmax`.
+
+    Returns
+    -------
+    array
+        Gradient of the logits, of the kind of ``y``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError, numpy.exceptions.AxisError
+        Naming the argument, what came and what would work.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> y = logitscope.log_softmax(np.zeros(2))
+    >>> logitscope.log_softmax_backward(y, np.array([1.0, 0.0]))
+    array([ 0.5, -0.5])
+    """
+    operation = "log_softmax_backward"
+    array = as_floats(operation, "y", y)
+    upstream = _rows.same_shape(operation, "dy", dy, array)
+    axis = _rows.axis_of(operation, array, axis)
+    dx = np.empty(array.shape, array.dtype)
+    _rows.run(
+        _native.log_softmax_backward,
+        [_rows.with_rows_last(array, axis), _rows.with_rows_last(upstream, axis)],
+        [_rows.with_rows_last(dx, axis)],
+        float(temperature),
+    )
+    return like(y, dx)

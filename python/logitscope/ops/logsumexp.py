@@ -1,0 +1,122 @@
+"""Logarithm of the sum of exponentials along an axis, and its gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from logitscope import _native
+from logitscope._arrays import as_floats, is_tensor, like, needs_autograd
+from logitscope.errors import DTypeError, ShapeError
+from logitscope.ops import _rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def logsumexp(x: Any, axis: int = -1, *, keepdims: bool = False) -> Any:
+    """Logarithm of the sum of exponentials along an axis, in one sweep and without overflow.
+
+    Parameters
+    ----------
+    x
+        Any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+    axis
+        The axis that is summed over.
+    keepdims
+        Whether that axis stays, with length 1.
+
+    Returns
+    -------
+    array
+        Kind and dtype of ``x``, without ``axis`` (a NumPy scalar if no axis is left).
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, numpy.exceptions.AxisError
+        Naming the argument, what came and what would work.
+
+    Notes
+    -----
+    Limits are kept: a row with ``inf`` and no NaN gives ``inf``, a row of ``-inf`` gives ``-inf``.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> logitscope.logsumexp(np.array([[1000.0, 1000.0], [-np.inf, 3.0]]))
+    array([1000.69314718,    3.        ])
+    """
+    if needs_autograd(x):
+        from logitscope.nn.functional import logsumexp as differentiable
+
+        return differentiable(x, axis, keepdim=keepdims)
+    array = as_floats("logsumexp", "x", x)
+    axis = _rows.axis_of("logsumexp", array, axis)
+    rows = _rows.with_rows_last(array, axis)
+    lse = np.empty(rows.shape[:-1], array.dtype)
+    _rows.run(_native.logsumexp, [rows], [lse])
+    shape = list(array.shape)
+    if shape:
+        shape[axis : axis + 1] = [1] if keepdims else []
+    result = lse.reshape(shape)
+    return result[()] if result.ndim == 0 and not keepdims and not is_tensor(x) else like(x, result)
+
+
+def logsumexp_backward(x: Any, lse: Any, dlse: Any, axis: int = -1) -> Any:
+    """Gradient of :func:`logsumexp`: ``dlse * softmax(x)``.
+
+    Parameters
+    ----------
+    x
+        As it was given to :func:`logsumexp`.
+    lse
+        What :func:`logsumexp` returned, with or without the axis kept. It saves a search for the maximum; its
+        own rounding does not enter the gradient.
+    dlse
+        Gradient of ``lse``, of the same shape.
+    axis
+        As it was given to :func:`logsumexp`.
+
+    Returns
+    -------
+    array
+        Kind, shape and dtype of ``x``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, numpy.exceptions.AxisError
+        Naming the argument, what came and what would work.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> x = np.zeros(2)
+    >>> logitscope.logsumexp_backward(x, logitscope.logsumexp(x), 3.0)
+    array([1.5, 1.5])
+    """
+    operation = "logsumexp_backward"
+    array = as_floats(operation, "x", x)
+    axis = _rows.axis_of(operation, array, axis)
+    rows = _rows.with_rows_last(array, axis)
+    dx = np.empty(array.shape, array.dtype)
+    reads = [rows]
+    for name, value in (("lse", lse), ("dlse", dlse)):
+        reads.append(_of_rows(operation, name, value, array, axis).reshape(rows.shape[:-1]))
+    _rows.run(_native.logsumexp_backward, reads, [_rows.with_rows_last(dx, axis)])
+    return like(x, dx)
+
+
+def _of_rows(operation: str, name: str, value: Any, x: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Read an array with one number for each row of ``x``."""
+    array = as_floats(operation, name, value)
+    if array.ndim == 0 and not is_tensor(value):
+        array = array.astype(x.dtype)  # a Python number has no element type of its own
+    without = x.shape[:axis] + x.shape[axis + 1 :]
+    if array.shape not in (without, x.shape[:axis] + (1,) * bool(x.ndim) + x.shape[axis + 1 :]):
+        message = f"{operation}: {name} has shape {array.shape}; use {without}"
+        raise ShapeError(message)
+    if array.dtype != x.dtype:
+        message = f"{operation}: {name} has dtype {array.dtype}; use {x.dtype}"
+        raise DTypeError(message)
+    return array

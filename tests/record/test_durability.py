@@ -3,12 +3,14 @@
 import contextlib
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+
 from logitscope import record
 from logitscope.errors import ArgumentError
 
@@ -160,8 +162,6 @@ def test_that_knobs_are_clamped_and_bad_values_refused(tmp_path, monkeypatch):
 
 
 def test_that_a_foreign_value_in_a_knob_is_not_read(tmp_path, monkeypatch):
-    import sqlite3
-
     monkeypatch.setattr("logitscope.record.knob.POLL_SECONDS", 0)
     with record.start("knobs", path=tmp_path / "run.scope") as scope:
         knob = scope.knob("k", 0.5, 0, 1)
@@ -190,3 +190,19 @@ def test_that_a_knob_without_sense_is_refused(tmp_path, arguments, match):
         scope.knob("k", 1, 0, 1)
         with pytest.raises(ArgumentError, match="exists already"):
             scope.knob("k", 1, 0, 1)
+
+
+def test_that_a_knob_is_read_while_the_file_is_locked(tmp_path, monkeypatch):
+    monkeypatch.setattr("logitscope.record.knob.POLL_SECONDS", 0)
+    with record.start("knobs", path=tmp_path / "run.scope") as scope:
+        knob = scope.knob("k", 0.5, 0, 1)
+        with record.RunReader(scope.path) as run:
+            run.set_knob("k", 0.75)
+            other = sqlite3.connect(scope.path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            assert knob.value == 0.75
+            assert run.knobs()[0].applied == 0.5
+            other.execute("ROLLBACK")
+            other.close()
+            assert knob.value == 0.75
+            assert run.knobs()[0].applied == 0.75

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+
 from logitscope import record
 from logitscope.errors import ArgumentError, DTypeError, RunFileError
 

@@ -9,6 +9,7 @@ import textwrap
 
 import numpy as np
 import pytest
+
 from logitscope import record
 
 
@@ -105,6 +106,21 @@ def test_that_a_run_that_never_could_be_written_leaves_nothing_behind(tmp_path, 
     assert "1 values of histograms, 2 values of scalars" in caplog.text
 
 
+def test_that_what_waited_keeps_its_order_whatever_its_number(path, monkeypatch):
+    monkeypatch.setattr("logitscope.record.writer._BATCH", 7)
+    with record.start("order", path=path) as scope:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for step in range(30):
+            scope.scalar("a", step, step)
+        other.execute("ROLLBACK")
+        other.close()
+        scope.scalar("a", 30, 30)
+        assert scope.waiting == 0
+    with record.RunReader(path) as run:
+        assert run.scalars("a").steps.tolist() == list(range(31))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be deleted there")
 @pytest.mark.parametrize("suffixes", [[""], ["", "-wal", "-shm"]])
 def test_that_a_deleted_file_is_made_anew(path, suffixes):
@@ -192,7 +208,7 @@ def test_that_a_full_disk_does_not_end_the_training_and_recording_goes_on_when_t
 
 
 DROP_RIGHTS = """
-import os, sys
+import os, sys, urllib.parse  # all that is imported late: Python itself may lie where no one else may look
 from logitscope import record
 if os.geteuid() == 0:
     os.seteuid(65534)

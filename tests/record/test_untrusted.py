@@ -12,6 +12,7 @@ import zlib
 
 import numpy as np
 import pytest
+
 from logitscope import record
 from logitscope.errors import RunFileError
 from logitscope.record import codec, schema

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from logitscope import record
 from logitscope.errors import ArgumentError, DTypeError
 from logitscope.record import AttentionObservation, AttentionRequest

@@ -20,6 +20,7 @@ import time
 import weakref
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from logitscope.record import schema
@@ -38,6 +39,7 @@ _LOOK_EVERY = 1.0
 _SILENCE = 60.0
 """Seconds from one warning that the file cannot be written to the next."""
 _BATCH = 1000
+_SYNC_TRIES = 100
 _INSERT = {
     "scalars": "INSERT INTO scalars VALUES (?, ?, ?, ?, ?, ?)",
     "arrays": "INSERT INTO arrays VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -139,14 +141,17 @@ class Writer:
             return {name: (value, check) for name, value, check in rows}
 
     def execute(self, sql: str, values: Sequence[object]) -> bool:
-        """One statement of its own, best effort: whether it was executed."""
+        """One statement of its own, best effort and without waiting: whether it was executed."""
         with self.lock:
             if self._closed or self._connection is None or self._is_failing():
                 return False
+            self._set_timeout(0.0)
             try:
                 self._connection.execute(sql, values)
             except sqlite3.Error:
                 return False
+            finally:
+                self._set_timeout(_BUSY_SECONDS)
             return True
 
     def sync(self) -> None:
@@ -156,9 +161,13 @@ class Writer:
                 return
             self._retry_at = 0.0
             self.write()
-            if self._connection is not None:
+            for _ in range(_SYNC_TRIES):  # a checkpoint may be going on already
+                if self._connection is None or self._is_failing():
+                    return
                 with contextlib.suppress(sqlite3.Error):
-                    self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                    if self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0] == 0:
+                        return
+                time.sleep(_BUSY_SECONDS)
 
     def close(self, status: str, message: str) -> None:
         """Write how the run ended and close the file; later calls do nothing."""
@@ -168,8 +177,7 @@ class Writer:
             self._state.status, self._state.message = status, message
             self._retry_at = 0.0
             self._look()
-            while self._attempt(()) and self._waiting:
-                pass
+            self._attempt(())
             for row in self._waiting:
                 self._count(row)
             self._waiting.clear()
@@ -210,12 +218,14 @@ class Writer:
         return ", ".join(f"{count} values of {kind}s" for kind, count in sorted(self.dropped.items()))
 
     def _attempt(self, rows: Sequence[Row]) -> bool:
-        """Write what waits and ``rows``; whether that went well."""
-        waiting = [self._waiting[i] for i in range(min(len(self._waiting), _BATCH))]
+        """Write what waits and then ``rows``; whether that went well."""
         try:
             if self._connection is None:
                 self._connect()
-            self._commit((*waiting, *rows))
+            while len(self._waiting) > _BATCH:
+                self._commit(list(islice(self._waiting, _BATCH)))
+                self._drop_first(_BATCH)
+            self._commit((*self._waiting, *rows))
         except (sqlite3.Error, OSError) as error:
             for row in rows:
                 self._keep(row)
@@ -223,11 +233,14 @@ class Writer:
                 self._count_rows()
             self._fail(error)
             return False
-        for _ in waiting:
-            self._waiting.popleft()
-        if self._is_failing() and not self._waiting:
+        self._waiting.clear()
+        if self._is_failing():
             self._recover()
         return True
+
+    def _drop_first(self, count: int) -> None:
+        for _ in range(count):
+            self._waiting.popleft()
 
     def _fail(self, error: Exception) -> None:
         if not self._is_failing():

@@ -33,7 +33,8 @@ class Scale:
                 at = (np.log10(np.maximum(values, 0.0)) - low) / (high - low)
             else:
                 at = (values - self.low) / (self.high - self.low)
-        return np.clip(at, 0.0, 1.0)
+        held: FloatArray = np.clip(at, 0.0, 1.0)
+        return held
 
     def value(self, position: float) -> float:
         """The number at a position of the bar: the inverse of :meth:`position`."""
@@ -43,7 +44,7 @@ class Scale:
 
 
 def scale_of(values: FloatArray, *, log: bool = False, signed: bool | None = None) -> Scale:
-    """A scale over the finite ``values``; symmetric about 0 when they have both signs (or as ``signed`` says)."""
+    """A scale over the finite ``values``; symmetric about 0 when they have both signs (or ``signed``)."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return Scale(0.1 if log else 0.0, 1.0, log=log)
@@ -68,7 +69,7 @@ def scale_of(values: FloatArray, *, log: bool = False, signed: bool | None = Non
 def colorize(
     values: FloatArray, scale: Scale, colours: NDArray[np.uint8], nan_rgb: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """The RGB image of ``values``: shape ``(..., 3)``. Infinities take the end colours, NaN takes ``nan_rgb``."""
+    """The RGB image of ``values``: shape ``(..., 3)``. Infinities take the end colours, NaN ``nan_rgb``."""
     at = scale.position(np.asarray(values, dtype=np.float32))
     missing = np.isnan(at)
     index = (np.where(missing, 0.0, at) * 255 + 0.5).astype(np.uint8)

@@ -20,7 +20,7 @@ GLOSSARY = (
     Meaning(
         "loss/validation*",
         "Cross entropy on text that is not trained on.",
-        "Follows the training loss down; when it turns up while the training loss falls, the model memorises.",
+        "Follows the training loss down; when it rises while the training loss falls, the model memorises.",
         "nats/token",
     ),
     Meaning(
@@ -32,7 +32,7 @@ GLOSSARY = (
     Meaning(
         "grad_norm*",
         "Length of the gradient vector (of all weights, or of one part of the model).",
-        "Settles within the first steps and stays within a factor of a few; growth by 10 foretells a loss spike.",
+        "Settles within the first steps and stays within a factor of a few; growth by 10 foretells a spike.",
     ),
     Meaning(
         "weight_norm*",
@@ -63,7 +63,7 @@ GLOSSARY = (
     Meaning(
         "attention/entropy*",
         "Entropy of the attention rows divided by the largest possible: 1 looks everywhere, 0 at one token.",
-        "Between 0.2 and 0.9, different among heads. All heads near 0 is entropy collapse, near 1 nothing is learnt.",
+        "Between 0.2 and 0.9, different among heads. All near 0: entropy collapse, near 1: nothing learnt.",
         "of maximum",
     ),
     Meaning(
@@ -74,7 +74,7 @@ GLOSSARY = (
     Meaning(
         "attention/map*",
         "Attention weights: row = the token that looks, column = the token looked at.",
-        "Heads differ: diagonals (recent tokens), stripes (special tokens), blocks. All mass in column 0 is a sink.",
+        "Heads differ: diagonals (recent tokens), stripes (special ones), blocks. A bright column 0: a sink.",
         "weight",
     ),
     Meaning(

@@ -1,4 +1,4 @@
-"""Which panels a run gets: those it declares, and one for each thing it recorded without declaring a panel."""
+"""Which panels a run gets: those it declares, and one for each thing recorded without a panel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from logitscope.record import Panel
-
 from logitscope_app.models.text import sentence
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _GROUP_OF_FOLDER = {
 
 
 def expand(patterns: Iterable[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Tags that a panel names; ``*`` stands for any text, and a plain tag stays even when not recorded yet."""
+    """Tags that a panel names; ``*`` stands for any text, and a plain tag stays even when unrecorded."""
     found: dict[str, None] = {}
     for pattern in patterns:
         if "*" in pattern:
@@ -54,7 +53,7 @@ def sibling(tag: str, name: str) -> str:
 
 
 def label_tags(panel: Panel) -> tuple[str | None, str | None]:
-    """The text tags with the labels of a map's rows and columns; ``tokens`` in the map's folder by default."""
+    """The text tags with the labels of a map's rows and columns; by default ``tokens`` beside the map."""
     default = sibling(panel.tags[0], "tokens") if panel.tags and panel.kind == "heads" else None
     row, column = panel.options.get("row_labels_tag", default), panel.options.get("col_labels_tag", default)
     return row if isinstance(row, str) else None, column if isinstance(column, str) else None

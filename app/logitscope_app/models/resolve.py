@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from logitscope.record import Panel, StepArray, StepText
-
     from logitscope_app.models.series import Points
 
 
@@ -113,7 +112,8 @@ def _heads(panel: Panel, data: Data, step: int | None) -> HeadsState:
         return HeadsState(
             panel,
             found.step,
-            f"Attention maps need shape (layers, heads, rows, columns); {panel.tags[0]} has {found.array.shape}.",
+            f"Attention maps need shape (layers, heads, rows, columns); "
+            f"{panel.tags[0]} has {found.array.shape}.",
         )
     figures = []
     for name in HEAD_FIGURES:
@@ -183,7 +183,7 @@ def _labels(
 
 def _floats(array: FloatArray) -> FloatArray:
     """``array`` in f32 or f64 (what the drawing code computes in), without a copy where it is so already."""
-    wide = array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+    wide: FloatArray = array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
     wide = wide.view()
     wide.setflags(write=False)
     return wide

@@ -1,4 +1,4 @@
-"""One run as read so far: what a frame is made of. Used by one thread; the frames that it makes are frozen."""
+"""One run as read so far: what a frame is made of. Used by one thread; its frames are frozen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from logitscope.errors import LogitscopeError
 from logitscope_app.models.plan import expand, label_tags, plan, sibling
 from logitscope_app.models.resolve import resolve
 from logitscope_app.models.series import Points, latest_index
@@ -16,8 +17,9 @@ from logitscope_app.models.timeline import Timeline
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from logitscope.record import Event, KnobInfo, Panel, RunInfo, Series, StepArray, StepText, TagInfo
     from numpy.typing import NDArray
+
+    from logitscope.record import Event, KnobInfo, Panel, RunInfo, Series, StepArray, StepText, TagInfo
 
 ARRAY_CACHE_BYTES = 128 << 20
 EVENTS_KEPT = 5000
@@ -162,7 +164,9 @@ class RunData:
         return self._dimensions[tag]
 
     def _shrink_cache(self) -> None:
-        while len(self._arrays) > 1 and sum(a.array.nbytes for a in self._arrays.values()) > ARRAY_CACHE_BYTES:
+        while (
+            len(self._arrays) > 1 and sum(a.array.nbytes for a in self._arrays.values()) > ARRAY_CACHE_BYTES
+        ):
             self._arrays.popitem(last=False)
 
     def _read_points(self, tag: str) -> NDArray[np.int64]:
@@ -173,7 +177,7 @@ class RunData:
 
     def _read_steps(self, tag: str) -> NDArray[np.int64]:
         known = self._steps.get(tag, np.empty(0, np.int64))
-        self._steps[tag] = steps = self._reader.steps(tag)
+        self._steps[tag] = steps = np.unique(self._reader.steps(tag))
         return steps[len(known) :] if np.array_equal(steps[: len(known)], known) else steps
 
     def _make_timeline(
@@ -194,9 +198,16 @@ class RunData:
         key = (panel, step if panel.kind in ("lines", "table") else None, *self._inputs(panel, step))
         known = self._states.get(index)
         if known is None or known[0] != key:
-            known = (key, resolve(panel, self, step))
+            known = (key, self._resolve(panel, step))
             self._states[index] = known
         return known[1]
+
+    def _resolve(self, panel: Panel, step: int | None) -> PanelState:
+        """The state of a panel; damage in the file takes away the panels that need it, not the others."""
+        try:
+            return resolve(panel, self, step)
+        except LogitscopeError as error:
+            return PanelState(panel, step, str(error))
 
     def _inputs(self, panel: Panel, step: int | None) -> list[tuple[str, int, int | None]]:
         tags = list(expand(panel.tags, self.names()))
@@ -207,7 +218,7 @@ class RunData:
 
 
 def _union(known: NDArray[np.int64], parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The sorted steps of all, without repetition; steps that only grow cost what is new, not what is known."""
+    """The sorted steps of all, without repetition; steps that only grow cost what is new alone."""
     if not parts:
         return known
     fresh = np.unique(np.concatenate(parts))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
-    """Steps and values of one tag; a new object whenever rows were added, so identity tells whether it changed."""
+    """Steps and values of one tag; a new object whenever rows were added: identity tells of change."""
 
     steps: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -27,7 +27,7 @@ class Points:
         return len(self.steps)
 
     def extended(self, steps: NDArray[np.int64], values: NDArray[np.float64]) -> Points:
-        """These points and the given ones in step order; equal steps keep the order in which they were written."""
+        """These points and the given ones in step order; equal steps keep the order of writing."""
         if not len(steps):
             return self
         in_order = not len(self.steps) or steps[0] >= self.steps[-1]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from logitscope.record import Event, KnobInfo, Panel, RunInfo
-
     from logitscope_app.models.series import Points
     from logitscope_app.models.timeline import Timeline
 
@@ -19,7 +18,7 @@ FloatArray = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PanelState:
-    """What every panel state has; ``message`` is shown in place of a picture when there is nothing to draw."""
+    """What every panel state has; ``message`` is shown when there is nothing to draw."""
 
     panel: Panel
     step: int | None = None
@@ -38,7 +37,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinesState(PanelState):
-    """Curves over the step; ``ordered`` when they are members of a row (layers, heads) and colours should say so."""
+    """Curves over the step; ``ordered`` when they are a row (layers, heads) and colours should say so."""
 
     curves: tuple[Curve, ...] = ()
     ordered: bool = False

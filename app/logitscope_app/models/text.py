@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def ago(then: float, now: float) -> str:
 
 
 def short_labels(tags: Sequence[str]) -> tuple[str, ...]:
-    """Tags without the folders that all of them share: ``loss/train, loss/validation`` -> ``train, validation``."""
+    """Tags without the folders that all share: ``loss/train, loss/validation`` -> ``train, validation``."""
     if len(tags) < 2:
         return tuple(PurePosixPath(tag).name or tag for tag in tags)
     parts = [tag.split("/") for tag in tags]
@@ -92,13 +93,13 @@ def token_list(text: str) -> tuple[str, ...]:
 
 
 def bin_labels(tokens: Sequence[str], bins: int) -> tuple[str, ...]:
-    """One label for each of ``bins`` equal cells over the tokens; cells hold several tokens when the map was binned.
+    """One label for each of ``bins`` equal cells over the tokens; a binned map's cells hold several.
 
-    Bin ``i`` holds the tokens ``floor(i n / bins)`` up to ``floor((i + 1) n / bins)``, as the recorder's maps do.
+    Bin ``i`` holds the tokens ``floor(i n / bins)`` up to ``floor((i + 1) n / bins)``, as recorded maps do.
     No labels when there are fewer tokens than cells: a wrong label is worse than a number.
     """
     count = len(tokens)
     if bins <= 0 or count < bins:
         return ()
     edges = [index * count // bins for index in range(bins + 1)]
-    return tuple(token("".join(tokens[a:b])) for a, b in zip(edges, edges[1:], strict=False))
+    return tuple(token("".join(tokens[a:b])) for a, b in pairwise(edges))

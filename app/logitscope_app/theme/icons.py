@@ -1,4 +1,4 @@
-"""The few icons of the program, drawn as paths in the palette's colours: no files, sharp at any resolution."""
+"""The few icons of the program, drawn as paths in the palette's colours: no files, always sharp."""
 
 from __future__ import annotations
 

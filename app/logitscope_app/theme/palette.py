@@ -35,7 +35,9 @@ class Palette:
     nan: str
     series: tuple[str, ...]
     ramp: tuple[float, float]
-    """The stretch of the sequential colour map that reads well as lines on ``surface``."""
+    """The stretch of viridis that reads well as lines on ``surface``."""
+    amounts: str
+    """The colour map of heat maps."""
 
     def series_colour(self, index: int) -> str:
         """Colour of the line with that index; they repeat after the last."""
@@ -59,6 +61,7 @@ DARK = Palette(
     nan="#ff3fb4",
     series=("#5aa9ff", "#ffb454", "#4cd4a0", "#ff7eb6", "#b69cff", "#e5e06a", "#5fd7e6", "#ff8a65"),
     ramp=(0.30, 1.0),
+    amounts="viridis",
 )
 
 LIGHT = Palette(
@@ -78,6 +81,7 @@ LIGHT = Palette(
     nan="#d6117f",
     series=("#1769d2", "#c96a00", "#0b8a5f", "#c2297b", "#6b46c9", "#8a7a00", "#0d8299", "#b8402c"),
     ramp=(0.0, 0.82),
+    amounts="ink",
 )
 
 PALETTES = {palette.name: palette for palette in (DARK, LIGHT)}

@@ -89,17 +89,21 @@ QTabBar::tab:focus {{ color: {p.accent}; }}
 #small {{ color: {p.muted}; font-size: {SMALL_SIZE}px; }}
 #legend {{ color: {p.muted}; font-size: {SMALL_SIZE}px; }}
 #stepNumber {{ font-size: {LARGE_SIZE}px; font-weight: 600; }}
-#notice {{ background: {p.warn}; color: {p.window if p.name == "dark" else p.surface}; padding: {half}px {GAP}px;
+#notice {{ background: {p.warn}; color: {p.window if p.name == "dark" else p.surface};
+    padding: {half}px {GAP}px;
     border-radius: {half}px; font-weight: 600; }}
 
 QPushButton, QToolButton, QComboBox, QLineEdit, QDoubleSpinBox, QSpinBox {{
-    background: {p.raised}; border: 1px solid {p.border}; border-radius: {half}px; padding: 3px {GAP}px; min-height: 18px; }}
+    background: {p.raised}; border: 1px solid {p.border}; border-radius: {half}px; padding: 3px {GAP}px;
+    min-height: 18px; }}
 QPushButton:hover, QToolButton:hover, QComboBox:hover {{ border-color: {p.faint}; }}
 QPushButton:pressed, QToolButton:pressed {{ background: {p.border}; }}
-QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus, QDoubleSpinBox:focus {{ border-color: {p.accent}; }}
+QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus, QDoubleSpinBox:focus {{
+    border-color: {p.accent}; }}
 QPushButton:default, QPushButton:checked, QToolButton:checked {{
     background: {p.accent}; color: {p.on_accent}; border-color: {p.accent}; }}
-QPushButton:disabled, QToolButton:disabled, QDoubleSpinBox:disabled, QComboBox:disabled {{ color: {p.faint}; }}
+QPushButton:disabled, QToolButton:disabled, QDoubleSpinBox:disabled, QComboBox:disabled {{
+    color: {p.faint}; }}
 QToolButton#quiet {{ background: transparent; border: none; padding: 2px; }}
 QToolButton#quiet:hover, QToolButton#quiet:focus {{ background: {p.raised}; }}
 QToolButton::menu-indicator {{ image: none; }}
@@ -107,9 +111,11 @@ QComboBox QAbstractItemView {{ background: {p.surface}; border: 1px solid {p.bor
     selection-background-color: {p.accent}; selection-color: {p.on_accent}; }}
 QDoubleSpinBox::up-button, QDoubleSpinBox::down-button {{ width: 0; border: none; }}
 
-QAbstractItemView {{ background: {p.surface}; border: none; outline: none; selection-background-color: {p.raised};
+QAbstractItemView {{ background: {p.surface}; border: none; outline: none;
+    selection-background-color: {p.raised};
     selection-color: {p.text}; }}
-QHeaderView::section {{ background: {p.surface}; color: {p.muted}; border: none; border-bottom: 1px solid {p.border};
+QHeaderView::section {{ background: {p.surface}; color: {p.muted}; border: none;
+    border-bottom: 1px solid {p.border};
     padding: {half}px {GAP}px; font-size: {SMALL_SIZE}px; }}
 QTableCornerButton::section {{ background: {p.surface}; border: none; }}
 QPlainTextEdit, QTextBrowser {{ background: {p.surface}; border: none; selection-background-color: {p.accent};
@@ -117,18 +123,21 @@ QPlainTextEdit, QTextBrowser {{ background: {p.surface}; border: none; selection
 
 QSlider::groove:horizontal {{ height: 4px; background: {p.border}; border-radius: 2px; }}
 QSlider::sub-page:horizontal {{ background: {p.accent}; border-radius: 2px; }}
-QSlider::handle:horizontal {{ width: 14px; height: 14px; margin: -5px 0; border-radius: 7px; background: {p.text};
+QSlider::handle:horizontal {{ width: 14px; height: 14px; margin: -5px 0; border-radius: 7px;
+    background: {p.text};
     border: 2px solid {p.surface}; }}
 QSlider::handle:horizontal:focus, QSlider::handle:horizontal:hover {{ background: {p.accent}; }}
 QSlider::sub-page:horizontal:disabled, QSlider::handle:horizontal:disabled {{ background: {p.faint}; }}
 
 QScrollBar:vertical {{ background: transparent; width: 10px; margin: 0; }}
 QScrollBar:horizontal {{ background: transparent; height: 10px; margin: 0; }}
-QScrollBar::handle {{ background: {p.border}; border-radius: 4px; min-height: 24px; min-width: 24px; margin: 1px; }}
+QScrollBar::handle {{ background: {p.border}; border-radius: 4px; min-height: 24px; min-width: 24px;
+    margin: 1px; }}
 QScrollBar::handle:hover {{ background: {p.faint}; }}
 QScrollBar::add-line, QScrollBar::sub-line {{ width: 0; height: 0; }}
 QScrollBar::add-page, QScrollBar::sub-page {{ background: transparent; }}
 QSplitter::handle {{ background: transparent; }}
 QSplitter::handle:hover {{ background: {p.accent}; }}
+QToolBar {{ background: {p.window}; border: none; padding: {half}px 0 0 0; spacing: 0; }}
 QStatusBar {{ background: {p.window}; color: {p.muted}; }}
 """

@@ -1,0 +1,310 @@
+"""The window: one run at a time, its views in docks, one timeline that moves them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QByteArray, QSize, Qt, QTimer
+from PySide6.QtGui import QAction, QKeySequence
+from PySide6.QtWidgets import QFileDialog, QMainWindow, QMenu, QMessageBox, QToolBar, QWidget
+
+from logitscope_app.commands import COMMANDS, Command, help_page
+from logitscope_app.docks import EVENTS, KNOBS, RUNS, Docks
+from logitscope_app.models.export import write_whole
+from logitscope_app.panels.card import png_bytes
+from logitscope_app.panels.events import EventsPanel
+from logitscope_app.panels.header import Header
+from logitscope_app.panels.help import HelpOverlay
+from logitscope_app.panels.knobs import KnobsPanel
+from logitscope_app.panels.label import label, named
+from logitscope_app.panels.runs import RunsPanel
+from logitscope_app.panels.timeline_bar import TimelineBar
+from logitscope_app.services.session import Session
+from logitscope_app.settings import LAYOUT_VERSION
+from logitscope_app.theme.icons import app_icon
+from logitscope_app.theme.palette import GAP
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PySide6.QtGui import QCloseEvent, QKeyEvent
+
+    from logitscope.record import RunInfo
+    from logitscope_app.models.states import Frame
+    from logitscope_app.services.run_watcher import RunWatcher
+    from logitscope_app.settings import Settings
+    from logitscope_app.theme.manager import ThemeManager
+    from logitscope_app.theme.palette import Palette
+
+DEFAULT_SIZE = (1600, 1000)
+
+
+class MainWindow(QMainWindow):
+    """Shows the frames of a session; without ``settings`` nothing is remembered."""
+
+    def __init__(
+        self,
+        theme: ThemeManager,
+        *,
+        session: Session | None = None,
+        watcher: RunWatcher | None = None,
+        settings: Settings | None = None,
+        empty: str = "No runs yet.",
+    ) -> None:
+        super().__init__()
+        self.setWindowTitle("logitscope")
+        self.setDockNestingEnabled(True)
+        self.setContentsMargins(GAP, 0, GAP, GAP)
+        self._theme, self._settings, self._watcher = theme, settings, watcher
+        self.session = session or Session()
+        self.frame: Frame | None = None
+        self._first_step: int | None = None
+        self._plain_keys: dict[str, Command] = {}
+        palette = theme.palette
+
+        self.header = Header(palette)
+        self.knobs = KnobsPanel()
+        self.events = EventsPanel(palette)
+        self.runs = RunsPanel(palette, empty)
+        self.timeline = TimelineBar(palette)
+        self.docks = Docks(self, palette, {KNOBS: self.knobs, EVENTS: self.events, RUNS: self.runs})
+        self.message = label("message", empty, Qt.AlignmentFlag.AlignCenter, wrap=True)
+        self.setMenuWidget(self.header)
+        self.setCentralWidget(self.message)
+        foot = named(QToolBar("Timeline", movable=False, floatable=False), "timelineBar")
+        foot.toggleViewAction().setEnabled(False)
+        foot.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
+        foot.addWidget(self.timeline)
+        self.addToolBar(Qt.ToolBarArea.BottomToolBarArea, foot)
+        self.help = HelpOverlay(self, help_page())
+        self._views = QMenu("Docks", self)
+        self._make_menus()
+
+        self.session.framed.connect(self.show_frame)
+        self.session.failed.connect(self._on_failed)
+        self.timeline.wished.connect(self.session.show_step)
+        self.docks.picked.connect(self.timeline.go)
+        self.docks.added.connect(lambda name: self._views.addAction(self.docks.actions[name]))
+        self.events.picked.connect(self.timeline.go)
+        self.knobs.turned.connect(self.session.set_knob)
+        self.runs.chosen.connect(self.open_run)
+        theme.changed.connect(self._wear)
+        if watcher is not None:
+            self.docks.set_filled(RUNS, filled=True)
+            watcher.listed.connect(self._on_listed)
+            watcher.start()
+        self._wear(palette)
+        self._restore()
+        self.timeline.track.setFocus()
+
+    # Runs.
+    def open_run(self, path: Path, step: int | None = None) -> None:
+        """Show another run, at ``step`` or at its newest step."""
+        self.frame = None
+        self._first_step = step
+        self.timeline.reset()
+        self.events.set_events(())
+        self.runs.set_current(path)
+        self.session.open(path)
+
+    def open_neighbour(self, by: int) -> None:
+        """Show the next or the previous run of the list."""
+        paths = [info.path for info in self.runs.runs]
+        if paths:
+            here = paths.index(self.session.path) if self.session.path in paths else -by
+            self.open_run(paths[min(max(here + by, 0), len(paths) - 1)])
+
+    def choose_run(self) -> None:
+        """Ask for a run file."""
+        name, _ = QFileDialog.getOpenFileName(self, "Open a run", "", "Runs (*.scope);;All files (*)")
+        if name:
+            self.open_run(Path(name))
+
+    def show_frame(self, frame: Frame) -> None:
+        """Draw a frame: every panel takes its state."""
+        fresh = self.frame is None
+        self.frame = frame
+        self.message.hide()
+        seen = self.docks.seen
+        self.header.set_run(frame.info, frame.notice)
+        self.setWindowTitle(f"{frame.info.name} – logitscope")
+        self.timeline.set_frame(frame)
+        self.docks.set_states(frame.panels)
+        self.knobs.set_knobs(frame.knobs, live=frame.info.status == "running")
+        self.docks.set_filled(KNOBS, filled=bool(frame.knobs))
+        self.events.set_events(frame.events)
+        self.docks.set_filled(EVENTS, filled=bool(frame.events))
+        if self.docks.seen != seen and not self._has_layout():
+            self.docks.proportion()
+            QTimer.singleShot(0, self, self.docks.proportion)
+        if fresh and self._first_step is not None:
+            self.timeline.go(self._first_step)
+
+    # Time; thin, so that the table of commands can name them.
+    def toggle_play(self) -> None:
+        """Play or pause."""
+        self.timeline.toggle_play()
+
+    def step_by(self, by: int) -> None:
+        """Move by recorded steps."""
+        self.timeline.step_by(by)
+
+    def picture_by(self, by: int) -> None:
+        """Move by pictures."""
+        self.timeline.step_by(by, pictures=True)
+
+    def first(self) -> None:
+        """Go to the first step."""
+        self.timeline.first()
+
+    def last(self) -> None:
+        """Go to the last step."""
+        self.timeline.last()
+
+    def live(self) -> None:
+        """Follow the newest step."""
+        self.timeline.live()
+
+    def change_speed(self, by: int) -> None:
+        """Play faster or slower."""
+        self.timeline.change_speed(by)
+
+    # View.
+    def next_view(self, by: int) -> None:
+        """Give the keyboard to the next dock."""
+        names = self.docks.seen
+        if not names:
+            return
+        focus = self.focusWidget()
+        here = [name for name in names if focus is not None and self.docks.dock(name).isAncestorOf(focus)]
+        index = (names.index(here[0]) + by) % len(names) if here else 0
+        dock = self.docks.dock(names[index])
+        dock.raise_()
+        grid = self.docks.grids.get(names[index])
+        target: QWidget | None = grid.cards[0] if grid is not None and grid.cards else dock.widget()
+        while target is not None and target.focusPolicy() == Qt.FocusPolicy.NoFocus:
+            target = target.nextInFocusChain()
+        if target is not None:
+            target.setFocus(Qt.FocusReason.ShortcutFocusReason)
+
+    def toggle_theme(self) -> None:
+        """From dark to light and back."""
+        self._theme.toggle()
+
+    def system_theme(self) -> None:
+        """Wear what the system wears."""
+        self._theme.set_mode("system")
+
+    def reset_layout(self) -> None:
+        """Put every dock back."""
+        if self._settings is not None:
+            self._settings.clear("layout", "hidden")
+        self.docks.set_hidden(())
+        self.docks.arrange()
+        QTimer.singleShot(0, self, self.docks.proportion)
+
+    def toggle_full_screen(self) -> None:
+        """Fill the screen, or not."""
+        self.setWindowState(self.windowState() ^ Qt.WindowState.WindowFullScreen)
+
+    def toggle_help(self) -> None:
+        """Show or hide all keys."""
+        self.help.toggle()
+
+    def choose_picture(self) -> None:
+        """Ask for a file and write the window's picture to it."""
+        name, _ = QFileDialog.getSaveFileName(self, "Save the window", "logitscope.png", "Pictures (*.png)")
+        if not name:
+            return
+        try:
+            write_whole(name, png_bytes(self))
+        except OSError as error:
+            QMessageBox.warning(self, "Not saved", f"{name} was not written: {error.strerror or error}")
+
+    # Qt.
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Plain keys that no panel wanted are commands."""
+        pressed = QKeySequence(event.keyCombination()).toString()
+        command = self._plain_keys.get(pressed) or self._plain_keys.get(event.text())
+        if command is None:
+            super().keyPressEvent(event)
+        else:
+            self._do(command)
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Remember the layout and end the threads."""
+        self._remember()
+        self._theme.changed.disconnect(self._wear)
+        self.session.close()
+        if self._watcher is not None:
+            self._watcher.close()
+        super().closeEvent(event)
+
+    def _make_menus(self) -> None:
+        menus: dict[str, QMenu] = {}
+        for command in COMMANDS:
+            if command.menu not in menus:
+                menus[command.menu] = self.header.menus.addMenu(command.menu)
+            shown = QKeySequence(command.keys[0]).toString(QKeySequence.SequenceFormat.NativeText)
+            action = QAction(f"{command.text}\t{shown}", self)
+            action.triggered.connect(lambda _checked=False, command=command: self._do(command))
+            menus[command.menu].addAction(action)
+            for key in command.keys:
+                if key.startswith(("Ctrl+", "F1")):
+                    action.setText(command.text)
+                    action.setShortcut(QKeySequence(key))
+                else:
+                    # Not a shortcut of the window, which would take the key from a map, a slider or a field.
+                    self._plain_keys[key] = command
+        for action in self.docks.actions.values():
+            self._views.addAction(action)
+        menus["View"].addMenu(self._views)
+
+    def _do(self, command: Command) -> None:
+        getattr(self, command.do)(*command.arguments)
+
+    def _on_failed(self, message: str) -> None:
+        self.header.set_notice(message)
+        if self.frame is None:
+            self.docks.clear()
+            for name in (KNOBS, EVENTS):
+                self.docks.set_filled(name, filled=False)
+            self.message.setText("This run cannot be shown.")
+            self.message.show()
+
+    def _on_listed(self, runs: Sequence[RunInfo]) -> None:
+        self.runs.set_runs(runs)
+        if self.session.path is None and runs:
+            self.open_run(runs[0].path)
+
+    def _wear(self, palette: Palette) -> None:
+        self.setWindowIcon(app_icon(palette.accent, palette.on_accent))
+        for part in (self.header, self.timeline, self.docks, self.events, self.runs):
+            part.set_palette(palette)
+
+    def _has_layout(self) -> bool:
+        return self._settings is not None and bool(self._settings["layout"])
+
+    def _restore(self) -> None:
+        self.resize(QSize(*DEFAULT_SIZE).boundedTo(self.screen().availableSize()))
+        settings = self._settings
+        if settings is None:
+            return
+        self.timeline.set_speed(settings["speed"])
+        self.docks.set_hidden(settings["hidden"].split(",") if settings["hidden"] else ())
+        if settings["geometry"]:
+            self.restoreGeometry(QByteArray(settings["geometry"]))
+        if settings["layout"] and not self.restoreState(QByteArray(settings["layout"]), LAYOUT_VERSION):
+            settings.clear("layout")
+
+    def _remember(self) -> None:
+        settings = self._settings
+        if settings is None:
+            return
+        settings["theme"] = self._theme.mode
+        settings["speed"] = self.timeline.speed
+        settings["hidden"] = ",".join(self.docks.hidden)
+        settings["geometry"] = bytes(self.saveGeometry().data())
+        settings["layout"] = bytes(self.saveState(LAYOUT_VERSION).data())
+        settings.save()

@@ -1,0 +1,90 @@
+"""What happened in a run: messages at their steps, newest first; a choice takes the cursor there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QColor, QIcon, QPainter, QPixmap
+from PySide6.QtWidgets import QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+
+from logitscope_app.models.text import step_number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from logitscope.record import Event
+    from logitscope_app.theme.palette import Palette
+
+SHOWN = 500
+"""Older events stay in the run file."""
+_STEP = Qt.ItemDataRole.UserRole
+
+
+class EventsPanel(QWidget):
+    """The list of events."""
+
+    picked = Signal(int)
+
+    def __init__(self, palette: Palette) -> None:
+        super().__init__()
+        self.setObjectName("dockBody")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self._palette = palette
+        self._events: tuple[Event, ...] = ()
+        self.list = QListWidget()
+        self.list.setWordWrap(True)
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setSpacing(1)
+        self.list.itemActivated.connect(self._go)
+        self.list.itemClicked.connect(self._go)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 4, 6)
+        layout.addWidget(self.list)
+
+    def set_events(self, events: tuple[Event, ...]) -> None:
+        """Show them; the same as before cost nothing."""
+        known = self._events
+        if (known and known[-1]) == (events and events[-1]) and len(known) == len(events):
+            return
+        fresh = [event for event in events if not known or event.row > known[-1].row]
+        if len(known) + len(fresh) != len(events):
+            self.list.clear()
+            fresh = list(events)
+        self._events = events
+        self._add(fresh[-SHOWN:])
+
+    def set_palette(self, palette: Palette) -> None:
+        """Wear other colours."""
+        self._palette = palette
+        self.list.clear()
+        self._add(self._events[-SHOWN:])
+
+    def _add(self, events: Sequence[Event]) -> None:
+        colours = {"info": self._palette.faint, "warning": self._palette.warn, "error": self._palette.bad}
+        for event in events:
+            where = "" if event.step is None else f"{step_number(event.step)}   "
+            item = QListWidgetItem(dot(colours[event.level]), f"{where}{event.message}")
+            item.setData(_STEP, event.step)
+            item.setToolTip(f"{event.level} at step {step_number(event.step)}")
+            self.list.insertItem(0, item)
+        while self.list.count() > SHOWN:
+            self.list.takeItem(self.list.count() - 1)
+
+    def _go(self, item: QListWidgetItem) -> None:
+        step = item.data(_STEP)
+        if step is not None:
+            self.picked.emit(step)
+
+
+def dot(colour: str) -> QIcon:
+    """A round mark in a colour."""
+    pixmap = QPixmap(16, 16)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(colour))
+    painter.drawEllipse(4, 4, 8, 8)
+    painter.end()
+    return QIcon(pixmap)

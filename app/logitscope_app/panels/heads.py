@@ -1,0 +1,144 @@
+"""Attention maps: every head small, one large with its token labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
+
+from logitscope_app.models.colour import Scale, scale_of
+from logitscope_app.models.states import HeadsState
+from logitscope_app.models.text import number
+from logitscope_app.panels.card import Card
+from logitscope_app.panels.head_grid import HeadGrid
+from logitscope_app.panels.label import label
+from logitscope_app.panels.map_view import MapView
+from logitscope_app.theme.palette import GAP
+
+if TYPE_CHECKING:
+    from logitscope_app.theme.palette import Palette
+
+
+class HeadsCard(Card):
+    """Layer by head. ``G`` switches the logarithmic colours, ``O`` the figure written under the tiles."""
+
+    HEIGHT: ClassVar[int] = 300
+    WEIGHT: ClassVar[float] = 3.0
+    WIDE: ClassVar[bool] = True
+    TALLEST: ClassVar[float] = 0.68
+
+    def __init__(self, palette: Palette) -> None:
+        self.grid = HeadGrid(palette)
+        self.large = MapView(palette, square=True)
+        self.selected: tuple[int, int] | None = None
+        self._figure = 0
+        super().__init__(palette)
+        self.caption = label("readout")
+        self.figure_name = label("small")
+        left, right = QVBoxLayout(), QVBoxLayout()
+        for column, heading, widget in (
+            (left, self.figure_name, self.grid),
+            (right, self.caption, self.large),
+        ):
+            column.setSpacing(2)
+            column.addWidget(heading)
+            column.addWidget(widget, 1)
+        layout = QHBoxLayout(self.content)
+        layout.setContentsMargins(0, 2, 0, 0)
+        layout.setSpacing(2 * GAP)
+        layout.addLayout(left, 9)
+        layout.addLayout(right, 11)
+        self.log_action = self.add_action("Logarithmic colours", "G", checkable=True)
+        self.log_action.toggled.connect(self._redraw)
+        self.add_action("Next figure under the tiles", "O").triggered.connect(self.next_figure)
+        self._log_known = False
+        self.grid.chosen.connect(self.choose)
+        self.large.pointed.connect(self._read)
+
+    def restyle(self) -> None:
+        """The large map repaints itself; the grid follows with the next draw."""
+        self.large.restyle(self.palette_)
+
+    def choose(self, layer: int, head: int) -> None:
+        """Show that head large."""
+        self.selected = (layer, head)
+        self.grid.select(layer, head)
+        self._draw_large()
+
+    def next_figure(self) -> None:
+        """Write another figure under the tiles."""
+        self._figure += 1
+        self._redraw()
+
+    def draw(self) -> None:
+        """Colour all maps on one scale and show the chosen one large."""
+        state = self.state
+        assert isinstance(state, HeadsState)
+        if not self._log_known:
+            self._log_known = True
+            self.log_action.setChecked(bool(state.panel.options.get("log", False)))
+        layers, heads = state.maps.shape[:2]
+        if self.selected is None or self.selected[0] >= layers or self.selected[1] >= heads:
+            self.selected = _most_telling(state)
+        figure = state.figures[self._figure % len(state.figures)] if state.figures else None
+        self.figure_name.setText(f"below each head: {figure[0]}" if figure else "all heads")
+        values = figure[1] if figure else None
+        self.grid.show_maps(state.maps, self._scale, values, self.palette_, self.selected)
+        self._draw_large()
+
+    def _draw_large(self) -> None:
+        state = self.state
+        if not isinstance(state, HeadsState) or state.message or self.selected is None:
+            return
+        layer, head = self.selected
+        self.large.show_map(
+            state.maps[layer, head],
+            self._scale(layer, head),
+            state.row_labels,
+            state.column_labels,
+            blank_zeros=True,
+        )
+
+    def _scale(self, layer: int, head: int) -> Scale:
+        """The colours of a head: each has its own top, so that flat heads show their structure too."""
+        state = self.state
+        assert isinstance(state, HeadsState)
+        values = state.maps[layer, head]
+        if self.log_action.isChecked():
+            return scale_of(values, log=True)
+        return _linear(values)
+
+    def _read(self, reading: str) -> None:
+        state = self.state
+        if not isinstance(state, HeadsState) or self.selected is None:
+            return
+        layer, head = self.selected
+        figures = [f"{name} {number(float(values[layer, head]), 3)}" for name, values in state.figures]
+        title = f"L{layer} H{head}"
+        self.caption.setText(f"{title}  ·  {reading}" if reading else "  ·  ".join([title, *figures]))
+
+    def _redraw(self) -> None:
+        if isinstance(self.state, HeadsState) and not self.state.message:
+            self.draw()
+
+
+def _linear(values: np.ndarray) -> Scale:
+    """From 0 to what all but the top two in a hundred of the seen cells stay below.
+
+    The first rows of a causal map see few tokens: their weights are near 1 in every head and would leave the
+    rest dark.
+    """
+    seen = values[np.isfinite(values) & (values > 0)]
+    if not seen.size or (values < 0).any():
+        return scale_of(values)
+    return Scale(0.0, float(np.quantile(seen, 0.98)))
+
+
+def _most_telling(state: HeadsState) -> tuple[int, int]:
+    """The head to show first: the most focused one, or the first when nothing says which."""
+    for name, values in state.figures:
+        if name == "entropy" and np.isfinite(values).any():
+            layer, head = np.unravel_index(int(np.nanargmin(values)), values.shape)
+            return int(layer), int(head)
+    return 0, 0

@@ -1,0 +1,64 @@
+"""Counts between edges, as filled steps; the pointer reads one bin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pyqtgraph as pg
+from PySide6.QtGui import QColor
+from PySide6.QtWidgets import QVBoxLayout
+
+from logitscope_app.models.states import HistogramState
+from logitscope_app.models.text import number
+from logitscope_app.panels.card import Card
+from logitscope_app.panels.plot import Plot, pen
+
+if TYPE_CHECKING:
+    from logitscope_app.theme.palette import Palette
+
+_FILL_ALPHA = 90
+
+
+class HistogramCard(Card):
+    """A histogram at one step."""
+
+    HEIGHT: ClassVar[int] = 118
+
+    def __init__(self, palette: Palette) -> None:
+        self.plot = Plot(palette, cursor=False)
+        self._bars = pg.PlotDataItem(stepMode="center", fillLevel=0)
+        self.plot.item.addItem(self._bars)
+        super().__init__(palette)
+        layout = QVBoxLayout(self.content)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.plot.widget)
+        self.plot.hovered.connect(self._on_hover)
+
+    def restyle(self) -> None:
+        """Repaint the axes; the bars follow with the next draw."""
+        self.plot.restyle(self.palette_)
+
+    def draw(self) -> None:
+        """Show the counts of the step."""
+        state = self.state
+        assert isinstance(state, HistogramState)
+        colour = self.palette_.series_colour(0)
+        fill = QColor(colour)
+        fill.setAlpha(_FILL_ALPHA)
+        self._bars.setData(state.edges, state.counts)
+        self._bars.setPen(pen(colour, 1.2))
+        self._bars.setFillBrush(pg.mkBrush(fill))
+
+    def _on_hover(self, x: float | None) -> None:
+        state = self.state
+        if not isinstance(state, HistogramState) or state.message or x is None:
+            self.aside.clear()
+            return
+        index = int(np.searchsorted(state.edges, x, side="right")) - 1
+        if 0 <= index < len(state.counts):
+            low, high = state.edges[index : index + 2]
+            count = number(float(state.counts[index]))
+            self.aside.setText(f"{number(float(low), 3)} … {number(float(high), 3)}: {count}")
+        else:
+            self.aside.clear()

@@ -1,0 +1,40 @@
+"""Which widget draws which state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from logitscope_app.models.states import (
+    HeadsState,
+    HeatmapState,
+    HistogramState,
+    LinesState,
+    PanelState,
+    TableState,
+    TextState,
+)
+from logitscope_app.panels.card import Card
+from logitscope_app.panels.heads import HeadsCard
+from logitscope_app.panels.heatmap import HeatmapCard
+from logitscope_app.panels.histogram import HistogramCard
+from logitscope_app.panels.lines import LinesCard
+from logitscope_app.panels.table import TableCard
+from logitscope_app.panels.text import TextCard
+
+if TYPE_CHECKING:
+    from logitscope_app.theme.palette import Palette
+
+CARDS: dict[type[PanelState], type[Card]] = {
+    LinesState: LinesCard,
+    HeadsState: HeadsCard,
+    HeatmapState: HeatmapCard,
+    HistogramState: HistogramCard,
+    TableState: TableCard,
+    TextState: TextCard,
+    PanelState: Card,
+}
+
+
+def card_for(state: PanelState, palette: Palette) -> Card:
+    """A new widget for the state; a plain card with its message where the kind has none of its own."""
+    return CARDS[type(state)](palette)

@@ -1,0 +1,73 @@
+"""One curve on a plot: its points, faint behind a running mean where noisy, and a mark at the cursor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyqtgraph as pg
+
+from logitscope_app.models.series import latest_index
+from logitscope_app.models.smooth import smoothed
+from logitscope_app.panels.plot import pen
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from logitscope_app.models.series import Points
+    from logitscope_app.panels.plot import Plot
+
+_MARK_SIZE = 7
+_FAINT_ALPHA = 80
+
+
+class Line:
+    """The three items that draw a curve; points and colour that have not changed are not drawn again."""
+
+    def __init__(self, plot: Plot) -> None:
+        self._plot = plot
+        self._faint, self._strong = pg.PlotDataItem(connect="finite"), pg.PlotDataItem(connect="finite")
+        self._mark = pg.ScatterPlotItem(size=_MARK_SIZE, pen=None)
+        self._key: tuple[Any, ...] = ()
+        self._heights: NDArray[np.float64] = np.empty(0)
+        for z, item in enumerate((self._faint, self._strong, self._mark)):
+            item.setZValue(z)
+            plot.item.addItem(item, ignoreBounds=item is self._mark)
+
+    def show(self, points: Points, step: int | None, colour: str) -> None:
+        """Draw ``points`` in ``colour`` and mark what is true at ``step``."""
+        key = (points, colour, self._plot.log_y)
+        if key != self._key:
+            self._key = key
+            self._draw(points, colour)
+        index = latest_index(points.steps, step)
+        height = float("nan") if index is None else float(self._heights[index])
+        if self._plot.log_y:
+            height = float(np.log10(height)) if height > 0 else float("nan")
+        seen = bool(np.isfinite(height))
+        self._mark.setVisible(seen)
+        if seen:
+            self._mark.setData([int(points.steps[index])], [height], brush=pg.mkBrush(colour))
+
+    def clear(self) -> None:
+        """Draw nothing."""
+        self._key = ()
+        self._faint.setData([], [])
+        self._strong.setData([], [])
+        self._mark.hide()
+
+    def _draw(self, points: Points, colour: str) -> None:
+        steps = points.steps.astype(np.float64)
+        smooth = smoothed(points.values)
+        self._heights = points.values if smooth is None else smooth
+        if smooth is None:
+            self._faint.setData([], [])
+        else:
+            self._faint.setData(steps, points.values)
+            self._faint.setPen(pen(colour, 1.0, _FAINT_ALPHA))
+        # A line through a single point would be invisible.
+        symbol = "o" if len(points) == 1 else None
+        self._strong.setData(
+            steps, self._heights, symbol=symbol, symbolBrush=colour, symbolPen=None, symbolSize=_MARK_SIZE - 1
+        )
+        self._strong.setPen(pen(colour))

@@ -1,0 +1,102 @@
+"""Curves over the step with a legend of values at the cursor or under the pointer."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+from PySide6.QtWidgets import QVBoxLayout
+
+from logitscope_app.models.states import LinesState
+from logitscope_app.models.text import number, step_number
+from logitscope_app.panels.card import Card
+from logitscope_app.panels.legend import Entry, Legend
+from logitscope_app.panels.line import Line
+from logitscope_app.panels.plot import Plot
+from logitscope_app.theme.colormaps import ordered
+
+if TYPE_CHECKING:
+    from logitscope_app.theme.palette import Palette
+
+
+_MANY = 4
+"""From so many curves on their values are written shorter."""
+
+
+class LinesCard(Card):
+    """Lines. ``Y`` switches the logarithmic axis."""
+
+    HEIGHT: ClassVar[int] = 118
+
+    def __init__(self, palette: Palette) -> None:
+        self.plot = Plot(palette)
+        self.legend = Legend(palette)
+        self._lines: list[Line] = []
+        self._hover: float | None = None
+        self._log_known = False
+        super().__init__(palette)
+        layout = QVBoxLayout(self.content)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.legend)
+        layout.addWidget(self.plot.widget, 1)
+        self.log_action = self.add_action("Logarithmic axis", "Y", checkable=True)
+        self.log_action.toggled.connect(self._set_log)
+        self.plot.picked.connect(lambda x: self.picked.emit(round(x)))
+        self.plot.hovered.connect(self._on_hover)
+
+    def restyle(self) -> None:
+        """Repaint axes and legend; the curves follow with the next draw."""
+        self.plot.restyle(self.palette_)
+        self.legend.restyle(self.palette_)
+
+    def draw(self) -> None:
+        """Give changed curves their points, move the cursor, write the values."""
+        state = self.state
+        assert isinstance(state, LinesState)
+        if not self._log_known:
+            self._log_known = True
+            self.log_action.setChecked(bool(state.panel.options.get("log_y", False)))
+        while len(self._lines) < len(state.curves):
+            self._lines.append(Line(self.plot))
+        for line, curve, colour in zip(self._lines, state.curves, self._colours(state), strict=False):
+            line.show(curve.points, state.step, colour)
+        for line in self._lines[len(state.curves) :]:
+            line.clear()
+        self.plot.set_cursor(state.step)
+        self._write(state)
+
+    def _colours(self, state: LinesState) -> tuple[str, ...]:
+        if state.ordered:
+            return ordered(len(state.curves), self.palette_.ramp)
+        return tuple(self.palette_.series_colour(index) for index in range(len(state.curves)))
+
+    def _write(self, state: LinesState) -> None:
+        step = state.step if self._hover is None else round(self._hover)
+        digits = 4 if len(state.curves) < _MANY else 3
+        entries = []
+        for curve, colour in zip(state.curves, self._colours(state), strict=True):
+            at = curve.points.at(step)
+            value = number(at[1], digits) if at else "–"
+            entries.append(Entry(colour, _short(curve.label, state.ordered), value))
+        where = "" if self._hover is None else f"step {step_number(step)}"
+        # The title names a single curve already: its value goes beside it and leaves the row to the plot.
+        single = len(entries) == 1
+        self.legend.setVisible(not single)
+        self.legend.set_entries(entries)
+        self.aside.setText(f"{where}   {entries[0].value}".strip() if single else where)
+
+    def _on_hover(self, x: float | None) -> None:
+        self._hover = x
+        if isinstance(self.state, LinesState):
+            self._write(self.state)
+
+    def _set_log(self, on: bool) -> None:
+        self.plot.set_log_y(on)
+        if isinstance(self.state, LinesState) and not self.state.message:
+            self.draw()
+
+
+def _short(label: str, in_order: bool) -> str:
+    """``layer3`` as ``L3`` where all lines are layers, so that they fit into one row."""
+    return re.sub(r"^layer ?(\d+)$", r"L\1", label) if in_order else label

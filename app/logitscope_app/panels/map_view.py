@@ -1,0 +1,268 @@
+"""One matrix large: cells, labels, colour bar, and the exact value under the pointer or the key cursor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QFontMetricsF, QImage, QLinearGradient, QPainter, QPen
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from logitscope_app.models.colour import Scale
+from logitscope_app.models.text import number
+from logitscope_app.panels.map_image import map_image
+from logitscope_app.theme.colormaps import sample
+from logitscope_app.theme.palette import GAP
+from logitscope_app.theme.style import small_font
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PySide6.QtCore import QEvent
+    from PySide6.QtGui import QKeyEvent, QMouseEvent, QPaintEvent
+
+    from logitscope_app.models.states import FloatArray
+    from logitscope_app.theme.palette import Palette
+
+_BAR = 10
+_LABEL_PIXELS = 10
+_WIDEST_LABEL = 84.0
+_KEYS = {Qt.Key.Key_Left: (0, -1), Qt.Key.Key_Right: (0, 1), Qt.Key.Key_Up: (-1, 0), Qt.Key.Key_Down: (1, 0)}
+
+
+class MapView(QWidget):
+    """Paints a matrix. ``pointed`` says what the cursor reads, or nothing when there is no cursor."""
+
+    pointed = Signal(str)
+
+    def __init__(self, palette: Palette, *, square: bool = False) -> None:
+        super().__init__()
+        self._palette = palette
+        self._square = square
+        self._values: FloatArray = np.empty((0, 0))
+        self._scale = Scale(0.0, 1.0)
+        self._rows: Sequence[str] = ()
+        self._columns: Sequence[str] = ()
+        self._blank_zeros = False
+        self._image = QImage()
+        self._cell: tuple[int, int] | None = None
+        self.setFont(small_font())
+        self._label_font = small_font()
+        self._label_font.setPixelSize(_LABEL_PIXELS)
+        self.setMouseTracking(True)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setMinimumSize(120, 100)
+        self.setAccessibleName("Map")
+
+    def sizeHint(self) -> QSize:
+        """Large enough to read a map of 64 cells."""
+        return QSize(360, 340)
+
+    def show_map(
+        self,
+        values: FloatArray,
+        scale: Scale,
+        rows: Sequence[str] = (),
+        columns: Sequence[str] = (),
+        *,
+        blank_zeros: bool = False,
+    ) -> None:
+        """Show another matrix; the cursor stays on its cell."""
+        self._values, self._scale, self._rows, self._columns = values, scale, rows, columns
+        self._blank_zeros = blank_zeros
+        self._image = map_image(values, scale, self._palette, blank_zeros=blank_zeros)
+        if self._cell is not None and not self._has(self._cell):
+            self._cell = None
+        self._say()
+        self.update()
+
+    def restyle(self, palette: Palette) -> None:
+        """Wear other colours."""
+        self._palette = palette
+        if self._values.size:
+            self._image = map_image(self._values, self._scale, palette, blank_zeros=self._blank_zeros)
+        self.update()
+
+    def point_at(self, cell: tuple[int, int] | None) -> None:
+        """Put the cursor on a cell; None takes it away."""
+        cell = cell if cell is not None and self._has(cell) else None
+        if cell != self._cell:
+            self._cell = cell
+            self._say()
+            self.update()
+
+    def reading(self) -> str:
+        """What the cursor reads: row, column and value."""
+        if self._cell is None:
+            return ""
+        row, column = self._cell
+        names = [f"row {row}", f"column {column}"]
+        for index, (labels, at) in enumerate(((self._rows, row), (self._columns, column))):
+            if labels:
+                names[index] += f" “{labels[at]}”"
+        return f"{names[0]} → {names[1]}: {number(float(self._values[row, column]))}"
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Read the cell under the pointer."""
+        area, at = self._area(), event.position()
+        if self._values.size and area.contains(at):
+            rows, columns = self._values.shape
+            row = int((at.y() - area.top()) / area.height() * rows)
+            column = int((at.x() - area.left()) / area.width() * columns)
+            self.point_at((min(row, rows - 1), min(column, columns - 1)))
+        else:
+            self.point_at(None)
+
+    def leaveEvent(self, event: QEvent) -> None:
+        """Take the cursor away with the pointer, unless the keyboard holds it."""
+        if not self.hasFocus():
+            self.point_at(None)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Move the cursor with the arrow keys; Escape takes it away."""
+        if event.key() == Qt.Key.Key_Escape and self._cell is not None:
+            self.point_at(None)
+        elif event.key() in _KEYS and self._values.size:
+            down, right = _KEYS[Qt.Key(event.key())]
+            row, column = self._cell or (0, 0)
+            moved = (row + down, column + right) if self._cell else (row, column)
+            if self._has(moved):
+                self.point_at(moved)
+        else:
+            super().keyPressEvent(event)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Cells, labels, bar, cursor."""
+        if not self._values.size:
+            return
+        painter = QPainter(self)
+        area = self._area()
+        rows, columns = self._values.shape
+        shrunk = area.width() < columns or area.height() < rows
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, shrunk)
+        painter.drawImage(area, self._image)
+        self._paint_rows(painter, area)
+        self._paint_columns(painter, area)
+        self._paint_bar(painter, area)
+        if self._cell is not None:
+            self._paint_cursor(painter, area)
+        painter.end()
+
+    def _has(self, cell: tuple[int, int]) -> bool:
+        rows, columns = self._values.shape
+        return bool(0 <= cell[0] < rows and 0 <= cell[1] < columns)
+
+    def _say(self) -> None:
+        self.pointed.emit(self.reading())
+
+    def _area(self) -> QRectF:
+        """Where the cells lie."""
+        metrics = QFontMetricsF(self._label_font)
+        left = self._label_space(metrics, self._rows, self._values.shape[0]) + 5
+        bottom = metrics.height() + 3
+        if self._turned(metrics, self.width() - left - self._bar_space()):
+            bottom = self._label_space(metrics, self._columns, self._values.shape[1]) + 5
+        width = max(20.0, self.width() - left - self._bar_space())
+        top = metrics.height() / 2
+        height = max(20.0, self.height() - bottom - top)
+        if self._square and self._values.size:
+            rows, columns = self._values.shape
+            cell = min(width / columns, height / rows)
+            # More than a quarter out of square is not worth empty space: stretch up to that.
+            width, height = min(width, cell * columns * 1.25), min(height, cell * rows * 1.25)
+            left += (self.width() - left - self._bar_space() - width) / 2
+        return QRectF(left, top, width, height)
+
+    def _bar_space(self) -> float:
+        metrics = QFontMetricsF(self.font())
+        ends = (number(self._scale.low, 2), number(self._scale.high, 2))
+        return GAP + _BAR + 4 + max(metrics.horizontalAdvance(text) for text in ends) + 2
+
+    @staticmethod
+    def _label_space(metrics: QFontMetricsF, labels: Sequence[str], count: int) -> float:
+        names = labels or [str(max(count - 1, 0))]
+        return min(_WIDEST_LABEL, max(metrics.horizontalAdvance(name) for name in names))
+
+    def _turned(self, metrics: QFontMetricsF, width: float) -> bool:
+        """Whether column labels must stand upright to be readable."""
+        if not self._columns or not self._values.size:
+            return False
+        widest = max(metrics.horizontalAdvance(name) for name in self._columns)
+        return widest > 3 * width / len(self._columns) and widest > metrics.height()
+
+    def _paint_rows(self, painter: QPainter, area: QRectF) -> None:
+        metrics = QFontMetricsF(self._label_font)
+        rows = self._values.shape[0]
+        cell = area.height() / rows
+        every = max(1, int(np.ceil(metrics.height() * 0.95 / cell)))
+        for row in _shown(rows, every, bool(self._rows)):
+            box = QRectF(0, area.top() + row * cell, area.left() - 5, cell)
+            self._paint_label(
+                painter, box, self._rows[row] if self._rows else str(row), Qt.AlignmentFlag.AlignRight
+            )
+
+    def _paint_columns(self, painter: QPainter, area: QRectF) -> None:
+        metrics = QFontMetricsF(self._label_font)
+        columns = self._values.shape[1]
+        cell = area.width() / columns
+        turned = self._turned(metrics, area.width())
+        names = self._columns or [str(column) for column in range(columns)]
+        room = (
+            metrics.height() * 0.95 if turned else max(metrics.horizontalAdvance(name) for name in names) + 3
+        )
+        every = max(1, int(np.ceil(room / cell)))
+        for column in _shown(columns, every, bool(self._columns)):
+            middle = area.left() + (column + 0.5) * cell
+            if turned:
+                painter.save()
+                painter.translate(middle, area.bottom() + 4)
+                painter.rotate(-90)
+                box = QRectF(-_WIDEST_LABEL, -metrics.height() / 2, _WIDEST_LABEL, metrics.height())
+                self._paint_label(painter, box, names[column], Qt.AlignmentFlag.AlignRight)
+                painter.restore()
+            else:
+                box = QRectF(middle - 50, area.bottom() + 2, 100, metrics.height())
+                self._paint_label(painter, box, names[column], Qt.AlignmentFlag.AlignHCenter)
+
+    def _paint_label(self, painter: QPainter, box: QRectF, text: str, alignment: Qt.AlignmentFlag) -> None:
+        painter.setFont(self._label_font)
+        painter.setPen(QColor(self._palette.muted))
+        flags = alignment | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextDontClip
+        painter.drawText(box, int(flags), text)
+
+    def _paint_bar(self, painter: QPainter, area: QRectF) -> None:
+        bar = QRectF(area.right() + GAP, area.top(), _BAR, area.height())
+        fill = QLinearGradient(bar.bottomLeft(), bar.topLeft())
+        name = "signed" if self._scale.signed else self._palette.amounts
+        for position in np.linspace(0.0, 1.0, 17).tolist():
+            fill.setColorAt(position, QColor(sample(name, position)))
+        painter.fillRect(bar, fill)
+        painter.setFont(self._label_font)
+        painter.setPen(QColor(self._palette.muted))
+        metrics = QFontMetricsF(self._label_font)
+        for position in (0.0, 0.5, 1.0):
+            text = number(self._scale.value(position), 2)
+            y = bar.bottom() - position * (bar.height() - metrics.height()) - metrics.height()
+            painter.drawText(QPointF(bar.right() + 4, y + metrics.ascent()), text)
+
+    def _paint_cursor(self, painter: QPainter, area: QRectF) -> None:
+        assert self._cell is not None
+        row, column = self._cell
+        rows, columns = self._values.shape
+        width, height = area.width() / columns, area.height() / rows
+        line = QColor(self._palette.accent)
+        line.setAlpha(70)
+        painter.fillRect(QRectF(area.left(), area.top() + row * height, area.width(), height), line)
+        painter.fillRect(QRectF(area.left() + column * width, area.top(), width, area.height()), line)
+        painter.setPen(QPen(QColor(self._palette.text), 1.5))
+        cell = QRectF(area.left() + column * width, area.top() + row * height, width, height)
+        painter.drawRect(cell.adjusted(-1, -1, 1, 1))
+
+
+def _shown(count: int, every: int, named: bool) -> range:
+    """Which labels are written: evenly spaced ones; plain numbers in round distances."""
+    if not named and every > 1:
+        every = next((step for step in (2, 5, 10, 20, 50, 100, 200, 500) if step >= every), every)
+    return range(0, count, every)

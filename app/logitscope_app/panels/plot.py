@@ -1,0 +1,144 @@
+"""A pyqtgraph plot like the rest of the window: quiet axes, wheel left to the page, cursor, hover line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyqtgraph as pg
+from PySide6.QtCore import QEvent, QObject, Qt, Signal
+from PySide6.QtGui import QColor
+
+from logitscope_app.models.text import number
+from logitscope_app.theme.style import small_font
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from logitscope_app.theme.palette import Palette
+
+LINE_WIDTH = 1.6
+
+
+class Plot(QObject):
+    """Owns a PlotWidget. A click picks a step; Ctrl and the wheel zoom, a double click shows all."""
+
+    picked = Signal(float)
+    hovered = Signal(object)
+    """The x under the pointer; None when it left."""
+
+    def __init__(self, palette: Palette, *, cursor: bool = True) -> None:
+        super().__init__()
+        self.widget = pg.PlotWidget(background=None)
+        self.widget.setMinimumSize(60, 40)
+        self.widget.setFrameShape(self.widget.Shape.NoFrame)
+        self.widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.item = self.widget.getPlotItem()
+        self.item.hideButtons()
+        self.item.setMenuEnabled(False)
+        self.item.setContentsMargins(0, 2, 4, 0)
+        self.item.setClipToView(True)
+        self.item.setDownsampling(auto=True, mode="peak")
+        self.view = self.item.getViewBox()
+        self.view.setDefaultPadding(0.03)
+        self.log_y = False
+        for side in ("left", "bottom"):
+            axis = self.item.getAxis(side)
+            axis.tickStrings = self._tick_strings(side)
+            axis.setStyle(tickFont=small_font(), tickLength=0, tickTextOffset=4, hideOverlappingLabels=True)
+            axis.enableAutoSIPrefix(False)
+        self.item.getAxis("bottom").setHeight(18)
+        self._cursor = pg.InfiniteLine(angle=90, movable=False) if cursor else None
+        self._hover = pg.InfiniteLine(angle=90, movable=False)
+        for line in (self._cursor, self._hover):
+            if line is not None:
+                line.setZValue(-5)
+                line.hide()
+                self.item.addItem(line, ignoreBounds=True)
+        self.widget.viewport().installEventFilter(self)
+        self.widget.scene().sigMouseMoved.connect(self._on_moved)
+        self.widget.scene().sigMouseClicked.connect(self._on_clicked)
+        self.restyle(palette)
+
+    def restyle(self, palette: Palette) -> None:
+        """Wear other colours."""
+        self.widget.setBackground(palette.surface)
+        for side in ("left", "bottom"):
+            axis = self.item.getAxis(side)
+            axis.setPen(pg.mkPen(palette.border))
+            axis.setTextPen(pg.mkPen(palette.muted))
+        self.item.showGrid(x=False, y=True, alpha=0.16)
+        if self._cursor is not None:
+            self._cursor.setPen(pg.mkPen(palette.accent, width=1))
+        self._hover.setPen(pg.mkPen(palette.faint, width=1, style=Qt.PenStyle.DashLine))
+
+    def set_cursor(self, x: float | None) -> None:
+        """Move the cursor; None hides it."""
+        if self._cursor is not None:
+            self._cursor.setVisible(x is not None)
+            if x is not None:
+                self._cursor.setValue(x)
+
+    def set_log_y(self, on: bool) -> None:
+        """A logarithmic vertical axis; values that are not positive are left out."""
+        self.log_y = on
+        self.item.setLogMode(x=False, y=on)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Give the wheel to the page unless Ctrl is held; end the hover when the pointer leaves."""
+        if event.type() == QEvent.Type.Wheel:
+            if not event.modifiers() & Qt.KeyboardModifier.ControlModifier:  # type: ignore[attr-defined]
+                event.ignore()
+                return True
+        elif event.type() == QEvent.Type.Leave:
+            self._hover.hide()
+            self.hovered.emit(None)
+        return super().eventFilter(watched, event)
+
+    def _on_moved(self, position: Any) -> None:
+        inside = self.view.sceneBoundingRect().contains(position)
+        self._hover.setVisible(inside)
+        x = self.view.mapSceneToView(position).x() if inside else None
+        if x is not None:
+            self._hover.setValue(x)
+        self.hovered.emit(x)
+
+    def _on_clicked(self, event: Any) -> None:
+        if event.button() != Qt.MouseButton.LeftButton:
+            return
+        if event.double():
+            self.item.enableAutoRange()
+        elif self.view.sceneBoundingRect().contains(event.scenePos()):
+            self.picked.emit(self.view.mapSceneToView(event.scenePos()).x())
+
+    def _tick_strings(self, side: str) -> Any:
+        def strings(values: Sequence[float], scale: float, spacing: float | None) -> list[str]:
+            # On a logarithmic axis the values are exponents, and minor ticks have no spacing.
+            if side == "left" and self.log_y:
+                return [_log_tick(10.0**value) for value in values]
+            return [_tick(value * scale, (spacing or 1.0) * scale) for value in values]
+
+        return strings
+
+
+def pen(colour: str, width: float = LINE_WIDTH, alpha: int = 255) -> Any:
+    """The pen of a curve."""
+    shade = QColor(colour)
+    shade.setAlpha(alpha)
+    return pg.mkPen(shade, width=width)
+
+
+def _tick(value: float, spacing: float) -> str:
+    """An axis number: thousands as ``k`` and millions as ``M`` where that is exact enough for the spacing."""
+    if abs(value) < spacing * 1e-6:
+        return "0"
+    for size, suffix in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size and spacing >= size / 100:
+            return number(value / size, 3) + suffix
+    return number(value, 4)
+
+
+def _log_tick(value: float) -> str:
+    """The numbers 1, 2 and 5 of each power of ten; the rest stay bare lines."""
+    text = number(value, 2)
+    digits = text.replace("0", "").replace(".", "").replace(",", "").split("e")[0]
+    return text if digits in ("1", "2", "5") else ""

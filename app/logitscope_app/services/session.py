@@ -1,0 +1,107 @@
+"""The window's side of a followed run: request numbers, at most 30 frames a second, nothing stale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from logitscope_app.services.follower import Follower
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+FRAME_MS = 34
+"""The least time between two frames: at most 30 redraws a second."""
+
+
+class Session(QObject):
+    """Opens runs one after another and emits their frames.
+
+    One request is under way at a time: while it is, the window's newer wish waits (the last one counts), so a
+    quick hand shows every frame that can be made and none that it has left behind.
+    """
+
+    framed = Signal(object)
+    failed = Signal(str)
+
+    def __init__(
+        self, make_follower: Callable[[Path], Follower] = Follower, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._make_follower = make_follower
+        self._follower: Follower | None = None
+        self._request = 0
+        self._under_way = False
+        self._wish: list[int | None] = []
+        self._pace = QTimer(self, singleShot=True, interval=FRAME_MS)
+        self._pace.timeout.connect(self._deliver)
+
+    @property
+    def path(self) -> Path | None:
+        """The file that is followed."""
+        return self._follower.path if self._follower else None
+
+    def open(self, path: Path) -> None:
+        """Follow another run, at its newest step."""
+        self.close()
+        self._request += 1
+        self._under_way, self._wish = True, []
+        self._follower = follower = self._make_follower(path)
+        follower.ready.connect(self._on_ready)
+        follower.failed.connect(self._on_failed)
+        follower.ask(None, self._request)
+        follower.start()
+
+    def show_step(self, step: int | None) -> None:
+        """Wish for the frame at ``step``; None follows the newest."""
+        if self._follower is None:
+            return
+        if self._under_way:
+            self._wish = [step]
+        else:
+            self._send(step)
+
+    def set_knob(self, name: str, value: float) -> None:
+        """Turn a knob of the run."""
+        if self._follower is not None:
+            self._follower.set_knob(name, value)
+
+    def close(self) -> None:
+        """Stop following."""
+        if self._follower is not None:
+            follower, self._follower = self._follower, None
+            follower.ready.disconnect(self._on_ready)
+            follower.failed.disconnect(self._on_failed)
+            follower.close()
+        self._pace.stop()
+
+    def _send(self, step: int | None) -> None:
+        assert self._follower is not None
+        self._request += 1
+        self._under_way = True
+        self._follower.ask(step, self._request)
+
+    def _on_ready(self) -> None:
+        if not self._pace.isActive():
+            self._deliver()
+
+    def _on_failed(self, message: str) -> None:
+        self._answered()
+        self.failed.emit(message)
+
+    def _deliver(self) -> None:
+        frame = self._follower.take() if self._follower else None
+        if frame is None:
+            return
+        self._pace.start()
+        if frame.request != self._request:
+            return
+        self._answered()
+        self.framed.emit(frame)
+
+    def _answered(self) -> None:
+        self._under_way = False
+        if self._wish:
+            self._send(self._wish.pop())

@@ -1,0 +1,252 @@
+import dataclasses
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from fake_run import FakeReader
+from PySide6.QtCore import QPointF, Qt
+
+from logitscope.record import Panel
+from logitscope_app.models.run_data import RunData
+from logitscope_app.models.states import (
+    HeadsState,
+    HeatmapState,
+    HistogramState,
+    LinesState,
+    PanelState,
+    TableRow,
+    TableState,
+    TextState,
+)
+from logitscope_app.panels.card import Card
+from logitscope_app.panels.kinds import CARDS, card_for
+from logitscope_app.panels.lines import LinesCard
+from logitscope_app.theme.palette import DARK, LIGHT
+
+
+def _frame(step=None, steps=120):
+    data = RunData(FakeReader("demo.scope", steps))
+    data.refresh()
+    return data.frame(step)
+
+
+def _states():
+    frame = _frame()
+    states = {type(state): state for state in reversed(frame.panels)}
+    values = np.linspace(-1, 1, 12).reshape(3, 4)
+    states[HeatmapState] = HeatmapState(Panel("M", "heatmap", ("m",)), 5, tag="m", values=values)
+    states[HistogramState] = HistogramState(
+        Panel("H", "histogram", ("h",)), 5, tag="h", edges=np.arange(4.0), counts=np.array([1.0, 5.0, 2.0])
+    )
+    states[TableState] = TableState(
+        Panel("T", "table", ("a",)), 5, rows=(TableRow("a", "a", 1.5, None, float("nan"), 1200),)
+    )
+    states[PanelState] = PanelState(Panel("?", "spectrum", ("s",)), 5, "cannot draw")
+    return states
+
+
+STATES = _states()
+
+
+@pytest.fixture
+def show(qtbot):
+    cards = []
+
+    def make(state, palette=DARK):
+        card = card_for(state, palette)
+        card.resize(420, 320)
+        card.set_state(state)
+        card.show()
+        qtbot.waitExposed(card)
+        cards.append(card)
+        return card
+
+    yield make
+    for card in cards:
+        card.close()
+        card.deleteLater()
+
+
+def _colours(widget):
+    image = widget.grab().toImage()
+    points = [(x, y) for x in range(0, image.width(), 3) for y in range(0, image.height(), 3)]
+    return {image.pixel(x, y) for x, y in points}
+
+
+def test_that_every_state_has_a_card():
+    assert set(STATES) == set(CARDS)
+
+
+@pytest.mark.parametrize("kind", CARDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("palette", [DARK, LIGHT], ids=lambda palette: palette.name)
+def test_that_every_kind_draws_and_saves_itself(show, kind, palette, theme, tmp_path):
+    theme.set_mode(palette.name)
+    card = show(STATES[kind], palette)
+    assert card.title.text() == STATES[kind].panel.title
+    assert len(_colours(card)) > 8
+    for suffix in (".csv", ".png", ".svg"):
+        card.save(tmp_path / f"panel{suffix}")
+    assert (tmp_path / "panel.png").read_bytes().startswith(b"\x89PNG")
+    assert ET.fromstring((tmp_path / "panel.svg").read_bytes()).tag.endswith("svg")
+    assert (tmp_path / "panel.csv").stat().st_size > 5
+
+
+@pytest.mark.parametrize("kind", CARDS, ids=lambda kind: kind.__name__)
+def test_that_a_message_takes_the_place_of_the_picture_and_gives_it_back(show, kind, theme):
+    state = STATES[kind]
+    card = show(state)
+    bare = dataclasses.replace(state, message="Nothing yet.")
+    card.set_state(bare)
+    assert card.message.isVisible()
+    assert card.message.text() == "Nothing yet."
+    if kind is not PanelState:
+        card.set_state(state)
+        assert card.content.isVisible()
+
+
+def test_that_a_hidden_card_draws_only_the_last_of_its_states(qtbot, theme, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(LinesCard, "draw", lambda card: drawn.append(card.state))
+    card = card_for(STATES[LinesState], DARK)
+    states = [dataclasses.replace(STATES[LinesState], step=step) for step in (1, 2, 3)]
+    for state in states:
+        card.set_state(state)
+    assert drawn == []
+    card.show()
+    assert drawn == [states[-1]]
+    card.set_state(states[-1])
+    assert drawn == [states[-1]]
+    card.close()
+    card.deleteLater()
+
+
+def test_that_lines_write_the_values_at_the_cursor(show, theme):
+    state = STATES[LinesState]
+    card = show(state)
+    entries = card.legend.entries
+    assert [entry.label for entry in entries] == ["L0", "L1", "L2", "L3"]
+    assert entries[0].value == f"{state.curves[0].at[1]:.3g}"
+
+
+def test_that_a_hovered_plot_reads_the_step_under_the_pointer_and_a_click_picks_it(qtbot, show, theme):
+    card = show(next(state for state in _frame().panels if state.panel.title == "Loss"))
+    card.grab()
+    view = card.plot.view
+    scene = view.mapViewToScene(QPointF(60.2, 3.0))
+    spot = card.plot.widget.mapFromScene(scene)
+    viewport = card.plot.widget.viewport()
+    card.plot.widget.scene().sigMouseMoved.emit(scene)
+    assert card.aside.text() == "step 60"
+    with qtbot.waitSignal(card.picked) as picked:
+        qtbot.mouseClick(viewport, Qt.MouseButton.LeftButton, pos=spot)
+    assert abs(picked.args[0] - 60) <= 1
+
+
+def test_that_a_single_curve_has_its_value_beside_the_title(show, theme):
+    card = show(next(state for state in _frame().panels if state.panel.title == "Weight norm"))
+    assert not card.legend.isVisible()
+    assert float(card.aside.text()) > 60
+
+
+@pytest.mark.parametrize("values", [[np.nan] * 5, [1.0, np.nan, np.inf, 2.0], [0.0, -1.0], [3.0]])
+def test_that_odd_values_are_drawn_on_both_axes(show, theme, values):
+    state = STATES[LinesState]
+    curve = state.curves[0]
+    points = curve.points.__class__(np.arange(len(values)), np.array(values))
+    odd = dataclasses.replace(
+        state, curves=(dataclasses.replace(curve, points=points, at=points.at(None)),), step=len(values) - 1
+    )
+    card = show(odd)
+    card.log_action.setChecked(True)
+    assert card.plot.log_y
+    card.grab()
+    card.log_action.setChecked(False)
+    card.grab()
+
+
+def test_that_heads_choose_by_key_and_read_cells_exactly(qtbot, show, theme):
+    state = STATES[HeadsState]
+    card = show(state)
+    card.choose(1, 1)
+    card.grid.setFocus()
+    for key in (Qt.Key.Key_Right, Qt.Key.Key_Down, Qt.Key.Key_Down, Qt.Key.Key_Down):
+        qtbot.keyClick(card.grid, key)
+    assert card.selected == (3, 2)
+    card.large.point_at((40, 7))
+    value = float(state.maps[3, 2, 40, 7])
+    assert card.caption.text().startswith("L3 H2")
+    assert f"row 40 “{state.row_labels[40]}”" in card.caption.text()
+    assert f"column 7 “{state.column_labels[7]}”" in card.caption.text()
+    shown = card.caption.text().rsplit(" ", 1)[1].replace("−", "-")
+    assert float(shown) == pytest.approx(value, rel=1e-3)
+
+
+def test_that_clicks_and_the_pointer_find_tiles_and_cells(qtbot, show, theme):
+    card = show(STATES[HeadsState])
+    tile = card.grid.tile(2, 3)
+    qtbot.mouseClick(card.grid, Qt.MouseButton.LeftButton, pos=tile.center().toPoint())
+    assert card.selected == (2, 3)
+    card.large.setFocus()
+    qtbot.keyClick(card.large, Qt.Key.Key_Down)
+    qtbot.keyClick(card.large, Qt.Key.Key_Down)
+    qtbot.keyClick(card.large, Qt.Key.Key_Right)
+    assert "row 1" in card.caption.text()
+    assert "column 1" in card.caption.text()
+    qtbot.keyClick(card.large, Qt.Key.Key_Escape)
+    assert "row" not in card.caption.text()
+
+
+def test_that_the_figure_below_the_heads_can_be_changed(show, theme):
+    card = show(STATES[HeadsState])
+    assert card.figure_name.text().endswith("entropy")
+    card.next_figure()
+    assert card.figure_name.text().endswith("max logit")
+    before = _colours(card.large)
+    card.log_action.setChecked(True)
+    assert _colours(card.large) != before
+
+
+def test_that_maps_of_nothing_but_nan_zero_or_one_cell_are_drawn(show, theme):
+    state = STATES[HeadsState]
+    for maps in (
+        np.full((1, 1, 3, 3), np.nan),
+        np.zeros((2, 1, 4, 4)),
+        np.ones((1, 1, 1, 1)),
+        -np.ones((1, 2, 3, 5)),
+    ):
+        card = show(dataclasses.replace(state, maps=maps, figures=(), row_labels=(), column_labels=()))
+        assert len(_colours(card)) > 8
+
+
+def test_that_many_heads_fit_into_their_place(show, theme):
+    maps = np.random.default_rng(0).random((24, 16, 8, 8)).astype(np.float32)
+    figure = (("entropy", maps.mean(axis=(2, 3))),)
+    card = show(dataclasses.replace(STATES[HeadsState], maps=maps, figures=figure))
+    last = card.grid.tile(23, 15)
+    assert card.grid.rect().contains(last.toAlignedRect().adjusted(1, 1, -1, -1))
+
+
+def test_that_texts_show_their_markup_as_it_is(show, theme):
+    state = dataclasses.replace(
+        STATES[TextState], text="<b>bold</b>", panel=Panel("<i>x</i>", "text", ("t",))
+    )
+    card = show(state)
+    assert card.edit.toPlainText() == "<b>bold</b>"
+    assert card.title.text() == "<i>x</i>"
+
+
+def test_that_a_histogram_reads_its_bins(show, theme):
+    card = show(STATES[HistogramState])
+    card.plot.hovered.emit(1.5)
+    assert card.aside.text() == "1 … 2: 5"
+    card.plot.hovered.emit(9.0)
+    assert card.aside.text() == ""
+
+
+def test_that_tables_write_dashes_and_names_for_what_is_no_number(show, theme):
+    card = show(STATES[TableState])
+    assert [card.table.item(0, column).text() for column in range(5)] == ["a", "1.5", "–", "NaN", "1,200"]
+
+
+def test_that_a_plain_card_is_the_last_resort():
+    assert CARDS[PanelState] is Card

@@ -1,0 +1,42 @@
+from fake_run import write_run
+
+from logitscope_app.services.run_watcher import RunWatcher, runs_of
+
+
+def test_that_directories_and_files_are_listed_newest_first(tmp_path):
+    (tmp_path / "runs").mkdir()
+    write_run(tmp_path / "runs" / "a.scope", 2)
+    write_run(tmp_path / "b.scope", 3)
+    (tmp_path / "runs" / "noise.scope").write_bytes(b"no run")
+    found = runs_of([tmp_path / "runs", tmp_path / "b.scope", tmp_path / "gone.scope"])
+    assert [(info.path.name, info.last_step) for info in found] == [("b.scope", 2), ("a.scope", 1)]
+
+
+def test_that_only_changes_are_told(qtbot, tmp_path):
+    watcher, lists = RunWatcher([tmp_path], seconds=0.01), []
+    watcher.listed.connect(lists.append)
+    watcher.start()
+    qtbot.waitUntil(lambda: lists == [()])
+    write_run(tmp_path / "a.scope", 2)
+    qtbot.waitUntil(lambda: bool(lists[-1]) and lists[-1][0].status == "finished")
+    told = len(lists)
+    qtbot.wait(60)
+    watcher.close()
+    assert len(lists) == told
+
+
+def test_that_a_directory_that_is_away_keeps_the_list(qtbot, tmp_path):
+    answers = [[1], OSError("away"), [2]]
+
+    def look(places):
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    watcher, lists = RunWatcher([tmp_path], look=look, seconds=0.001), []
+    watcher.listed.connect(lists.append)
+    watcher.start()
+    qtbot.waitUntil(lambda: len(lists) == 2)
+    watcher.close()
+    assert lists == [(1,), (2,)]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from logitscope.data import TextData, text_file, topics
 from logitscope.errors import ArgumentError
 

@@ -1,0 +1,26 @@
+"""Modules for PyTorch over the cores: attention that can be watched, the loss, and a small language model."""
+
+try:
+    import torch as _torch  # noqa: F401 -- asked for once, so that its absence is one clear line
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    message = "logitscope.nn needs torch: pip install logitscope[torch]"
+    raise ModuleNotFoundError(message, name="torch") from error
+
+from logitscope.nn import functional
+from logitscope.nn.attention import CausalSelfAttention
+from logitscope.nn.choice import attention_names
+from logitscope.nn.gpt import GPT, GPTConfig
+from logitscope.nn.loss import CrossEntropyLoss
+from logitscope.nn.torch_attention import TorchCausalSelfAttention
+
+__all__ = [
+    "GPT",
+    "CausalSelfAttention",
+    "CrossEntropyLoss",
+    "GPTConfig",
+    "TorchCausalSelfAttention",
+    "attention_names",
+    "functional",
+]

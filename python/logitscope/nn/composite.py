@@ -1,0 +1,109 @@
+"""Attention and cross entropy in plain torch, with the semantics of the kernels.
+
+The other path of ``logitscope.nn.functional``: double backward, forward-mode derivatives, ``torch.func`` and
+devices other than the CPU come here. It stores the (T, S) scores, so it needs more memory than the kernels.
+Two things differ: NaN in a *value* row leaks to queries that may not see it (0 times NaN), and an infinite loss
+has NaN for a gradient; both as in torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inv_temperature: Tensor | None,
+    scale: float,
+    is_causal: bool,
+    causal_align: str,
+    with_entropy: bool,
+    map_bins: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Attention and its statistics; takes and returns what the operator ``logitscope::attention`` does.
+
+    Returns
+    -------
+    out, lse, max_logit, inv_sum, entropy, map
+        (B, Hq, T, Dv), four times (B, Hq, T), and (B, Hq, R, C); (0,) for an entropy or a map not asked for.
+    """
+    group = q.shape[1] // k.shape[1] if k.shape[1] else 1
+    k, v = (tensor.repeat_interleave(group, dim=1) if group > 1 else tensor for tensor in (k, v))
+    scores = scale * (q @ k.transpose(-1, -2))
+    if inv_temperature is not None:
+        scores = inv_temperature[..., None] * scores
+    if is_causal:
+        queries, keys = scores.shape[-2:]
+        offset = keys - queries if causal_align == "bottom_right" else 0
+        hidden = torch.ones(queries, keys, dtype=torch.bool, device=q.device).triu(1 + offset)
+        scores = scores.masked_fill(hidden, -torch.inf)
+    if scores.shape[-1] == 0:
+        # Without any key all rows are empty, and so they are with a masked one.
+        scores = nn.functional.pad(scores, (0, 1), value=-torch.inf)
+        v = nn.functional.pad(v, (0, 0, 0, 1))
+    return _mix(scores, v, with_entropy, map_bins)
+
+
+def _mix(
+    scores: Tensor, v: Tensor, with_entropy: bool, map_bins: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    # A row without a visible key goes through as a row of zeros and is blanked afterwards: its gradients are
+    # then 0, where those of its true values would be NaN.
+    empty = (scores == -torch.inf).all(dim=-1)
+    scores = scores.masked_fill(empty[..., None], 0.0)
+    top = scores.detach().amax(dim=-1)
+    shifted = scores - top[..., None]
+    exponentials = shifted.exp()
+    total = exponentials.sum(dim=-1)
+    weights = (exponentials / total[..., None]).masked_fill(empty[..., None], 0.0)
+    entropy = map_ = scores.new_empty(0)
+    if with_entropy:
+        mean = (weights * shifted.masked_fill(shifted == -torch.inf, 0.0)).sum(dim=-1)
+        entropy = (total.log() - mean).clamp(min=0.0).masked_fill(empty, 0.0)
+    if map_bins:
+        rows, columns = (_bin_matrix(*sizes, v) for sizes in zip(weights.shape[-2:], map_bins, strict=True))
+        map_ = (rows / rows.sum(dim=1, keepdim=True)) @ weights.detach() @ columns.T
+    return (
+        weights @ v,
+        (top + total.log()).masked_fill(empty, -torch.inf),
+        top.masked_fill(empty, -torch.inf),
+        total.detach().reciprocal().masked_fill(empty, 0.0),
+        entropy,
+        map_,
+    )
+
+
+def _bin_matrix(positions: int, bins: int, like: Tensor) -> Tensor:
+    """(bins, positions): 1 where a position is in a bin; bin i begins at position floor(i * positions / bins)."""
+    starts = torch.arange(bins + 1, device=like.device) * positions // bins
+    position = torch.arange(positions, device=like.device)
+    inside = (position >= starts[:-1, None]) & (position < starts[1:, None])
+    return inside.to(like.dtype)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int, reduction: str) -> Tensor:
+    """Cross entropy in complement form over the last axis: log(1 + sum over the other classes).
+
+    Parameters
+    ----------
+    logits : (..., V)
+    targets : (...)
+    """
+    live = targets != ignore_index
+    # An ignored row is replaced, not multiplied by 0: NaN in it reaches neither the loss nor a gradient.
+    logits = logits.masked_fill(~live[..., None], 0.0)
+    target = targets.masked_fill(~live, 0).long()[..., None]
+    others = (logits - logits.gather(-1, target)).scatter(-1, target, -torch.inf)
+    losses = -nn.functional.logsigmoid(-others.logsumexp(dim=-1))
+    losses = losses.masked_fill(~live, 0.0)
+    if reduction == "none":
+        return losses
+    return losses.sum() / live.sum() if reduction == "mean" else losses.sum()

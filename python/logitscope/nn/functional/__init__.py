@@ -1,0 +1,23 @@
+"""The cores as differentiable functions of torch tensors.
+
+Each is an operator ``torch.ops.logitscope.*`` with a fake kernel and a gradient, so that ``torch.compile``
+takes it without a break. CPU tensors are read where they lie. What an operator cannot do takes the plain-torch
+path of ``logitscope.nn.composite`` with the same semantics: other devices, double backward, forward-mode
+derivatives and ``torch.func`` transforms.
+"""
+
+from logitscope.nn.functional._attention import attention
+from logitscope.nn.functional._cross_entropy import cross_entropy
+from logitscope.nn.functional._log_softmax import log_softmax
+from logitscope.nn.functional._logsumexp import logsumexp
+from logitscope.nn.functional._scaled_dot_product_attention import scaled_dot_product_attention
+from logitscope.nn.functional._softmax import softmax
+
+__all__ = [
+    "attention",
+    "cross_entropy",
+    "log_softmax",
+    "logsumexp",
+    "scaled_dot_product_attention",
+    "softmax",
+]

@@ -1,0 +1,319 @@
+"""Fused attention with its gradient and its statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence  # noqa: TC003 -- torch reads the operators' annotations
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from logitscope.errors import ArgumentError, ShapeError
+from logitscope.nn import composite
+from logitscope.nn.functional._path import array, check_dtype, needs_composite
+from logitscope.ops.attention import AttentionResult, CausalAlign, attention_backward
+from logitscope.ops.attention import attention as fused_attention
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_ALIGNMENTS: tuple[CausalAlign, ...] = ("bottom_right", "top_left")
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float | None = None,
+    inv_temperature: float | Tensor | None = None,
+    is_causal: bool = False,
+    causal_align: CausalAlign = "bottom_right",
+    stats: Collection[str] = (),
+    map_bins: tuple[int, int] | None = None,
+    empty: Literal["zero", "nan"] = "zero",
+) -> AttentionResult:
+    """Softmax attention that never stores its (T, S) scores; :func:`logitscope.attention` with gradients.
+
+    Parameters
+    ----------
+    q
+        (B, Hq, T, D), float32 or float64; read without a copy if its last dimension is contiguous.
+    k
+        (B, Hk, S, D); Hq is a multiple of Hk, query head h reads key head h // (Hq / Hk).
+    v
+        (B, Hk, S, Dv).
+    scale
+        What the products are multiplied by; 1 / sqrt(D) by default.
+    inv_temperature
+        A further factor, one number or a tensor that broadcasts to (B, Hq, T), with a gradient.
+    is_causal
+        Whether a query sees only keys up to its own position.
+    causal_align
+        Which query and key are at the same position when T differs from S: the last ones ("bottom_right") or
+        the first ones ("top_left", as in torch).
+    stats
+        ("entropy",) if the entropy of the weights is wanted, at the cost of a few operations a score.
+    map_bins
+        (R, C): also return the weights averaged over R bins of queries and summed over C bins of keys.
+    empty
+        What a row that sees no key gives, "zero" or "nan".
+
+    Returns
+    -------
+    AttentionResult
+        Tensors; ``out``, ``lse`` and ``entropy`` are differentiable, also twice.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from logitscope.nn.functional import attention
+    >>> q = k = v = torch.zeros(1, 2, 8, 16)
+    >>> result = attention(q, k, v, stats=("entropy",))
+    >>> result.out.shape, result.entropy[0, 0, 0]
+    (torch.Size([1, 2, 8, 16]), tensor(2.0794))
+    """
+    _check(q, k, v, causal_align, stats, empty)
+    factor = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
+    temperature = None
+    if isinstance(inv_temperature, Tensor):
+        temperature = _expand(inv_temperature, q)
+    elif inv_temperature is not None:
+        factor *= float(inv_temperature)
+    bins = _bins(map_bins, q, k)
+    with_entropy = "entropy" in stats
+    operator = composite.attention if needs_composite(q, k, v, temperature) else _attention
+    parts = operator(q, k, v, temperature, factor, is_causal, causal_align, with_entropy, bins)
+    out, lse, max_logit, inv_sum, entropy, map_ = parts
+    if empty == "nan":
+        unseen = max_logit == -torch.inf
+        lse, max_logit, entropy = (
+            part.masked_fill(unseen, torch.nan) if part.dim() > 1 else part
+            for part in (lse, max_logit, entropy)
+        )
+        out = out.masked_fill(unseen[..., None], torch.nan)
+    return AttentionResult(
+        out, lse, max_logit, inv_sum, entropy if with_entropy else None, map_ if bins else None
+    )
+
+
+@torch.library.custom_op("logitscope::attention", mutates_args=())
+def _attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inv_temperature: Tensor | None,
+    scale: float,
+    is_causal: bool,
+    causal_align: str,
+    with_entropy: bool,
+    map_bins: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    result = fused_attention(
+        array(q),
+        array(k),
+        array(v),
+        scale=scale,
+        inv_temperature=None if inv_temperature is None else array(inv_temperature),
+        is_causal=is_causal,
+        causal_align=_ALIGNMENTS[_ALIGNMENTS.index(causal_align)],
+        stats=("entropy",) if with_entropy else (),
+        map_bins=(map_bins[0], map_bins[1]) if map_bins else None,
+    )
+    parts = (result.out, result.lse, result.max_logit, result.inv_sum, result.entropy, result.map)
+    out, lse, max_logit, inv_sum, entropy, map_ = (
+        q.new_empty(0) if part is None else torch.from_numpy(part) for part in parts
+    )
+    return out, lse, max_logit, inv_sum, entropy, map_
+
+
+@torch.library.custom_op("logitscope::attention_backward", mutates_args=())
+def _attention_backward(
+    dout: Tensor,
+    dlse: Tensor | None,
+    dentropy: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inv_temperature: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    max_logit: Tensor,
+    inv_sum: Tensor,
+    entropy: Tensor,
+    scale: float,
+    is_causal: bool,
+    causal_align: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    result = AttentionResult(
+        out=array(out),
+        lse=array(lse),
+        max_logit=array(max_logit),
+        inv_sum=array(inv_sum),
+        entropy=None if dentropy is None else array(entropy),
+    )
+    gradients = attention_backward(
+        array(dout),
+        array(q),
+        array(k),
+        array(v),
+        result,
+        scale=scale,
+        inv_temperature=None if inv_temperature is None else array(inv_temperature),
+        is_causal=is_causal,
+        causal_align=_ALIGNMENTS[_ALIGNMENTS.index(causal_align)],
+        dlse=None if dlse is None else array(dlse),
+        dentropy=None if dentropy is None else array(dentropy),
+    )
+    dq, dk, dv = (torch.from_numpy(part) for part in (gradients.dq, gradients.dk, gradients.dv))
+    if inv_temperature is None:
+        return dq, dk, dv, q.new_empty(0)
+    return dq, dk, dv, torch.from_numpy(gradients.dinv_temperature)
+
+
+@_attention.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inv_temperature: Tensor | None,
+    scale: float,
+    is_causal: bool,
+    causal_align: str,
+    with_entropy: bool,
+    map_bins: Sequence[int],
+) -> tuple[Tensor, ...]:
+    rows = q.shape[:3]
+    lse, max_logit, inv_sum = (q.new_empty(rows) for _ in range(3))
+    entropy = q.new_empty(rows if with_entropy else 0)
+    map_ = q.new_empty(*rows[:2], *map_bins) if map_bins else q.new_empty(0)
+    return q.new_empty(*rows, v.shape[3]), lse, max_logit, inv_sum, entropy, map_
+
+
+@_attention_backward.register_fake
+def _(
+    dout: Tensor,
+    dlse: Tensor | None,
+    dentropy: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inv_temperature: Tensor | None,
+    *saved: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dq, dk, dv = (tensor.new_empty(tensor.shape) for tensor in (q, k, v))
+    return dq, dk, dv, q.new_empty(0 if inv_temperature is None else inv_temperature.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    q, k, v, inv_temperature, *options, with_entropy, _ = inputs
+    out, lse, max_logit, inv_sum, entropy, map_ = output
+    ctx.options = tuple(options)
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(max_logit, inv_sum, map_, *(() if with_entropy else (entropy,)))
+    ctx.save_for_backward(q, k, v, inv_temperature, out, lse, max_logit, inv_sum, entropy)
+
+
+def _gradient(
+    ctx: Any,
+    dout: Tensor | None,
+    dlse: Tensor | None,
+    _max_logit: None,
+    _inv_sum: None,
+    dentropy: Tensor | None,
+    _map: None,
+) -> tuple[Tensor | None, ...]:
+    q, k, v, inv_temperature, *output = ctx.saved_tensors
+    if torch.is_grad_enabled():  # the gradients will be differentiated themselves
+        gradients: Sequence[Tensor | None] = _composite_gradients(
+            q, k, v, inv_temperature, ctx.options, ((0, dout), (1, dlse), (4, dentropy))
+        )
+    else:
+        dout = torch.zeros_like(output[0]) if dout is None else dout
+        gradients = _attention_backward(dout, dlse, dentropy, q, k, v, inv_temperature, *output, *ctx.options)
+    dq, dk, dv, dinv_temperature = gradients
+    return dq, dk, dv, None if inv_temperature is None else dinv_temperature, *(None,) * 5
+
+
+def _composite_gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inv_temperature: Tensor | None,
+    options: tuple[float, bool, str],
+    upstream: tuple[tuple[int, Tensor | None], ...],
+) -> list[Tensor | None]:
+    inputs = (q, k, v, inv_temperature)
+    parts = composite.attention(*inputs, *options, True, ())
+    wanted = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]
+    given = [(parts[index], gradient) for index, gradient in upstream if gradient is not None]
+    gradients = iter(
+        torch.autograd.grad(
+            [part for part, _ in given],
+            wanted,
+            [gradient for _, gradient in given],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return [next(gradients) if tensor is not None and tensor.requires_grad else None for tensor in inputs]
+
+
+_attention.register_autograd(_gradient, setup_context=_keep)
+
+
+def _bins(map_bins: tuple[int, int] | None, q: Tensor, k: Tensor) -> tuple[int, ...]:
+    if map_bins is None:
+        return ()
+    (rows, columns), queries, keys = map_bins, q.shape[2], k.shape[2]
+    if not (1 <= rows <= queries and 1 <= columns <= keys):
+        message = (
+            f"attention: map_bins is ({rows}, {columns}); "
+            f"use 1..{queries} bins of queries and 1..{keys} of keys"
+        )
+        raise ArgumentError(message)
+    return rows, columns
+
+
+def _expand(inv_temperature: Tensor, q: Tensor) -> Tensor:
+    try:
+        return inv_temperature.expand(q.shape[:3])
+    except RuntimeError:
+        rows = tuple(q.shape[:3])
+        message = (
+            f"attention: inv_temperature of shape {tuple(inv_temperature.shape)} does not broadcast to "
+            f"(B, Hq, T) = {rows}; use a shape that does"
+        )
+        raise ShapeError(message) from None
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, causal_align: str, stats: Collection[str], empty: str) -> None:
+    check_dtype("attention", q=q, k=k, v=v)
+    if causal_align not in _ALIGNMENTS:
+        message = f"attention: causal_align is {causal_align!r}; use {' or '.join(_ALIGNMENTS)}"
+        raise ArgumentError(message)
+    if isinstance(stats, str) or not set(stats) <= {"entropy"}:
+        message = f"attention: stats is {stats!r}; use ('entropy',) or ()"
+        raise ArgumentError(message)
+    if empty not in ("zero", "nan"):
+        message = f"attention: empty is {empty!r}; use 'zero' or 'nan'"
+        raise ArgumentError(message)
+    shapes = {name: tuple(tensor.shape) for name, tensor in (("q", q), ("k", k), ("v", v))}
+    for name, shape in shapes.items():
+        if len(shape) != 4:
+            message = f"attention: {name} has shape {shape}; use 4 dimensions, (batch, heads, length, size)"
+            raise ShapeError(message)
+    fits = (
+        q.shape[0] == k.shape[0] == v.shape[0]
+        and k.shape[1:3] == v.shape[1:3]
+        and q.shape[3] == k.shape[3]
+        and (q.shape[1] == 0 if k.shape[1] == 0 else q.shape[1] % k.shape[1] == 0)
+    )
+    if not fits:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        message = (
+            f"attention: {listed} do not fit; use q (B, Hq, T, D), k (B, Hk, S, D), v (B, Hk, S, Dv), "
+            f"Hq a multiple of Hk"
+        )
+        raise ShapeError(message)

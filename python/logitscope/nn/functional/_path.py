@@ -1,0 +1,55 @@
+"""Which path a call takes, and the way from tensors to arrays and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd import forward_ad
+
+from logitscope.errors import DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+_DTYPES = (torch.float32, torch.float64)
+
+
+def needs_composite(*tensors: Tensor | None) -> bool:
+    """Whether these tensors, here and now, are beyond the operators.
+
+    An operator under ``torch.func.jvp`` or with a dual tensor would not fail but return a derivative of zero.
+    """
+    given = [tensor for tensor in tensors if tensor is not None]
+    if any(tensor.device.type not in ("cpu", "meta") for tensor in given):
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    # Not public, but what torch.autograd.Function itself asks.
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in given)  # type: ignore[no-untyped-call]
+
+
+def check_dtype(operation: str, **tensors: Tensor | None) -> None:
+    """Raise ``DTypeError`` for a tensor that the kernels have no type for."""
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.dtype not in _DTYPES:
+            message = f"{operation}: {name} is {tensor.dtype}; use torch.float32 or torch.float64"
+            raise DTypeError(message)
+
+
+def array(tensor: Tensor) -> NDArray[Any]:
+    """View a tensor as an array, without a copy if it is a plain CPU tensor."""
+    return tensor.numpy(force=True)
+
+
+def normal_dim(operation: str, dim: int, tensor: Tensor) -> int:
+    """``dim`` counted from the front."""
+    rank = max(tensor.dim(), 1)
+    if not -rank <= dim < rank:
+        shape = tuple(tensor.shape)
+        message = f"{operation}: dim {dim} is out of range for shape {shape}; use {-rank}..{rank - 1}"
+        raise ShapeError(message)
+    return dim % rank

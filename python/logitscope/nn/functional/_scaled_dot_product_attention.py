@@ -1,0 +1,80 @@
+"""A drop-in for torch's ``scaled_dot_product_attention``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from logitscope.errors import ArgumentError, ShapeError
+from logitscope.nn.functional._attention import attention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attend with the names and the meaning of torch's function: causal counts from the first query and key.
+
+    Parameters
+    ----------
+    query
+        (..., Hq, T, D), or (N, T, D) without heads.
+    key
+        (..., Hk, S, D).
+    value
+        (..., Hk, S, Dv).
+    attn_mask
+        None; a mask is refused.
+    dropout_p
+        0; dropout is refused.
+    is_causal
+        Whether query i sees only the keys 0..i.
+    scale
+        1 / sqrt(D) by default.
+    enable_gqa
+        Whether Hq may be a multiple of Hk.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from logitscope.nn.functional import scaled_dot_product_attention
+    >>> q, k, v = torch.randn(3, 1, 2, 8, 16)
+    >>> ours = scaled_dot_product_attention(q, k, v, is_causal=True)
+    >>> theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    >>> torch.allclose(ours, theirs, atol=1e-5)
+    True
+    """
+    if attn_mask is not None:
+        message = (
+            "scaled_dot_product_attention: attn_mask is not supported; use is_causal=True or no mask, "
+            "or torch.nn.functional.scaled_dot_product_attention"
+        )
+        raise ArgumentError(message)
+    if dropout_p != 0.0:
+        message = f"scaled_dot_product_attention: dropout_p is {dropout_p}; use 0.0, dropout is not supported"
+        raise ArgumentError(message)
+    tensors = (query, key, value)
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if min(len(shape) for shape in shapes) < 3 or len({(len(shape), shape[:-3]) for shape in shapes}) > 1:
+        message = (
+            f"scaled_dot_product_attention: query {shapes[0]}, key {shapes[1]}, value {shapes[2]}; "
+            f"use (N, T, D) or (..., H, T, D) with the same leading dimensions"
+        )
+        raise ShapeError(message)
+    if query.shape[-3] != key.shape[-3] and not (enable_gqa and query.dim() > 3):
+        message = (
+            f"scaled_dot_product_attention: query has {query.shape[-3]} heads, key {key.shape[-3]}; "
+            f"use the same number, or enable_gqa=True"
+        )
+        raise ShapeError(message)
+    q, k, v = (tensor if tensor.dim() == 4 else tensor.reshape(-1, *tensor.shape[-3:]) for tensor in tensors)
+    out: Tensor = attention(q, k, v, scale=scale, is_causal=is_causal, causal_align="top_left").out
+    return out if query.dim() == 4 else out.reshape(*query.shape[:-1], value.shape[-1])

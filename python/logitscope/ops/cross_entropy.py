@@ -163,7 +163,7 @@ def cross_entropy_backward(
     if upstream.shape != expected:
         message = f"{operation}: dloss has shape {upstream.shape}; use {expected} for reduction '{reduction}'"
         raise ShapeError(message)
-    factors = np.ascontiguousarray(np.broadcast_to(upstream, rows), dtype)
+    factors = np.broadcast_to(upstream, rows).astype(dtype, order="C")
     losses, gradient = np.empty(rows, dtype), np.empty(problem.logits.shape, dtype)
     _native.cross_entropy(*problem.rows(), reduction, "nan", losses, gradient, factors, None, None)
     return like(logits, gradient)
@@ -192,15 +192,13 @@ class _Problem(NamedTuple):
         if classes.dtype == np.uint64:
             # What int64 cannot hold is no class either; the largest int64 stands for all of it.
             classes = np.minimum(classes, np.uint64(np.iinfo(np.int64).max))
-        return cls(rows, np.ascontiguousarray(classes, np.int64), operator.index(ignore_index))
+        return cls(rows, classes.astype(np.int64, order="C", copy=False), operator.index(ignore_index))
 
     def rows(self) -> tuple[NDArray[Any], NDArray[np.int64], int]:
         """Give the compiled module logits of four axes, of which only the last must be contiguous."""
         logits = self.logits
-        if logits.ndim <= 4:
-            logits = logits[(None,) * (4 - logits.ndim)]
-        else:
-            logits = logits.reshape(-1, 1, 1, logits.shape[-1])
+        missing = 4 - logits.ndim
+        logits = logits[(None,) * missing] if missing >= 0 else logits.reshape(-1, 1, 1, logits.shape[-1])
         size = logits.itemsize
         readable = all(stride >= 0 and stride % size == 0 for stride in logits.strides)
         if not (readable and (logits.shape[-1] == 1 or logits.strides[-1] == size)):

@@ -261,7 +261,8 @@ def test_that_norms_are_those_of_all_and_of_each_part(path):
     ("arguments", "error", "match"),
     [
         ({"every": 0}, ArgumentError, "every is 0; give 1 or more"),
-        ({"map_bins": (0, 8)}, ArgumentError, "map_bins is 0"),
+        ({"map_bins": (0, 8)}, ArgumentError, "give rows and columns"),
+        ({"map_bins": (8,)}, ArgumentError, "give rows and columns"),
         ({"logits": "nothing"}, ArgumentError, "it has first, second, head"),
         ({"logits": 3}, DTypeError, "logits is a int"),
     ],
@@ -269,6 +270,17 @@ def test_that_norms_are_those_of_all_and_of_each_part(path):
 def test_that_wrong_options_are_told(path, model, arguments, error, match):
     with record.start("w", path=path) as scope, pytest.raises(error, match=match):
         scope.watch(model, **arguments)
+
+
+def test_that_a_wrapped_model_is_watched_as_if_it_were_not(path, model):
+    model.children["head"].parameters["weight"] = FakeParameter([1.0], grad=np.array([2.0]))
+    wrapped = FakeModule(module=model)
+    with record.start("w", path=path) as scope, scope.watch(wrapped) as watch:
+        watch.step(0)
+        wrapped(np.zeros((2, 4)))
+        watch.gradients(0)
+    with record.RunReader(path) as run:
+        assert {"grad_norm/head", "logits/max"} <= {tag.name for tag in run.tags()}
 
 
 def test_that_something_else_than_a_model_is_told(path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +108,13 @@ def watch(
     ...         watch.gradients(step)
     ...     watch.close()
     """
-    for name, value in (("every", every), ("maps_every", maps_every), ("map_bins", min(map_bins))):
+    for name, value in (("every", every), ("maps_every", maps_every)):
         if value < 1:
             message = f"watch: {name} is {value}; give 1 or more"
             raise ArgumentError(message)
+    if len(map_bins) != 2 or min(map_bins) < 1:
+        message = f"watch: map_bins is {map_bins}; give rows and columns, 1 or more of each"
+        raise ArgumentError(message)
     if not (hasattr(model, "named_modules") and hasattr(model, "named_parameters")):
         message = f"watch: model is a {type(model).__name__}; give a torch module"
         raise DTypeError(message)
@@ -275,13 +279,15 @@ class Watch:
             self.gradients(self._step)
 
     def _record_norms(self, step: int) -> None:
-        groups: dict[str, list[Any]] = {"grad_norm": [], "weight_norm": []}
+        groups: dict[str, list[Any]] = {"weight_norm": [parameter for _, parameter in self._parameters]}
         for part, parameter in self._parameters:
-            groups["weight_norm"].append(parameter)
             if parameter.grad is not None:
-                groups["grad_norm"].append(parameter.grad)
                 groups.setdefault(f"grad_norm/{part}", []).append(parameter.grad)
-        self._recorder.scalars(norms(groups), step)
+        found = norms(groups)
+        parts = [length for name, length in found.items() if name.startswith("grad_norm/")]
+        if parts:
+            found["grad_norm"] = math.hypot(*parts)
+        self._recorder.scalars(found, step)
 
 
 class _Observer:
@@ -327,7 +333,7 @@ def _is_observable(module: Any) -> bool:
 def _find_logits(model: Any, logits: Any) -> Any:
     if logits is None or isinstance(logits, str):
         wanted = _HEAD_NAMES if logits is None else (logits,)
-        modules = dict(model.named_modules())
+        modules = {_bare(name): module for name, module in model.named_modules()}
         found = next((modules[name] for name in wanted if name in modules), None)
         if found is None and logits is not None:
             names = ", ".join(name for name in modules if name and "." not in name) or "none"
@@ -340,9 +346,14 @@ def _find_logits(model: Any, logits: Any) -> Any:
     return logits
 
 
+def _bare(name: str) -> str:
+    """The name without what torch.compile and data parallel wrappers put before it."""
+    return name.removeprefix("_orig_mod.").removeprefix("module.")
+
+
 def _part(name: str) -> str:
     """The part of a model that a parameter belongs to: ``blocks.3`` of ``blocks.3.attention.weight``."""
-    first, _, rest = name.partition(".")
+    first, _, rest = _bare(name).partition(".")
     second = rest.partition(".")[0]
     return f"{first}.{second}" if second.isdigit() else first
 

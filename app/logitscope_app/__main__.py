@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 PROGRAM = "logitscope dashboard"
 USAGE_ERROR = 2
+_SYSTEM_PACKAGES = (
+    "on Debian and Ubuntu: apt-get install libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 "
+    "fontconfig fonts-dejavu-core"
+)
 
 
 class _UserError(Exception):
@@ -161,10 +165,17 @@ def _application() -> Any:
     """The Qt application; Ctrl-C in the terminal ends it as it ends any program."""
     import signal
 
-    from PySide6.QtWidgets import QApplication
-
+    try:
+        from PySide6.QtGui import QFont, QFontMetricsF
+        from PySide6.QtWidgets import QApplication
+    except ImportError as error:
+        message = f"Qt cannot be loaded ({_one_line(error)}); {_SYSTEM_PACKAGES}"
+        raise _UserError(message) from None
     application = QApplication.instance() or QApplication([PROGRAM])
     application.setApplicationName("logitscope")
+    if not QFontMetricsF(QFont()).inFont("a"):
+        message = f"Qt finds no font, so no text could be read; {_SYSTEM_PACKAGES}"
+        raise _UserError(message)
     if application.thread().isCurrentThread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     return application

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from logitscope_app.theme.palette import Palette
 
 RUNS, KNOBS, EVENTS = "Runs", "Knobs", "Events"
-_WIDTHS = {RUNS: 190, "Attention": 680, "Training": 610, KNOBS: 310}
+_WIDTHS = {RUNS: 215, "Attention": 705, "Training": 605, KNOBS: 290}
 _HEIGHTS = ({"Training": 50, "Logit scaling": 50}, {KNOBS: 130, "Text": 400, EVENTS: 300})
 _FEATURES = (
     QDockWidget.DockWidgetFeature.DockWidgetMovable | QDockWidget.DockWidgetFeature.DockWidgetFloatable

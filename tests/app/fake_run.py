@@ -11,6 +11,7 @@ import numpy as np
 
 from logitscope import record
 from logitscope.record import Event, KnobInfo, Panel, RunInfo, Series, StepArray, StepText, TagInfo
+from logitscope.record import panels as standard
 
 LAYERS, HEADS, BINS = 4, 4, 64
 TEXT = (
@@ -19,19 +20,11 @@ TEXT = (
 )
 
 PANELS = [
-    Panel("Attention maps", "heads", ("attention/map",), "Attention"),
-    Panel("Attention entropy", "lines", ("attention/entropy/layer*",), "Attention", y_label="of maximum"),
-    Panel("Largest attention logit", "lines", ("attention/max_logit/layer*",), "Attention"),
-    Panel("Loss", "lines", ("loss/train", "loss/validation"), "Training", y_label="nats/char"),
-    Panel("Gradient norm", "lines", ("grad_norm",), "Training", options={"log_y": True}),
-    Panel("Weight norm", "lines", ("weight_norm",), "Training"),
-    Panel("Learning rate", "lines", ("learning_rate",), "Training"),
-    Panel("Tokens per second", "lines", ("tokens_per_second",), "Training"),
-    Panel("Class logits", "lines", ("logits/max", "logits/std"), "Logit scaling"),
-    Panel("Log-sum-exp of the class logits", "lines", ("logits/lse_mean",), "Logit scaling", y_label="nats"),
-    Panel("Prediction entropy", "lines", ("logits/entropy",), "Logit scaling", y_label="nats"),
-    Panel("Saturation and lost mass", "lines", ("logits/saturation", "logits/lost_mass"), "Logit scaling"),
-    Panel("Temperature", "lines", ("temperature",), "Logit scaling"),
+    *standard.TRAINING,
+    *standard.ATTENTION,
+    *standard.LOGITS,
+    Panel("Temperature", "lines", ("temperature",), "Training"),
+    Panel("Speed", "lines", ("tokens_per_second",), "Training", y_label="tokens/s"),
     Panel("Sample", "text", ("sample",), "Text"),
 ]
 
@@ -218,6 +211,7 @@ def record_step(scope, step: int, steps: int = 600) -> None:
         values["loss/validation"] = 4.6 - 2.45 * progress + 0.01 * noise()
     for layer in range(LAYERS):
         values[f"attention/max_logit/layer{layer}"] = 0.6 + (2 + 2.2 * layer) * progress + 0.15 * noise()
+        values[f"attention/lse_mean/layer{layer}"] = 3.2 + (0.6 + 0.4 * layer) * progress + 0.05 * noise()
         values[f"attention/entropy/layer{layer}"] = 0.98 - (0.2 + 0.13 * layer) * progress
     scope.scalars(values, step)
     if step % 50 == 0:

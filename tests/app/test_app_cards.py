@@ -48,6 +48,10 @@ def _states():
 STATES = _states()
 
 
+def _titled(title):
+    return next(state for state in _frame().panels if state.panel.title == title)
+
+
 @pytest.fixture
 def show(qtbot):
     cards = []
@@ -121,7 +125,7 @@ def test_that_a_hidden_card_draws_only_the_last_of_its_states(qtbot, theme, monk
 
 
 def test_that_lines_write_the_values_at_the_cursor(show, theme):
-    state = STATES[LinesState]
+    state = _titled("Attention entropy")
     card = show(state)
     entries = card.legend.entries
     assert [entry.label for entry in entries] == ["L0", "L1", "L2", "L3"]
@@ -129,7 +133,7 @@ def test_that_lines_write_the_values_at_the_cursor(show, theme):
 
 
 def test_that_a_hovered_plot_reads_the_step_under_the_pointer_and_a_click_picks_it(qtbot, show, theme):
-    card = show(next(state for state in _frame().panels if state.panel.title == "Loss"))
+    card = show(_titled("Loss"))
     card.grab()
     view = card.plot.view
     scene = view.mapViewToScene(QPointF(60.2, 3.0))
@@ -143,7 +147,7 @@ def test_that_a_hovered_plot_reads_the_step_under_the_pointer_and_a_click_picks_
 
 
 def test_that_a_single_curve_has_its_value_beside_the_title(show, theme):
-    card = show(next(state for state in _frame().panels if state.panel.title == "Weight norm"))
+    card = show(_titled("Weight norm"))
     assert not card.legend.isVisible()
     assert float(card.aside.text()) > 60
 

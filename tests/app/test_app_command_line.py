@@ -120,3 +120,22 @@ def test_that_torch_is_never_imported_and_models_need_no_qt(tmp_path):
         timeout=60,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+def test_that_a_machine_without_fonts_is_told_what_to_install(tmp_path):
+    write_run(tmp_path / "demo.scope", 3)
+    (tmp_path / "fonts.conf").write_text("<fontconfig></fontconfig>")
+    done = _run(
+        "demo.scope", "--screenshot", "x.png", cwd=tmp_path, FONTCONFIG_FILE=str(tmp_path / "fonts.conf")
+    )
+    assert done.returncode == 2
+    assert "no font" in done.stderr.splitlines()[-1]
+    assert "fonts-dejavu-core" in done.stderr
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_that_a_machine_without_qts_libraries_is_told_what_to_install(monkeypatch, tmp_path, capsys):
+    write_run(tmp_path / "demo.scope", 3)
+    monkeypatch.setitem(sys.modules, "PySide6.QtGui", None)
+    assert main([str(tmp_path / "demo.scope"), "--screenshot", str(tmp_path / "x.png")]) == 2
+    assert "Qt cannot be loaded" in capsys.readouterr().err

@@ -13,7 +13,7 @@ NARROWEST = 230
 """No card is made narrower than this where there is a choice."""
 _BEST_ASPECT = 2.1
 _LEADING_WEIGHT = 1.35
-"""Cards that get a wider row than the rest come first and are the important ones: their row is higher too."""
+"""The first card is the important one (the loss): its row is higher, and wider where a row cannot be full."""
 _HALVINGS = 40
 _ROUNDING = 1e-3
 
@@ -62,7 +62,7 @@ def _ugliness(arrangement: Arrangement, needs: Sequence[Need]) -> float:
 def _with_columns(needs: Sequence[Need], columns: int, width: int, height: int, gap: int) -> Arrangement:
     rows = _rows(needs, columns)
     least = [max(needs[index].height for index in row) for row in rows]
-    weights = [_row_weight(needs, row, columns) for row in rows]
+    weights = [_row_weight(needs, row) for row in rows]
     free = max(0, height - sum(least) - gap * (len(rows) - 1))
     most = [_row_limit(needs, row, width) for row in rows]
     heights = _shared(least, weights, most, sum(least) + free)
@@ -77,9 +77,9 @@ def _with_columns(needs: Sequence[Need], columns: int, width: int, height: int, 
     return Arrangement(tuple(boxes), max(0, top - gap))
 
 
-def _row_weight(needs: Sequence[Need], row: Sequence[int], columns: int) -> float:
+def _row_weight(needs: Sequence[Need], row: Sequence[int]) -> float:
     weight = max(needs[index].weight for index in row)
-    return weight * _LEADING_WEIGHT if len(row) < columns and not needs[row[0]].wide else weight
+    return weight * _LEADING_WEIGHT if row[0] == 0 and not needs[0].wide else weight
 
 
 def _row_limit(needs: Sequence[Need], row: Sequence[int], width: int) -> float:

@@ -71,7 +71,7 @@ class Card(QFrame):
 
         heading = QHBoxLayout()
         heading.setContentsMargins(0, 0, 0, 0)
-        heading.setSpacing(GAP)
+        heading.setSpacing(GAP - 2)
         heading.addWidget(self.title)
         heading.addWidget(self.unit)
         heading.addStretch(1)
@@ -173,6 +173,7 @@ class Card(QFrame):
         if self._drawn is None or self._drawn.panel != state.panel:
             self.title.setText(state.panel.title)
             self.unit.setText(state.panel.y_label)
+            self.unit.setVisible(bool(state.panel.y_label))
             hints = [tooltip(tag) for tag in state.panel.tags[:3]]
             self.title.setToolTip("\n\n".join(([state.panel.notes] if state.panel.notes else []) + hints))
         self._drawn = state

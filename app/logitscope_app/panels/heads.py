@@ -26,7 +26,7 @@ class HeadsCard(Card):
     HEIGHT: ClassVar[int] = 300
     WEIGHT: ClassVar[float] = 3.0
     WIDE: ClassVar[bool] = True
-    TALLEST: ClassVar[float] = 0.68
+    TALLEST: ClassVar[float] = 0.7
 
     def __init__(self, palette: Palette) -> None:
         self.grid = HeadGrid(palette)

@@ -40,7 +40,8 @@ class ElidedLabel(QLabel):
 
     def minimumSizeHint(self) -> QSize:
         """Three letters and the dots."""
-        return QSize(self.fontMetrics().horizontalAdvance("Abc…"), super().minimumSizeHint().height())
+        width = min(self.fontMetrics().horizontalAdvance("Abc…"), self.sizeHint().width())
+        return QSize(width, super().minimumSizeHint().height())
 
     def sizeHint(self) -> QSize:
         """The whole text."""

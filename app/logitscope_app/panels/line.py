@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyqtgraph as pg
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor, QPen
+from PySide6.QtWidgets import QGraphicsEllipseItem, QGraphicsItem
 
 from logitscope_app.models.series import latest_index
 from logitscope_app.models.smooth import smoothed
@@ -27,12 +30,18 @@ class Line:
     def __init__(self, plot: Plot) -> None:
         self._plot = plot
         self._faint, self._strong = pg.PlotDataItem(connect="finite"), pg.PlotDataItem(connect="finite")
-        self._mark = pg.ScatterPlotItem(size=_MARK_SIZE, pen=None)
+        half = _MARK_SIZE / 2
+        self._mark = QGraphicsEllipseItem(-half, -half, _MARK_SIZE, _MARK_SIZE)
+        self._mark.setFlag(QGraphicsItem.GraphicsItemFlag.ItemIgnoresTransformations)
+        self._mark.setPen(QPen(Qt.PenStyle.NoPen))
         self._key: tuple[Any, ...] = ()
         self._heights: NDArray[np.float64] = np.empty(0)
         for z, item in enumerate((self._faint, self._strong, self._mark)):
             item.setZValue(z)
             plot.item.addItem(item, ignoreBounds=item is self._mark)
+        for item in (self._faint, self._strong):
+            # What the cursor passes over is not drawn again.
+            item.curve.setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
 
     def show(self, points: Points, step: int | None, colour: str) -> None:
         """Draw ``points`` in ``colour`` and mark what is true at ``step``."""
@@ -47,7 +56,8 @@ class Line:
         seen = bool(np.isfinite(height))
         self._mark.setVisible(seen)
         if seen:
-            self._mark.setData([int(points.steps[index])], [height], brush=pg.mkBrush(colour))
+            self._mark.setPos(float(points.steps[index]), height)
+            self._mark.setBrush(QColor(colour))
 
     def clear(self) -> None:
         """Draw nothing."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from logitscope_app.theme.palette import Palette
 
 
-_MANY = 4
+_MANY = 3
 """From so many curves on their values are written shorter."""
 
 

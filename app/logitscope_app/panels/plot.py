@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QColor
+from PySide6.QtWidgets import QGraphicsItem
 
 from logitscope_app.models.text import number
 from logitscope_app.theme.style import small_font
@@ -46,6 +47,8 @@ class Plot(QObject):
             axis.tickStrings = self._tick_strings(side)
             axis.setStyle(tickFont=small_font(), tickLength=0, tickTextOffset=4, hideOverlappingLabels=True)
             axis.enableAutoSIPrefix(False)
+            # Its grid lies over the whole plot: without a cache every move of the cursor would set all numbers anew.
+            axis.setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
         self.item.getAxis("bottom").setHeight(18)
         self._cursor = pg.InfiniteLine(angle=90, movable=False) if cursor else None
         self._hover = pg.InfiniteLine(angle=90, movable=False)

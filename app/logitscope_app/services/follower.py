@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from logitscope_app.models.run_data import Reader
     from logitscope_app.models.states import Frame
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.4
 """How often a file is asked for news; a question costs a fraction of a millisecond."""
 
 

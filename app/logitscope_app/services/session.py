@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 FRAME_MS = 34
 """The least time between two frames: at most 30 redraws a second."""
+LIVE_REST = 4
+"""After a live frame the window rests so many times as long as drawing it took: a viewer that nobody touches leaves
+the machine to the training."""
 
 
 class Session(QObject):
@@ -81,6 +85,8 @@ class Session(QObject):
         assert self._follower is not None
         self._request += 1
         self._under_way = True
+        if self._pace.remainingTime() > FRAME_MS:
+            self._pace.start(FRAME_MS)
         self._follower.ask(step, self._request)
 
     def _on_ready(self) -> None:
@@ -95,11 +101,19 @@ class Session(QObject):
         frame = self._follower.take() if self._follower else None
         if frame is None:
             return
-        self._pace.start()
+        self._pace.start(FRAME_MS)
         if frame.request != self._request:
             return
         self._answered()
+        began = time.monotonic()
         self.framed.emit(frame)
+        if frame.live:
+            # Comes after the painting, which the event loop does before it looks at its timers.
+            QTimer.singleShot(0, self, lambda: self._rest(began))
+
+    def _rest(self, began: float) -> None:
+        if not self._under_way:
+            self._pace.start(max(FRAME_MS, round(1000 * LIVE_REST * (time.monotonic() - began))))
 
     def _answered(self) -> None:
         self._under_way = False

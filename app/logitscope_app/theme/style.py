@@ -114,6 +114,8 @@ QDoubleSpinBox::up-button, QDoubleSpinBox::down-button {{ width: 0; border: none
 QAbstractItemView {{ background: {p.surface}; border: none; outline: none;
     selection-background-color: {p.raised};
     selection-color: {p.text}; }}
+QListWidget::item {{ padding: {half}px 2px; border-radius: {half}px; }}
+QListWidget::item:selected {{ background: {p.raised}; color: {p.text}; }}
 QHeaderView::section {{ background: {p.surface}; color: {p.muted}; border: none;
     border-bottom: 1px solid {p.border};
     padding: {half}px {GAP}px; font-size: {SMALL_SIZE}px; }}

@@ -107,8 +107,9 @@ def attention(
 
     Notes
     -----
-    NaN or infinity in a visible key or value gives NaN in the rows that see it, and in no other. Method: Milakov
-    and Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135.
+    What a visible key or value holds reaches the rows that see it and no other: a NaN, or a score of inf, makes
+    them NaN; a score of -inf is a weight of 0; an infinite value is infinite in its column. Method: Milakov and
+    Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135.
 
     Examples
     --------

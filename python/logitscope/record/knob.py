@@ -18,6 +18,15 @@ class Knob:
     """What `Recorder.knob` returns: ``float(knob)`` or ``knob.value`` is what the viewer asks for now.
 
     Reading is cheap: the run file is looked at most every 50 ms, and a look costs some 40 µs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from logitscope import record
+    >>> with record.start("example", path=tempfile.mkdtemp() + "/example.scope") as scope:
+    ...     temperature = scope.knob("temperature", 1.0, 0.1, 10.0, log=True)
+    ...     float(temperature)
+    1.0
     """
 
     def __init__(

@@ -92,9 +92,20 @@ def start(
 class Recorder:
     """Writes one run. Made by `start`; thread safe; does nothing in a forked child.
 
-    A call that has returned survives ``kill -9`` of the process. No call raises or waits for what the disk,
-    the viewer or the system does: see `dropped` and `waiting`. What is wrong with the arguments themselves
-    raises.
+    A call that has returned survives ``kill -9`` of the process. No call but `sync` waits for the disk, and none
+    raises for what the disk, the viewer or the system does: see `dropped` and `waiting`. What is wrong with the
+    arguments themselves raises.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from logitscope import record
+    >>> with record.start("example", path=tempfile.mkdtemp() + "/example.scope") as scope:
+    ...     scope.scalars({"loss/train": 4.5, "learning_rate": 1e-3}, step=0)
+    ...     scope.histogram("weights", [0.1, -0.2, 0.3], step=0)
+    ...     scope.event("first step done", step=0)
+    >>> scope.dropped, scope.waiting
+    ({}, 0)
     """
 
     def __init__(self, name: str, path: Path, meta: Mapping[str, object], *, buffer: int) -> None:

@@ -132,7 +132,23 @@ class _Schedule:
 
 
 class Watch:
-    """The hooks in a model; made by `watch`. `close` takes them out again."""
+    """The hooks in a model; made by `watch`. `close`, or the end of a ``with`` block, takes them out again.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from types import SimpleNamespace
+    >>> from logitscope import record
+    >>> model = SimpleNamespace(named_modules=lambda: [], named_parameters=lambda: [])
+    >>> path = tempfile.mkdtemp() + "/example.scope"
+    >>> with record.start("example", path=path) as scope, scope.watch(model, every=10) as watch:
+    ...     for step in (0, 1, 10):
+    ...         watch.step(step)
+    ...         print(step, watch.due)
+    0 True
+    1 False
+    10 True
+    """
 
     def __init__(
         self, model: Any, recorder: Recorder, schedule: _Schedule, head: Any, optimizer: Any

@@ -1,0 +1,23 @@
+"""The names of the root for type checkers and editors; the same as the tables in ``__init__.py`` (tested)."""
+
+from logitscope.ops.attention import AttentionResult as AttentionResult
+from logitscope.ops.attention import attention as attention
+from logitscope.ops.attention import attention_backward as attention_backward
+from logitscope.ops.log_softmax import log_softmax as log_softmax
+from logitscope.ops.log_softmax import log_softmax_backward as log_softmax_backward
+from logitscope.ops.logsumexp import logsumexp as logsumexp
+from logitscope.ops.logsumexp import logsumexp_backward as logsumexp_backward
+from logitscope.ops.runtime import get_num_threads as get_num_threads
+from logitscope.ops.runtime import info as info
+from logitscope.ops.runtime import last_kernel as last_kernel
+from logitscope.ops.runtime import set_num_threads as set_num_threads
+from logitscope.ops.softmax import softmax as softmax
+from logitscope.ops.softmax import softmax_backward as softmax_backward
+
+from . import errors as errors
+from . import loss as loss
+from . import nn as nn
+from . import ops as ops
+from . import record as record
+
+__version__: str

@@ -53,7 +53,7 @@ impl<T: Element> Kernel<T> for LogSoftmaxRows<'_, T> {
         for (x, y) in self.x.chunks_exact(self.columns).zip(self.y.chunks_exact_mut(self.columns)) {
             let sum = LogSum::of_row(simd, x, self.scale);
             let (max, minus_ln) = (simd.splat(sum.max), simd.splat(T::from_f64(-sum.ln())));
-            rows::map(simd, x, y, |x| math::flush(simd, simd.mul_add(simd.sub(x, max), scale, minus_ln)));
+            rows::write_row!(simd, y, x in x => math::flush(simd, simd.mul_add(simd.sub(x, max), scale, minus_ln)));
         }
     }
 }
@@ -106,7 +106,7 @@ impl<T: Element> Kernel<T> for BackwardRows<'_, T> {
         let inputs = self.y.chunks_exact(self.columns).zip(self.dy.chunks_exact(self.columns));
         for ((y, dy), dx) in inputs.zip(self.dx.chunks_exact_mut(self.columns)) {
             let minus_total = simd.sub(zero, simd.splat(T::from_f64(rows::sum(simd, dy))));
-            rows::map2(simd, y, dy, dx, |y, dy| {
+            rows::write_row!(simd, dx, y in y, dy in dy => {
                 let gradient = simd.mul_add(exp.eval(simd, y), minus_total, dy);
                 math::flush(simd, simd.mul(gradient, scale))
             });

@@ -42,21 +42,14 @@ impl<T: Element> LogSum<T> {
         let reference = if self.max == T::NEG_INFINITY { T::ZERO } else { self.max };
         let exp = ExpBelow::new(simd, reference, scale);
         let (blocks, tail) = T::blocks(block);
-        let (zero, one) = (simd.splat(T::ZERO), simd.splat(T::ONE));
-        let (mut ones, mut rest) = (zero, zero);
-        let mut add = |x| {
-            let power = exp.eval(simd, x);
-            // A NaN is not less than one and stays in `ones`.
-            let below_one = simd.select(simd.less(power, one), power, zero);
-            ones = simd.add(ones, simd.sub(power, below_one));
-            rest = simd.add(rest, below_one);
-        };
+        let mut sums = [simd.splat(T::ZERO); 2];
         for block in blocks {
-            add(simd.load(block));
+            sums = add_split(simd, exp.eval(simd, simd.load(block)), sums);
         }
         if !tail.is_empty() {
-            add(simd.load_partial(tail, T::NEG_INFINITY));
+            sums = add_split(simd, exp.eval(simd, simd.load_partial(tail, T::NEG_INFINITY)), sums);
         }
+        let [ones, rest] = sums;
         self.ones += simd.sum(ones).to_f64();
         self.rest += simd.sum(rest).to_f64();
     }
@@ -72,6 +65,18 @@ impl<T: Element> LogSum<T> {
     pub(crate) fn ln(&self) -> f64 {
         ((self.ones - 1.0) + self.rest).ln_1p()
     }
+}
+
+/// Adds powers to the sum of those that are exactly 1 and the sum of the smaller ones.
+#[inline(always)]
+fn add_split<T: Element, S: Simd<T>>(
+    simd: S,
+    power: S::Vector,
+    [ones, rest]: [S::Vector; 2],
+) -> [S::Vector; 2] {
+    // A NaN is not less than one and stays in `ones`.
+    let small = simd.select(simd.less(power, simd.splat(T::ONE)), power, simd.splat(T::ZERO));
+    [simd.add(ones, simd.sub(power, small)), simd.add(rest, small)]
 }
 
 /// ln sum e^x of one row: +inf if it holds +inf and no NaN, -inf if it holds nothing above.

@@ -145,43 +145,37 @@ pub(crate) fn exp_into<T: Element, S: Simd<T>>(
     total
 }
 
-/// Writes `f(x)` over the elements of a row.
-#[inline(always)]
-pub(crate) fn map<T: Element, S: Simd<T>>(
-    simd: S,
-    row: &[T],
-    out: &mut [T],
-    f: impl Fn(S::Vector) -> S::Vector,
-) {
-    let (blocks, tail) = T::blocks(row);
-    let (out_blocks, out_tail) = T::blocks_mut(out);
-    for (block, out) in blocks.iter().zip(out_blocks) {
-        simd.store(f(simd.load(block)), out);
-    }
-    if !tail.is_empty() {
-        simd.store_partial(f(simd.load_partial(tail, T::ZERO)), out_tail);
-    }
+/// Writes a value over the elements of a row: `write_row!(simd, out, x in row => value of x)`, for one row or two.
+///
+/// A macro, since a function would take a closure, and closures cannot be marked `#[inline(always)]`: one that is
+/// not inlined is compiled without the instruction set.
+macro_rules! write_row {
+    ($simd:ident, $out:expr, $x:ident in $row:expr => $value:expr) => {{
+        let (blocks, tail) = T::blocks($row);
+        let (out_blocks, out_tail) = T::blocks_mut($out);
+        for (block, out) in blocks.iter().zip(out_blocks) {
+            let $x = $simd.load(block);
+            $simd.store($value, out);
+        }
+        if !tail.is_empty() {
+            let $x = $simd.load_partial(tail, T::ZERO);
+            $simd.store_partial($value, out_tail);
+        }
+    }};
+    ($simd:ident, $out:expr, $a:ident in $first:expr, $b:ident in $second:expr => $value:expr) => {{
+        let ((a_blocks, a_tail), (b_blocks, b_tail)) = (T::blocks($first), T::blocks($second));
+        let (out_blocks, out_tail) = T::blocks_mut($out);
+        for ((a, b), out) in a_blocks.iter().zip(b_blocks).zip(out_blocks) {
+            let ($a, $b) = ($simd.load(a), $simd.load(b));
+            $simd.store($value, out);
+        }
+        if !a_tail.is_empty() {
+            let ($a, $b) = ($simd.load_partial(a_tail, T::ZERO), $simd.load_partial(b_tail, T::ZERO));
+            $simd.store_partial($value, out_tail);
+        }
+    }};
 }
-
-/// Writes `f(a, b)` over the elements of two rows.
-#[inline(always)]
-pub(crate) fn map2<T: Element, S: Simd<T>>(
-    simd: S,
-    a: &[T],
-    b: &[T],
-    out: &mut [T],
-    f: impl Fn(S::Vector, S::Vector) -> S::Vector,
-) {
-    let ((a_blocks, a_tail), (b_blocks, b_tail)) = (T::blocks(a), T::blocks(b));
-    let (out_blocks, out_tail) = T::blocks_mut(out);
-    for ((a, b), out) in a_blocks.iter().zip(b_blocks).zip(out_blocks) {
-        simd.store(f(simd.load(a), simd.load(b)), out);
-    }
-    if !out_tail.is_empty() {
-        let (a, b) = (simd.load_partial(a_tail, T::ZERO), simd.load_partial(b_tail, T::ZERO));
-        simd.store_partial(f(a, b), out_tail);
-    }
-}
+pub(crate) use write_row;
 
 /// Multiplies a row by `factor` where it lies; no denormal is left.
 #[inline(always)]

@@ -131,7 +131,7 @@ fn online<T: Element, S: Simd<T>>(simd: S, x: &[T], scale: T, y: &mut [T]) -> T 
     let sum = LogSum::of_row(simd, x, scale);
     let exp = ExpBelow::new(simd, sum.max, scale);
     let factor = simd.splat(T::from_f64(1.0 / sum.total()));
-    rows::map(simd, x, y, |x| math::flush_positive(simd, simd.mul(exp.eval(simd, x), factor)));
+    rows::write_row!(simd, y, x in x => math::flush_positive(simd, simd.mul(exp.eval(simd, x), factor)));
     sum.max
 }
 
@@ -181,9 +181,7 @@ impl<T: Element> Kernel<T> for BackwardRows<'_, T> {
         let inputs = self.y.chunks_exact(self.columns).zip(self.dy.chunks_exact(self.columns));
         for ((y, dy), dx) in inputs.zip(self.dx.chunks_exact_mut(self.columns)) {
             let mean = simd.splat(T::from_f64(rows::dot(simd, y, dy)));
-            rows::map2(simd, y, dy, dx, |y, dy| {
-                math::flush(simd, simd.mul(simd.mul(y, simd.sub(dy, mean)), scale))
-            });
+            rows::write_row!(simd, dx, y in y, dy in dy => math::flush(simd, simd.mul(simd.mul(y, simd.sub(dy, mean)), scale)));
         }
     }
 }

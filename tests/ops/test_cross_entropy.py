@@ -269,6 +269,25 @@ def test_torch_tensors_come_back_as_tensors():
     torch.testing.assert_close(stats.lse, logits.logsumexp(-1))
 
 
+def test_a_tensor_that_requires_a_gradient_gets_one():
+    torch = pytest.importorskip("torch")
+    logits = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(0, 6, (4, 3))
+    targets[2, 1] = -100
+    for reduction in REDUCTIONS:
+        loss, stats = cross_entropy(logits, targets, reduction=reduction, return_stats=True)
+        dloss = torch.randn_like(loss)
+        (gradient,) = torch.autograd.grad(loss, logits, dloss)
+        wanted = cross_entropy_backward(dloss, logits.detach(), targets, reduction=reduction)
+        torch.testing.assert_close(gradient, wanted)
+        torch.testing.assert_close(stats.lse, logits.detach().logsumexp(-1))
+    ignored = torch.full_like(targets, -100)
+    loss = cross_entropy(logits, ignored, empty="zero")
+    assert loss == 0
+    assert (torch.autograd.grad(loss, logits)[0] == 0).all()
+    assert torch.isnan(cross_entropy(logits, ignored))
+
+
 def test_bad_input_is_refused_with_what_came_and_what_would_work():
     logits, targets = np.zeros((2, 3)), np.zeros(2, int)
     with pytest.raises(ShapeError, match=r"^cross_entropy: targets has shape \(3,\); use \(2,\)$"):

@@ -87,6 +87,19 @@ def test_any_number_of_threads_gives_the_same_bits():
     assert len(results) == 1
 
 
+def test_a_tensor_that_requires_a_gradient_gets_one():
+    torch = pytest.importorskip("torch")
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    dy = torch.randn(3, 5, dtype=torch.float64)
+    for temperature in (1.0, 0.5):
+        y = logitscope.log_softmax(x, temperature=temperature)
+        (gradient,) = torch.autograd.grad(y, x, dy)
+        wanted = logitscope.log_softmax_backward(y.detach(), dy, temperature=temperature)
+        torch.testing.assert_close(gradient, wanted)
+    with pytest.raises(ArgumentError, match=r"^log_softmax: out is given but x requires a gradient; use"):
+        logitscope.log_softmax(x, out=torch.empty(3, 5, dtype=torch.float64))
+
+
 def test_bad_input_is_refused_with_what_came_and_what_would_work():
     with pytest.raises(
         np.exceptions.AxisError, match=r"^log_softmax: axis -2 is out of range for shape \(3,\); use -1..0$"

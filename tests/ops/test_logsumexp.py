@@ -70,6 +70,17 @@ def test_torch_tensors_come_back_as_tensors():
     assert logitscope.logsumexp(x[0, 0]).shape == ()
 
 
+def test_a_tensor_that_requires_a_gradient_gets_one():
+    torch = pytest.importorskip("torch")
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    for keepdims in (False, True):
+        lse = logitscope.logsumexp(x, 0, keepdims=keepdims)
+        assert lse.shape == ((1, 5) if keepdims else (5,))
+        dlse = torch.randn_like(lse)
+        (gradient,) = torch.autograd.grad(lse, x, dlse)
+        torch.testing.assert_close(gradient, logitscope.logsumexp_backward(x.detach(), lse.detach(), dlse, 0))
+
+
 def test_bad_input_is_refused_with_what_came_and_what_would_work():
     x = np.zeros((2, 3), np.float32)
     with pytest.raises(

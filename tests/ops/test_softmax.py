@@ -68,6 +68,13 @@ def test_long_rows_agree_by_either_algorithm(size):
         assert abs(float(y.sum(dtype=np.float64)) - 1) < 1e-6
 
 
+def test_ten_million_probabilities_sum_to_one():
+    x = normal(10_000_000, np.float32)
+    for algorithm in ALGORITHMS:
+        total = logitscope.softmax(x, algorithm=algorithm).sum(dtype=np.float64)
+        assert abs(total - 1) <= 1e-6
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
 def test_any_axis_and_any_strides(axis):
     whole = normal((6, 7, 20), np.float32, 3.0)
@@ -211,6 +218,25 @@ def test_torch_tensors_come_back_as_tensors():
     assert logitscope.softmax(x, out=out) is out
     torch.testing.assert_close(out, torch.softmax(x, -1))
     assert logitscope.softmax(torch.tensor(2.0)).shape == ()
+
+
+def test_a_tensor_that_requires_a_gradient_gets_one():
+    torch = pytest.importorskip("torch")
+    x = torch.randn(3, 5, dtype=torch.float64)
+    x[1] = -torch.inf
+    dy = torch.randn(3, 5, dtype=torch.float64)
+    for empty in ("nan", "zero"):
+        leaf = x.clone().requires_grad_()
+        y = logitscope.softmax(leaf, temperature=0.5, empty=empty)
+        np.testing.assert_array_equal(y.detach(), logitscope.softmax(x, temperature=0.5, empty=empty))
+        (gradient,) = torch.autograd.grad(y, leaf, dy)
+        wanted = logitscope.softmax_backward(y.detach(), dy, temperature=0.5)
+        torch.testing.assert_close(gradient, wanted, equal_nan=True)
+        assert torch.isnan(gradient[1]).all() == (empty == "nan")
+    with pytest.raises(ArgumentError, match=r"^softmax: out is given but x requires a gradient; use"):
+        logitscope.softmax(leaf, out=torch.empty(3, 5, dtype=torch.float64))
+    with torch.no_grad():
+        assert not logitscope.softmax(leaf, out=torch.empty(3, 5, dtype=torch.float64)).requires_grad
 
 
 def test_bad_input_is_refused_with_what_came_and_what_would_work():

@@ -186,7 +186,7 @@ impl<V: Copy> ExpBelow<V> {
         let minus_near = simd.mul_add(k, simd.splat(c.minus_ln2_hi), self.minus_base);
         let t = simd.sub(simd.mul_add(x, self.scale, minus_near), self.base_rest);
         let t = simd.mul_add(k, simd.splat(c.minus_ln2_lo), t);
-        let result = simd.scale_by_pow2(exp_of_rest(simd, t), k);
+        let result = simd.scale_by_normal_pow2(exp_of_rest(simd, t), k);
         simd.select(simd.less(k, simd.splat(c.lowest_exponent)), simd.splat(T::ZERO), result)
     }
 }

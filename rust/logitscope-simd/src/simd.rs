@@ -68,6 +68,8 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     /// The mantissa m and the exponent e with `a = m * 2^e`, `1 <= m < 2` and e an integer, of positive normal
     /// numbers; without meaning elsewhere.
     fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector);
+    /// As [`Simd::scale_by_pow2`], for n that are exponents of normal numbers (for `f32` -126 to 127): one factor.
+    fn scale_by_normal_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector;
     /// `a < b`; false where either is NaN.
     fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask;
     /// `yes` where the mask is true, `no` elsewhere.

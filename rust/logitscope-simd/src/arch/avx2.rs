@@ -120,7 +120,8 @@ first_lanes!(first_lanes_f64, i64, 8);
 
 macro_rules! implement_avx2 {
     ($type:ty, $lanes:literal, $register:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident,
-     $div:ident, $fmadd:ident, $max:ident, $round:ident, $cmp:ident, $blend:ident, $scale_by_pow2:ident, $split:ident,
+     $div:ident, $fmadd:ident, $max:ident, $round:ident, $cmp:ident, $blend:ident, $scale_by_pow2:ident, $pow2:ident,
+     $to_integers:ident, $split:ident,
      $first_lanes:ident, $mask_load:ident, $mask_store:ident, $as_float:ident) => {
         impl Simd<$type> for Avx2 {
             type Vector = [$register; 2];
@@ -200,6 +201,10 @@ macro_rules! implement_avx2 {
                 intrinsics!([$scale_by_pow2(a[0], n[0]), $scale_by_pow2(a[1], n[1])])
             }
             #[inline(always)]
+            fn scale_by_normal_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
+                intrinsics!([$mul(a[0], $pow2($to_integers(n[0]))), $mul(a[1], $pow2($to_integers(n[1])))])
+            }
+            #[inline(always)]
             fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector) {
                 let [(m0, e0), (m1, e1)] = intrinsics!([$split(a[0]), $split(a[1])]);
                 ([m0, m1], [e0, e1])
@@ -232,6 +237,8 @@ implement_avx2!(
     _mm256_cmp_ps,
     _mm256_blendv_ps,
     scale_by_pow2_f32,
+    pow2_f32,
+    _mm256_cvtps_epi32,
     split_f32,
     first_lanes_f32,
     _mm256_maskload_ps,
@@ -255,6 +262,8 @@ implement_avx2!(
     _mm256_cmp_pd,
     _mm256_blendv_pd,
     scale_by_pow2_f64,
+    pow2_f64,
+    _mm256_cvtpd_epi32,
     split_f64,
     first_lanes_f64,
     _mm256_maskload_pd,

@@ -101,6 +101,10 @@ macro_rules! implement_avx512 {
                 intrinsic!($scalef(a, n))
             }
             #[inline(always)]
+            fn scale_by_normal_pow2(self, a: $vector, n: $vector) -> $vector {
+                intrinsic!($scalef(a, n))
+            }
+            #[inline(always)]
             fn split(self, a: $vector) -> ($vector, $vector) {
                 let mantissa = intrinsic!($getmant::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_SRC>(a));
                 (mantissa, intrinsic!($getexp(a)))

@@ -45,18 +45,28 @@ macro_rules! four {
     };
 }
 
+/// 2^n, lane by lane, for integers n in the exponent range of `f32`.
+#[inline(always)]
+unsafe fn pow2_f32(n: int32x4_t) -> float32x4_t {
+    // SAFETY: the caller holds a `Neon` token.
+    unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(n, vdupq_n_s32(127)))) }
+}
+
 #[inline(always)]
 unsafe fn scale_by_pow2_f32(a: float32x4_t, n: float32x4_t) -> float32x4_t {
     // SAFETY: the caller holds a `Neon` token. Two factors, so that neither leaves the normal range.
     unsafe {
         let n = vcvtq_s32_f32(n);
         let half = vshrq_n_s32::<1>(n);
-        let rest = vsubq_s32(n, half);
-        let bias = vdupq_n_s32(127);
-        let first = vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(half, bias)));
-        let second = vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(rest, bias)));
-        vmulq_f32(vmulq_f32(a, first), second)
+        vmulq_f32(vmulq_f32(a, pow2_f32(half)), pow2_f32(vsubq_s32(n, half)))
     }
+}
+
+/// 2^n, lane by lane, for integers n in the exponent range of `f64`.
+#[inline(always)]
+unsafe fn pow2_f64(n: int64x2_t) -> float64x2_t {
+    // SAFETY: the caller holds a `Neon` token.
+    unsafe { vreinterpretq_f64_s64(vshlq_n_s64::<52>(vaddq_s64(n, vdupq_n_s64(1023)))) }
 }
 
 #[inline(always)]
@@ -65,11 +75,7 @@ unsafe fn scale_by_pow2_f64(a: float64x2_t, n: float64x2_t) -> float64x2_t {
     unsafe {
         let n = vcvtq_s64_f64(n);
         let half = vshrq_n_s64::<1>(n);
-        let rest = vsubq_s64(n, half);
-        let bias = vdupq_n_s64(1023);
-        let first = vreinterpretq_f64_s64(vshlq_n_s64::<52>(vaddq_s64(half, bias)));
-        let second = vreinterpretq_f64_s64(vshlq_n_s64::<52>(vaddq_s64(rest, bias)));
-        vmulq_f64(vmulq_f64(a, first), second)
+        vmulq_f64(vmulq_f64(a, pow2_f64(half)), pow2_f64(vsubq_s64(n, half)))
     }
 }
 
@@ -100,7 +106,7 @@ unsafe fn split_f64(a: float64x2_t) -> (float64x2_t, float64x2_t) {
 macro_rules! implement_neon {
     ($type:ty, $lanes:literal, $register:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
      $mul:ident, $div:ident, $fma:ident, $greater:ident, $round:ident, $less:ident, $select:ident, $scale_by_pow2:ident,
-     $split:ident) => {
+     $pow2:ident, $to_integers:ident, $split:ident) => {
         impl Simd<$type> for Neon {
             type Vector = [$register; 4];
             type Mask = [$mask; 4];
@@ -155,6 +161,10 @@ macro_rules! implement_neon {
                 four!(I => $scale_by_pow2(a[I], n[I]))
             }
             #[inline(always)]
+            fn scale_by_normal_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
+                four!(I => $mul(a[I], $pow2($to_integers(n[I]))))
+            }
+            #[inline(always)]
             fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector) {
                 let [(m0, e0), (m1, e1), (m2, e2), (m3, e3)] = four!(I => $split(a[I]));
                 ([m0, m1, m2, m3], [e0, e1, e2, e3])
@@ -188,6 +198,8 @@ implement_neon!(
     vcltq_f32,
     vbslq_f32,
     scale_by_pow2_f32,
+    pow2_f32,
+    vcvtq_s32_f32,
     split_f32
 );
 implement_neon!(
@@ -208,5 +220,7 @@ implement_neon!(
     vcltq_f64,
     vbslq_f64,
     scale_by_pow2_f64,
+    pow2_f64,
+    vcvtq_s64_f64,
     split_f64
 );

@@ -63,6 +63,10 @@ macro_rules! implement_scalar {
                 from_fn(|i| Element::scale_by_pow2(a[i], n[i]))
             }
             #[inline(always)]
+            fn scale_by_normal_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
+                from_fn(|i| Element::scale_by_pow2(a[i], n[i]))
+            }
+            #[inline(always)]
             fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector) {
                 let one = (1.0 as $type).to_bits();
                 let fraction = (1 << $mantissa_bits) - 1;

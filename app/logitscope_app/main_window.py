@@ -133,8 +133,8 @@ class MainWindow(QMainWindow):
         self.docks.set_states(frame.panels)
         self.knobs.set_knobs(frame.knobs, live=frame.info.status == "running")
         self.docks.set_filled(KNOBS, filled=bool(frame.knobs))
-        self.events.set_events(frame.events)
-        self.docks.set_filled(EVENTS, filled=bool(frame.events))
+        self.events.set_events(frame.events, frame.alerts)
+        self.docks.set_filled(EVENTS, filled=bool(frame.events or frame.alerts))
         if self.docks.seen != seen and not self._has_layout():
             self.docks.proportion()
             QTimer.singleShot(0, self, self.docks.proportion)

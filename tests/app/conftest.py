@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from functools import partial
 
 import pytest
 
@@ -15,6 +16,13 @@ def _no_cyclic_collector():
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture
+def qtbot(qtbot, monkeypatch):
+    """Waits long before it gives up: a busy machine is no failure."""
+    monkeypatch.setattr(qtbot, "waitUntil", partial(qtbot.waitUntil, timeout=60_000))
+    return qtbot
 
 
 @pytest.fixture

@@ -210,6 +210,7 @@ def record_step(scope, step: int, steps: int = 600) -> None:
     if step % 25 == 0:
         values["loss/validation"] = 4.6 - 2.45 * progress + 0.01 * noise()
     for layer in range(LAYERS):
+        values[f"grad_norm/layer{layer}"] = np.exp(0.2 - 0.3 * layer - 2.5 * progress + 0.15 * noise())
         values[f"attention/max_logit/layer{layer}"] = 0.6 + (2 + 2.2 * layer) * progress + 0.15 * noise()
         values[f"attention/lse_mean/layer{layer}"] = 3.2 + (0.6 + 0.4 * layer) * progress + 0.05 * noise()
         values[f"attention/entropy/layer{layer}"] = 0.98 - (0.2 + 0.13 * layer) * progress

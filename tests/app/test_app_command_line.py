@@ -10,7 +10,7 @@ from PySide6.QtGui import QImage
 from logitscope_app.__main__ import main
 
 
-def _run(*arguments, cwd, **environment):
+def _run(*arguments, cwd, program=("-m", "logitscope_app"), **environment):
     """The program in a process of its own, on a machine without a display."""
     clean = {
         k: v
@@ -19,7 +19,7 @@ def _run(*arguments, cwd, **environment):
     }
     clean["PYTHONPATH"] = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
     return subprocess.run(
-        [sys.executable, "-m", "logitscope_app", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         cwd=cwd,
         env=clean | environment,
         capture_output=True,
@@ -139,3 +139,41 @@ def test_that_a_machine_without_qts_libraries_is_told_what_to_install(monkeypatc
     monkeypatch.setitem(sys.modules, "PySide6.QtGui", None)
     assert main([str(tmp_path / "demo.scope"), "--screenshot", str(tmp_path / "x.png")]) == 2
     assert "Qt cannot be loaded" in capsys.readouterr().err
+
+
+_WINDOW = """
+import sys
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QApplication
+app = QApplication([])
+def look():
+    (window,) = [w for w in app.topLevelWidgets() if type(w).__name__ == "MainWindow"]
+    if window.frame is None:
+        return
+    print(window.frame.info.path.name, window.frame.step, window.timeline.wish, flush=True)
+    timer.stop()
+    window.close()
+timer = QTimer(interval=20, timeout=look)
+timer.start()
+from logitscope_app.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [(["a.scope", "--step", "2"], "a.scope"), (["."], "b.scope"), (["a.scope", "b.scope"], "a.scope")],
+)
+def test_that_the_window_opens_what_was_named_and_remembers_its_layout(tmp_path, arguments, shown):
+    write_run(tmp_path / "a.scope", 3)
+    write_run(tmp_path / "b.scope", 5)
+    home = {
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "QT_QPA_PLATFORM": "offscreen",
+    }
+    done = _run(*arguments, cwd=tmp_path, program=["-c", _WINDOW], **home)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == shown
+    if sys.platform == "linux":
+        assert "layout" in (tmp_path / "config" / "logitscope" / "dashboard.conf").read_text()

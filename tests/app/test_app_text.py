@@ -44,7 +44,8 @@ def test_that_labels_drop_what_all_share():
     assert text.short_labels(("loss/train", "loss/validation")) == ("train", "validation")
     assert text.short_labels(("loss/train",)) == ("train",)
     assert text.short_labels(("a/b/c", "a/d")) == ("b/c", "d")
-    assert text.short_labels(("grad_norm", "grad_norm/head")) == ("grad_norm", "grad_norm/head")
+    assert text.short_labels(("grad_norm", "grad_norm/head")) == ("grad_norm", "head")
+    assert text.short_labels(("loss", "lossy/x")) == ("loss", "lossy/x")
 
 
 def test_that_tokens_show_their_white_space():

@@ -23,6 +23,10 @@ def _states(window):
     return [card.state for grid in window.docks.grids.values() for card in grid.cards]
 
 
+def _texts(events):
+    return [events.item(row).text() for row in range(events.count())]
+
+
 def _at(window, step):
     return lambda: window.frame is not None and window.frame.step == step
 
@@ -227,6 +231,16 @@ def test_that_events_take_the_cursor_to_their_step(qtbot, make_window, reader):
     qtbot.waitUntil(lambda: "Loss spike" in events.item(0).text())
 
 
+def test_that_alerts_are_listed_with_the_events_at_their_step(qtbot, make_window, reader):
+    window = make_window(reader)
+    reader.training.scalars({"loss/train": float("nan")}, 150)
+    qtbot.waitUntil(lambda: "150   loss/train is NaN" in _texts(window.events.list))
+    texts = _texts(window.events.list)
+    assert texts.index("200   Sampled 90 characters.") < texts.index("150   loss/train is NaN")
+    window.events.list.itemActivated.emit(window.events.list.item(texts.index("150   loss/train is NaN")))
+    qtbot.waitUntil(_at(window, 150))
+
+
 def test_that_a_group_of_its_own_gets_a_dock(make_window, tmp_path):
     panels = [Panel("A", "lines", ("loss/train",), "Mine"), Panel("B", "lines", ("loss/*",), "Training")]
     window = make_window(FakeReader(tmp_path / "x.scope", 30, panels=panels))
@@ -242,6 +256,7 @@ def test_that_the_help_page_lists_every_command_and_any_key_closes_it(make_windo
     assert window.help.isVisible()
     QTest.keyClick(window.help, Qt.Key.Key_Escape)
     assert not window.help.isVisible()
+    assert window.focusWidget() is window.timeline.track
     QTest.keyClick(window, "?")
     assert window.help.isVisible()
 

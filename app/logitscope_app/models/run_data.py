@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from logitscope.errors import LogitscopeError
+from logitscope_app.models.alerts import Watchman
 from logitscope_app.models.plan import expand, label_tags, plan, sibling
 from logitscope_app.models.resolve import resolve
 from logitscope_app.models.series import Points, latest_index
@@ -82,6 +83,8 @@ class RunData:
         self._knobs: tuple[KnobInfo, ...] = ()
         self._panels: tuple[Panel, ...] = ()
         self._timeline = Timeline()
+        self._watchman = Watchman()
+        self._alerts: tuple[Event, ...] = ()
         self._states: dict[int, tuple[tuple[Any, ...], PanelState]] = {}
 
     def refresh(self) -> None:
@@ -100,6 +103,7 @@ class RunData:
         self._events = (*self._events, *events)[-EVENTS_KEPT:]
         self._knobs = tuple(self._reader.knobs())
         self._panels = plan(self._reader.panels(), list(self._tags.values()), self._dimension)
+        self._alerts = self._watchman.alerts(self._points)
         if new_steps:
             self._timeline = self._make_timeline(new_steps, new_pictures)
 
@@ -113,6 +117,7 @@ class RunData:
             live=step is None,
             panels=tuple(self._state(index, panel, shown) for index, panel in enumerate(self._panels)),
             events=self._events,
+            alerts=self._alerts,
             knobs=self._knobs,
             request=request,
         )

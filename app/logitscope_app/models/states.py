@@ -114,6 +114,8 @@ class Frame:
     panels: tuple[PanelState, ...]
     events: tuple[Event, ...]
     knobs: tuple[KnobInfo, ...]
+    alerts: tuple[Event, ...] = ()
+    """What the figures show to go wrong, in the order of the steps."""
     notice: str = ""
     """A problem to show without taking the picture away, such as a deleted file."""
     request: int = 0

@@ -62,6 +62,9 @@ def short_labels(tags: Sequence[str]) -> tuple[str, ...]:
     """Tags without the folders that all share: ``loss/train, loss/validation`` -> ``train, validation``."""
     if len(tags) < 2:
         return tuple(PurePosixPath(tag).name or tag for tag in tags)
+    root = min(tags, key=len)
+    if all(tag == root or tag.startswith(f"{root}/") for tag in tags):
+        return tuple(PurePosixPath(tag).name if tag == root else tag[len(root) + 1 :] for tag in tags)
     parts = [tag.split("/") for tag in tags]
     shared = 0
     while all(len(p) > shared + 1 for p in parts) and len({p[shared] for p in parts}) == 1:

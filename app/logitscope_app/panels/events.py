@@ -1,4 +1,4 @@
-"""What happened in a run: messages at their steps, newest first; a choice takes the cursor there."""
+"""What happened in a run and what goes wrong in it, newest first; a choice takes the cursor to its step."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class EventsPanel(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self._palette = palette
         self._events: tuple[Event, ...] = ()
+        self._alerts: tuple[Event, ...] = ()
         self.list = QListWidget()
         self.list.setWordWrap(True)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -42,23 +43,26 @@ class EventsPanel(QWidget):
         layout.setContentsMargins(6, 6, 4, 6)
         layout.addWidget(self.list)
 
-    def set_events(self, events: tuple[Event, ...]) -> None:
+    def set_events(self, events: tuple[Event, ...], alerts: tuple[Event, ...] = ()) -> None:
         """Show them; the same as before cost nothing."""
         known = self._events
-        if (known and known[-1]) == (events and events[-1]) and len(known) == len(events):
-            return
         fresh = [event for event in events if not known or event.row > known[-1].row]
-        if len(known) + len(fresh) != len(events):
-            self.list.clear()
-            fresh = list(events)
-        self._events = events
-        self._add(fresh[-SHOWN:])
+        grown = len(known) + len(fresh) == len(events) and alerts == self._alerts
+        self._events, self._alerts = events, alerts
+        if grown:
+            self._add(fresh[-SHOWN:])
+        else:
+            self._fill()
 
     def set_palette(self, palette: Palette) -> None:
         """Wear other colours."""
         self._palette = palette
+        self._fill()
+
+    def _fill(self) -> None:
         self.list.clear()
-        self._add(self._events[-SHOWN:])
+        merged = sorted((*self._events[-SHOWN:], *self._alerts), key=_place)
+        self._add(merged[-SHOWN:])
 
     def _add(self, events: Sequence[Event]) -> None:
         colours = {"info": self._palette.faint, "warning": self._palette.warn, "error": self._palette.bad}
@@ -75,6 +79,11 @@ class EventsPanel(QWidget):
         step = item.data(_STEP)
         if step is not None:
             self.picked.emit(step)
+
+
+def _place(event: Event) -> int:
+    """Where an event belongs; those without a step come first."""
+    return -1 if event.step is None else event.step
 
 
 def dot(colour: str) -> QIcon:

@@ -13,7 +13,7 @@ from logitscope_app.theme.palette import GAP
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from PySide6.QtGui import QKeyEvent, QMouseEvent
+    from PySide6.QtGui import QHideEvent, QKeyEvent, QMouseEvent
 
 
 class HelpOverlay(QWidget):
@@ -21,6 +21,7 @@ class HelpOverlay(QWidget):
 
     def __init__(self, parent: QWidget, keys: Mapping[str, Sequence[tuple[str, str]]]) -> None:
         super().__init__(parent)
+        self._before: QWidget | None = None
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setStyleSheet("HelpOverlay { background: rgba(0, 0, 0, 150); }")
@@ -55,9 +56,17 @@ class HelpOverlay(QWidget):
             self.close()
         else:
             self._cover()
+            self._before = self.window().focusWidget()
             self.show()
             self.raise_()
             self.setFocus()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Give the keyboard back."""
+        super().hideEvent(event)
+        if self._before is not None:
+            self._before.setFocus()
+            self._before = None
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Close."""

@@ -112,7 +112,7 @@ class TimelineBar(QWidget):
         """Take over how far the run came; the cursor stays where it was put."""
         self._timeline = frame.timeline
         self._running = frame.info.status == "running"
-        self.track.set_timeline(frame.timeline, frame.events)
+        self.track.set_timeline(frame.timeline, (*frame.events, *frame.alerts))
         self._show()
 
     def set_palette(self, palette: Palette) -> None:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 FRAME_MS = 34
 """The least time between two frames: at most 30 redraws a second."""
-LIVE_REST = 4
+LIVE_REST = 8
 """After a live frame the window rests so many times as long as drawing it took: a viewer that nobody touches leaves
 the machine to the training."""
+LONGEST_REST_MS = 1000
 
 
 class Session(QObject):
@@ -113,7 +114,8 @@ class Session(QObject):
 
     def _rest(self, began: float) -> None:
         if not self._under_way:
-            self._pace.start(max(FRAME_MS, round(1000 * LIVE_REST * (time.monotonic() - began))))
+            rest = round(1000 * LIVE_REST * (time.monotonic() - began))
+            self._pace.start(min(max(rest, FRAME_MS), LONGEST_REST_MS))
 
     def _answered(self) -> None:
         self._under_way = False

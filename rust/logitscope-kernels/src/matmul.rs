@@ -6,7 +6,6 @@
 
 use crate::view::Matrix;
 use logitscope_simd::{Element, Simd};
-use std::array::from_fn;
 use std::ops::Range;
 
 /// Rows of vectors, all `width` vectors long.
@@ -75,13 +74,21 @@ impl<'a, T: Element> Lhs<T> for RowsLhs<'a, T> {
 
     #[inline(always)]
     fn tile<const MR: usize>(&self, m: usize) -> [&'a [T]; MR] {
-        // Cut to the depth, so that the compiler sees that no index below it can be out of bounds.
-        from_fn(|i| &self.matrix.row(self.first + m + i)[..self.depth])
+        let mut rows: [&'a [T]; MR] = [&[]; MR];
+        for (i, row) in rows.iter_mut().enumerate() {
+            // Cut to the depth, so that the compiler sees that no index below it can be out of bounds.
+            *row = &self.matrix.row(self.first + m + i)[..self.depth];
+        }
+        rows
     }
 
     #[inline(always)]
     fn at<const MR: usize>(&self, tile: [&'a [T]; MR], _m: usize, k: usize) -> [T; MR] {
-        from_fn(|i| tile[i][k])
+        let mut numbers = [T::ZERO; MR];
+        for (i, number) in numbers.iter_mut().enumerate() {
+            *number = tile[i][k];
+        }
+        numbers
     }
 }
 
@@ -98,8 +105,9 @@ impl<T: Element> Lhs<T> for ColumnsLhs<'_, T> {
 
     #[inline(always)]
     fn at<const MR: usize>(&self, (): (), m: usize, k: usize) -> [T; MR] {
-        let row = &self.matrix.row(self.first + k)[m..m + MR];
-        from_fn(|i| row[i])
+        let mut numbers = [T::ZERO; MR];
+        numbers.copy_from_slice(&self.matrix.row(self.first + k)[m..m + MR]);
+        numbers
     }
 }
 
@@ -169,13 +177,16 @@ fn micro_tile<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usiz
     let tile = lhs.tile::<MR>(m);
     let mut sums = [[simd.splat(T::ZERO); NR]; MR];
     for (k, row) in b.blocks.chunks_exact(b.width).enumerate() {
-        let row = &row[n..n + NR];
-        let row: [S::Vector; NR] = from_fn(|j| simd.load(&row[j]));
+        // No closures here: they are compiled on their own, without the instruction set of the kernel.
+        let mut vectors = [simd.splat(T::ZERO); NR];
+        for (vector, block) in vectors.iter_mut().zip(&row[n..n + NR]) {
+            *vector = simd.load(block);
+        }
         let a = lhs.at::<MR>(tile, m, k);
         for i in 0..MR {
             let x = simd.splat(a[i]);
             for j in 0..NR {
-                sums[i][j] = simd.mul_add(x, row[j], sums[i][j]);
+                sums[i][j] = simd.mul_add(x, vectors[j], sums[i][j]);
             }
         }
     }

@@ -292,12 +292,17 @@ fn row_terms<T: Element, S: Simd<T>>(
         inv_sum[block].as_mut()[lane] = share;
         offset[block].as_mut()[lane] = terms;
     }
-    std::array::from_fn(|block| RowTerms {
-        reference: simd.load(&reference[block]),
-        inv_sum: simd.load(&inv_sum[block]),
-        offset: simd.load(&offset[block]),
-        dentropy: simd.load(&dentropy[block]),
-    })
+    let zero = simd.splat(T::ZERO);
+    let mut terms = [RowTerms { reference: zero, inv_sum: zero, offset: zero, dentropy: zero }; QUERY_BLOCKS];
+    for (block, terms) in terms.iter_mut().enumerate() {
+        *terms = RowTerms {
+            reference: simd.load(&reference[block]),
+            inv_sum: simd.load(&inv_sum[block]),
+            offset: simd.load(&offset[block]),
+            dentropy: simd.load(&dentropy[block]),
+        };
+    }
+    terms
 }
 
 /// Turns one vector of rows' scores into weights, and their `dp` into gradients of the scores.

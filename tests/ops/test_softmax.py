@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 import logitscope
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
-from row_oracles import LIMITS, SIZES, assert_relative, normal, softmax
+from row_oracles import LIMITS, SIZES, assert_relative, logsumexp, normal, softmax
 
 ALGORITHMS = ["three_pass_reload", "online"]
 TINY = {np.float32: 4e-38, np.float64: 1e-307}
@@ -87,14 +87,16 @@ def test_any_axis_and_any_strides(axis):
         assert_relative(dx, wanted, 1e-5, 1e-7)
 
 
-def test_blocks_smaller_than_the_array_change_nothing(monkeypatch):
+@pytest.mark.parametrize("size", [1, 1000, 2001])
+def test_blocks_smaller_than_the_array_change_nothing(monkeypatch, size):
     from logitscope.ops import _rows
 
-    x = normal((40, 30), np.float32).T
-    wanted = logitscope.softmax(x, 0)
-    for size in (1, 1000, 2001):
-        monkeypatch.setattr(_rows, "BLOCK_BYTES", size)
-        np.testing.assert_array_equal(logitscope.softmax(x, 0), wanted)
+    x = normal((2, 30, 40), np.float32)
+    wanted = [logitscope.softmax(np.ascontiguousarray(x.T), axis) for axis in range(3)]
+    monkeypatch.setattr(_rows, "BLOCK_BYTES", size)
+    for axis in range(3):
+        np.testing.assert_array_equal(logitscope.softmax(x.T, axis), wanted[axis])
+        assert_relative(logitscope.logsumexp(x.T, axis), logsumexp(x.T, axis), 1e-6, 1e-6)
 
 
 def test_out_takes_the_result_and_may_be_the_input():

@@ -1,7 +1,7 @@
 """What the row operations share: which axis, where results go, and the way of rows to the kernels.
 
 The kernels take rows that lie one after the other. Arrays that do are passed on as they are; others go
-through blocks of at most ``BLOCK_BYTES``, so no strided or transposed array is ever copied as a whole.
+through blocks of about ``BLOCK_BYTES``, so a strided or transposed array is not copied as a whole.
 """
 
 from __future__ import annotations
@@ -104,16 +104,17 @@ def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
 def run(
     kernel: Callable[..., None], reads: Sequence[NDArray[Any]], fills: Sequence[NDArray[Any]], *options: Any
 ) -> None:
-    """Call ``kernel(*reads, *options, *fills)``, if need be in blocks of the first axis, which all share."""
+    """Call ``kernel(*reads, *options, *fills)``, if need be in blocks of the longest axis that all share."""
     first = reads[0]
     contiguous = all(array.flags.c_contiguous for array in (*reads, *fills))
     if contiguous and not any(overlap(array, fill) for array in reads for fill in fills):
         kernel(*reads, *options, *fills)
         return
-    rows = len(first)
+    longest = int(np.argmax(first.shape[:-1]))
+    rows = first.shape[longest]
     step = max(1, BLOCK_BYTES * rows // max(1, first.nbytes))
     for start in range(0, rows, step):
-        part = slice(start, start + step)
+        part = (slice(None),) * longest + (slice(start, start + step),)
         block = [np.ascontiguousarray(array[part]) for array in reads]
         filled = [np.empty(array[part].shape, array.dtype) for array in fills]
         kernel(*block, *options, *filled)

@@ -53,7 +53,9 @@ impl<T: Element> Kernel<T> for LogSoftmaxRows<'_, T> {
         for (x, y) in self.x.chunks_exact(self.columns).zip(self.y.chunks_exact_mut(self.columns)) {
             let sum = LogSum::of_row(simd, x, self.scale);
             let (max, minus_ln) = (simd.splat(sum.max), simd.splat(T::from_f64(-sum.ln())));
-            rows::write_row!(simd, y, x in x => math::flush(simd, simd.mul_add(simd.sub(x, max), scale, minus_ln)));
+            rows::write_row!(simd, y, x in x => {
+                math::flush(simd, simd.mul_add(simd.sub(x, max), scale, minus_ln))
+            });
         }
     }
 }

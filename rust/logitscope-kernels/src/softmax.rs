@@ -181,7 +181,9 @@ impl<T: Element> Kernel<T> for BackwardRows<'_, T> {
         let inputs = self.y.chunks_exact(self.columns).zip(self.dy.chunks_exact(self.columns));
         for ((y, dy), dx) in inputs.zip(self.dx.chunks_exact_mut(self.columns)) {
             let mean = simd.splat(T::from_f64(rows::dot(simd, y, dy)));
-            rows::write_row!(simd, dx, y in y, dy in dy => math::flush(simd, simd.mul(simd.mul(y, simd.sub(dy, mean)), scale)));
+            rows::write_row!(simd, dx, y in y, dy in dy => {
+                math::flush(simd, simd.mul(simd.mul(y, simd.sub(dy, mean)), scale))
+            });
         }
     }
 }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 RUNS, KNOBS, EVENTS = "Runs", "Knobs", "Events"
 _WIDTHS = {RUNS: 215, "Attention": 705, "Training": 605, KNOBS: 290}
-_HEIGHTS = ({"Training": 50, "Logit scaling": 50}, {KNOBS: 130, "Text": 400, EVENTS: 300})
+_HEIGHTS = ({"Training": 50, "Logit scaling": 50}, {"Text": 55, EVENTS: 45})
 _FEATURES = (
     QDockWidget.DockWidgetFeature.DockWidgetMovable | QDockWidget.DockWidgetFeature.DockWidgetFloatable
 )
@@ -129,6 +129,10 @@ class Docks(QObject):
         self._resize(_WIDTHS, Qt.Orientation.Horizontal)
         for column in _HEIGHTS:
             self._resize(column, Qt.Orientation.Vertical)
+        if KNOBS in self.seen:
+            # Knobs need what they need; the docks below share the rest.
+            knobs = self._docks[KNOBS]
+            self._window.resizeDocks([knobs], [knobs.sizeHint().height()], Qt.Orientation.Vertical)
 
     def _resize(self, sizes: dict[str, int], way: Qt.Orientation) -> None:
         seen = [name for name in sizes if name in self.seen]

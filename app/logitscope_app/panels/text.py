@@ -9,7 +9,6 @@ from PySide6.QtWidgets import QFrame, QPlainTextEdit, QVBoxLayout
 from logitscope_app.models.states import TextState
 from logitscope_app.models.text import step_number
 from logitscope_app.panels.card import Card
-from logitscope_app.theme.palette import SMALL_SIZE
 from logitscope_app.theme.style import fixed_font
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class TextCard(Card):
         self.edit = QPlainTextEdit(readOnly=True)
         super().__init__(palette)
         self.edit.setFrameShape(QFrame.Shape.NoFrame)
-        self.edit.setFont(fixed_font(SMALL_SIZE))
+        self.edit.setFont(fixed_font())
         self.edit.document().setDocumentMargin(2)
         self.edit.setTabChangesFocus(True)
         layout = QVBoxLayout(self.content)

@@ -1,0 +1,105 @@
+"""The command ``logitscope``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from logitscope import __version__
+from logitscope.errors import LogitscopeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+_EXAMPLES = """examples:
+  logitscope demo                    train a small language model and watch it live
+  logitscope dashboard               show the runs in ./runs
+  logitscope dashboard my.scope      show one run
+  logitscope info                    what to put into a bug report
+
+logitscope COMMAND --help says more of each."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code.
+
+    Examples
+    --------
+    >>> from logitscope.__main__ import main
+    >>> main(["info"])  # doctest: +ELLIPSIS
+    logitscope ...
+    0
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words[:1] == ["dashboard"]:
+            return _dashboard(words[1:])
+        arguments = _parser().parse_args(words)
+        return _demo(arguments) if arguments.command == "demo" else _info()
+    except LogitscopeError as error:
+        print(f"logitscope {words[0]}: {' '.join(str(error).split())}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    from logitscope.demo import command
+
+    parser = argparse.ArgumentParser(
+        prog="logitscope",
+        description="Fast softmax, attention and loss cores, and a live scope for what the logits do.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"logitscope {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    demo = commands.add_parser(
+        "demo",
+        help="train a small language model and watch it live",
+        description="Train a small language model with the cores, record it, and watch it live.",
+        epilog=command.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(demo)
+    # Its arguments go to the dashboard as they are (see `main`); here it is for the list of commands.
+    commands.add_parser("dashboard", help="show runs, live and finished")
+    commands.add_parser("info", help="versions, instruction sets, threads")
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from logitscope.demo import command
+
+    if find_spec("torch") is None:
+        print("logitscope demo: needs torch: pip install logitscope[torch]", file=sys.stderr)
+        return USAGE_ERROR
+    return command.run(arguments)
+
+
+def _dashboard(words: Sequence[str]) -> int:
+    if find_spec("logitscope_app") is None:
+        print("logitscope dashboard: needs the dashboard: pip install logitscope[app]", file=sys.stderr)
+        return USAGE_ERROR
+    from logitscope_app.__main__ import main as dashboard
+
+    return dashboard(words)
+
+
+def _info() -> int:
+    from logitscope import info
+
+    facts = info()
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        print(f"{name:{width}}  {fact}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""``logitscope demo``: train a small language model with the cores and watch it live."""

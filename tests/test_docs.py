@@ -6,6 +6,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -249,7 +250,11 @@ def test_that_the_reference_lists_the_options_of_a_command_as_they_are(command):
     page = PAGES["docs/reference/command-line.md"].read_text(encoding="utf-8")
     section = page.partition(f"## `logitscope {command}")[2].partition("\n## ")[0]
     help_text = subprocess.run(
-        [sys.executable, "-m", "logitscope", command, "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "logitscope", command, "--help"],
+        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     listed, real = ({*re.findall(r"--[a-z][a-z-]*", text)} for text in (section, help_text))
     assert listed == real - {"--help"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from logitscope.demo.comparison import Comparison
 from logitscope.demo.learner import Learner
+from logitscope.demo.recording import Recording
 
 if TYPE_CHECKING:
     from logitscope.data import TextData
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 _VALIDATIONS = 24
 _SAMPLES = 4
 _SAMPLE_CHARACTERS = 240
-_LOOK_EVERY = 10
-"""Steps between two looks at attention, logits and norms."""
-_MAPS_EVERY = 20
 _PAUSE_SECONDS = 0.1
 
 
@@ -28,13 +26,12 @@ class Training:
 
     def __init__(self, settings: Settings, text: TextData, scope: Recorder, progress: Progress) -> None:
         self._settings = settings
-        self._text = text
         self._scope = scope
         self._progress = progress
         self.steps_done = 0
         self.learner = Learner(settings, text, attention=settings.attention)
         self._comparison = Comparison(settings, text) if settings.compare else None
-        self._watch = scope.watch(self.learner.model, every=_LOOK_EVERY, maps_every=_MAPS_EVERY)
+        self._recording = Recording(scope, self.learner, text)
         self._temperature = scope.knob(
             "temperature", 1.0, 0.1, 10.0, log=True, notes="Divides the attention scores of all layers."
         )
@@ -42,16 +39,13 @@ class Training:
             "learning_rate_factor", 1.0, 0.01, 10.0, log=True, notes="Multiplies the learning rate."
         )
         self._pause = scope.knob("pause", 0.0, 0.0, 1.0, notes="1: the training waits. 0: it goes on.")
-        scope.panel("Temperature", "lines", ["temperature"], group="Training", notes="Set by its knob.")
-        scope.panel("Speed", "lines", ["tokens_per_second"], group="Training", y_label="tokens/s")
-        scope.panel("What it writes", "text", ["text/sample"], group="Text")
         self._validate_every = max(1, settings.steps // _VALIDATIONS)
         self._write_every = max(1, settings.steps // _SAMPLES)
         self._speed = 0.0
 
     def run(self) -> None:
         """Train to the end."""
-        with self._watch:
+        with self._recording:
             for step in range(self._settings.steps):
                 self._wait_while_paused(step)
                 self._step(step)
@@ -60,23 +54,13 @@ class Training:
     def _step(self, step: int) -> None:
         rate = self._settings.learning_rate(step) * float(self._rate_factor)
         temperature = float(self._temperature)
-        self._watch.step(step)
+        self._recording.begin(step)
         start = time.perf_counter()
-        loss = self.learner.step(rate, temperature, look=lambda: self._watch.gradients(step))
+        loss = self.learner.step(rate, temperature, look=lambda: self._recording.gradients(step))
         seconds = time.perf_counter() - start
         speed = self._settings.tokens_per_step / seconds
         self._speed = speed if step == 0 else 0.95 * self._speed + 0.05 * speed
-        self._scope.scalars(
-            {
-                "loss/train": loss,
-                "learning_rate": rate,
-                "temperature": temperature,
-                "tokens_per_second": self._speed,
-            },
-            step,
-        )
-        if self._watch.map_due:
-            self._watch.tokens(self._text.decode(self.learner.first_window))
+        self._recording.end(step, loss=loss, rate=rate, temperature=temperature, speed=self._speed)
         self._progress.update(step + 1, loss, self._speed)
         if step % self._validate_every == 0 or step + 1 == self._settings.steps:
             self._scope.scalar("loss/validation", self.learner.validate(), step)

@@ -50,6 +50,13 @@ test-isa: setup ## The operations' tests once more with scalar kernels only
 wheel: setup ## Build sdist, wheel from the sdist, install it elsewhere, try it
 	VENV="$(VENV)" scripts/check_wheel.sh
 
+docs: setup ## Renew the pictures of the documents from a fresh demo run
+	rm -rf target/docs
+	$(BIN)/logitscope demo --no-window --run target/docs/demo.scope
+	for theme in dark light; do \
+	    $(BIN)/logitscope dashboard target/docs/demo.scope --theme $$theme \
+	        --screenshot docs/images/dashboard-$$theme.png || exit 1; done
+
 bench: setup ## Measure against the peers
 	$(BIN)/python benches/python/recording_overhead.py
 

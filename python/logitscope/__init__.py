@@ -30,7 +30,7 @@ _FUNCTIONS = {
 }
 """Public name -> module of ``logitscope.ops`` that holds it."""
 
-_NAMESPACES = ("errors", "experiments", "loss", "nn", "ops", "record")
+_NAMESPACES = ("errors", "loss", "nn", "ops", "record")
 
 __all__ = ["__version__", *_FUNCTIONS, *_NAMESPACES]  # noqa: PLE0604 -- names from the tables above
 

@@ -23,7 +23,7 @@ ATTENTION = (
 )
 LOGITS = (
     Panel("Class logits", "lines", ("logits/max", "logits/std", "logits/lse_mean"), "Logit scaling"),
-    Panel("Entropy of the prediction", "lines", ("logits/entropy",), "Logit scaling", y_label="nats"),
+    Panel("Prediction entropy", "lines", ("logits/entropy",), "Logit scaling", y_label="nats"),
     Panel("Saturation and lost mass", "lines", ("logits/saturation", "logits/lost_mass"), "Logit scaling"),
 )
 

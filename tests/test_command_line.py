@@ -54,6 +54,8 @@ def test_that_an_unknown_command_is_refused_in_a_line(capsys) -> None:
     code, out, err = leave(capsys, "fly")
     assert (code, out) == (2, "")
     assert "invalid choice: 'fly'" in err
+    assert err.endswith("; see logitscope --help\n")
+    assert err.count("\n") == 1
 
 
 def test_that_the_dashboards_options_reach_it(capsys) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from logitscope import __version__
 from logitscope.errors import LogitscopeError
@@ -48,10 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+class _Parser(argparse.ArgumentParser):
+    """Answers a wrong option in one line; the whole usage is what ``--help`` is for."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and leave."""
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     from logitscope.demo import command
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="logitscope",
         description="Fast softmax, attention and loss cores, and a live scope for what the logits do.",
         epilog=_EXAMPLES,

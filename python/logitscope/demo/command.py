@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,11 +113,11 @@ def check_run_path(path: Path | None) -> None:
     else:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=file.parent).close()
         except OSError as error:
-            problem = f"{file.parent} cannot be made ({error.strerror})"
-        else:
-            if not os.access(file.parent, os.W_OK):
-                problem = f"{file.parent} cannot be written to"
+            # A full disk stops no training: the recorder waits for room.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                problem = f"{file.parent} cannot be written to ({error.strerror})"
     if problem:
         message = f"--run: {problem}; give the path of a new file in a directory of yours"
         raise ArgumentError(message)

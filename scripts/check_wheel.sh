@@ -8,7 +8,7 @@ WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 
-"$VENV/bin/maturin" sdist -q --out "$WORK/sdist"
+"$UV" build -q --sdist --python "$VENV/bin/python" --out-dir "$WORK/sdist"
 "$UV" build -q --wheel --python "$VENV/bin/python" --out-dir "$WORK/wheels" "$WORK"/sdist/logitscope-*.tar.gz
 "$UV" build -q --wheel --python "$VENV/bin/python" --out-dir "$WORK/wheels" app
 ls -l "$WORK/wheels"

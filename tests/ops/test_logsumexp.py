@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import logitscope
-from logitscope.errors import DTypeError, ShapeError
+from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from row_oracles import SIZES, assert_relative, logsumexp, normal, softmax
 
 
@@ -93,3 +93,47 @@ def test_bad_input_is_refused_with_what_came_and_what_would_work():
         logitscope.logsumexp_backward(x, np.zeros(3, np.float32), np.zeros(2, np.float32))
     with pytest.raises(DTypeError, match=r"^logsumexp_backward: dlse has dtype float64; use float32$"):
         logitscope.logsumexp_backward(x, np.zeros(2, np.float32), np.zeros(2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.0, -20_000.0, 1e6])
+def test_a_pair_keeps_the_digits_that_a_large_logarithm_loses(isa, offset, dtype):
+    x = np.round(normal((3, 500), dtype, 3.0) * 8) / 8
+    mantissa, exponent = logitscope.logsumexp(x + dtype(offset), return_pair=True)
+    assert isa in logitscope.last_kernel()
+    assert mantissa.dtype == exponent.dtype == dtype
+    assert ((mantissa >= 1) & (mantissa < 2) & (exponent == np.round(exponent))).all()
+    log2 = (np.longdouble(offset) + logsumexp(x)) / np.log(np.longdouble(2))
+    eps = float(np.finfo(dtype).eps)
+    assert_relative(np.exp2((exponent - log2).astype(np.float64)) * mantissa, np.ones(3), max(2 * eps, 1e-12))
+
+
+def test_pairs_have_limits_axes_and_torch_tensors():
+    inf = np.inf
+    mantissa, exponent = logitscope.logsumexp(
+        np.array([[-inf, -inf], [inf, 1.0], [np.nan, inf], [np.nan, -inf], [0.0, -inf]]), return_pair=True
+    )
+    np.testing.assert_array_equal(mantissa, [0, inf, np.nan, np.nan, 1])
+    np.testing.assert_array_equal(exponent, [-inf, 0, 0, np.nan, 0])
+    torch = pytest.importorskip("torch")
+    x = torch.randn(3, 4, 5)
+    mantissa, exponent = logitscope.logsumexp(x, 1, keepdims=True, return_pair=True)
+    torch.testing.assert_close(torch.log(mantissa) + exponent * np.log(2.0), torch.logsumexp(x, 1, True))
+    with pytest.raises(
+        ArgumentError, match=r"^logsumexp: return_pair is True but x requires a gradient; use"
+    ):
+        logitscope.logsumexp(x.requires_grad_(), return_pair=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_huge_row_agrees_and_has_the_same_bits_at_any_number_of_threads(isa, dtype):
+    x = normal(300_001, dtype, 5.0)
+    results = []
+    for threads in (1, 2, 4):
+        logitscope.set_num_threads(threads)
+        results.append((logitscope.logsumexp(x).tobytes(), logitscope.log_softmax(x).tobytes()))
+    logitscope.set_num_threads(None)
+    assert len(set(results)) == 1
+    eps = float(np.finfo(dtype).eps)
+    assert_relative(logitscope.logsumexp(x), logsumexp(x), 4 * eps)
+    assert_relative(logitscope.log_softmax(x), np.float64(x) - logsumexp(x), 16 * eps, 16 * eps)

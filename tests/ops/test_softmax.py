@@ -10,7 +10,7 @@ import logitscope
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from row_oracles import LIMITS, SIZES, assert_relative, logsumexp, normal, softmax
 
-ALGORITHMS = ["three_pass_reload", "online"]
+ALGORITHMS = ["three_pass_recompute", "three_pass_reload", "two_pass", "online"]
 TINY = {np.float32: 4e-38, np.float64: 1e-307}
 
 rows = hnp.arrays(
@@ -27,7 +27,8 @@ def test_probabilities_agree_with_float64_however_small(isa, size, dtype, algori
     for deviation in (1.0, 20.0):
         x = normal((3, size), dtype, deviation)
         y = logitscope.softmax(x, algorithm=algorithm)
-        assert logitscope.last_kernel() == f"softmax-{'f32' if dtype is np.float32 else 'f64'}-{isa}"
+        element = "f32" if dtype is np.float32 else "f64"
+        assert logitscope.last_kernel() == f"softmax_{algorithm}-{element}-{isa}"
         assert y.dtype == dtype
         # The oracle itself rounds x - max: half a unit of it in float64.
         assert_relative(y, softmax(x), 4e-7 if dtype is np.float32 else 1e-13, TINY[dtype])
@@ -169,9 +170,11 @@ def test_a_common_offset_changes_nothing(offset):
     assert_relative(logitscope.softmax(x + np.float32(offset)), logitscope.softmax(x), 4e-7)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("huge", [88.8, 1e3, 1e6, 1e8, 3e38])
-def test_huge_logits_do_not_overflow(huge):
-    np.testing.assert_array_equal(logitscope.softmax(np.float32([huge, -huge, huge])), [0.5, 0, 0.5])
+def test_huge_logits_do_not_overflow(huge, algorithm):
+    x = np.float32([huge, -huge, huge])
+    np.testing.assert_array_equal(logitscope.softmax(x, algorithm=algorithm), [0.5, 0, 0.5])
 
 
 def test_no_denormal_is_written():
@@ -192,10 +195,21 @@ def test_any_number_of_threads_gives_the_same_bits():
     assert len(set(results)) == 1
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_one_huge_row_has_the_same_bits_at_any_number_of_threads(isa, algorithm):
+    x = normal(400_001, np.float32, 6.0)
+    results = set()
+    for threads in (1, 2, 4):
+        logitscope.set_num_threads(threads)
+        results.add(logitscope.softmax(x, algorithm=algorithm).tobytes())
+    logitscope.set_num_threads(None)
+    assert len(results) == 1
+
+
 @settings(deadline=None)
-@given(rows)
-def test_probabilities_sum_to_one_and_keep_the_order(x):
-    y = logitscope.softmax(x)
+@given(rows, st.sampled_from(ALGORITHMS))
+def test_probabilities_sum_to_one_and_keep_the_order(x, algorithm):
+    y = logitscope.softmax(x, algorithm=algorithm)
     assert abs(float(y.sum(dtype=np.float64)) - 1) <= 1e-6
     order = np.argsort(x, kind="stable")
     assert (np.diff(y[order]) >= 0).all()
@@ -253,7 +267,9 @@ def test_bad_input_is_refused_with_what_came_and_what_would_work():
         with pytest.raises(ArgumentError, match=r"^softmax: temperature is .*; use a positive finite number"):
             logitscope.softmax(x, temperature=temperature)
     with pytest.raises(
-        ArgumentError, match=r"^softmax: algorithm is 'fast'; use 'auto', 'three_pass_reload', 'online'$"
+        ArgumentError,
+        match=r"^softmax: algorithm is 'fast'; use 'auto', 'three_pass_recompute', "
+        r"'three_pass_reload', 'two_pass', 'online'$",
     ):
         logitscope.softmax(x, algorithm="fast")
     with pytest.raises(ArgumentError, match=r"^softmax: empty is 'none'; use 'nan' or 'zero'$"):

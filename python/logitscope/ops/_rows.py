@@ -49,6 +49,15 @@ def with_rows_last(array: NDArray[Any], axis: int) -> NDArray[Any]:
     return view if view.ndim > 1 else view[None]
 
 
+def without_axis(x: Any, array: NDArray[Any], axis: int, numbers: NDArray[Any], *, keepdims: bool) -> Any:
+    """One number a row of ``array``, of the kind of ``x`` and its shape without ``axis``."""
+    shape = list(array.shape)
+    if shape:
+        shape[axis : axis + 1] = [1] if keepdims else []
+    result = numbers.reshape(shape)
+    return result[()] if result.ndim == 0 and not keepdims and not is_tensor(x) else like(x, result)
+
+
 def same_shape(operation: str, name: str, value: Any, array: NDArray[Any]) -> NDArray[Any]:
     """Read ``value`` as an array of the shape and element type of ``array``."""
     other = as_floats(operation, name, value)

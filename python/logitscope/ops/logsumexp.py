@@ -8,14 +8,14 @@ import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import as_floats, is_tensor, like, needs_autograd
-from logitscope.errors import DTypeError, ShapeError
+from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops import _rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def logsumexp(x: Any, axis: int = -1, *, keepdims: bool = False) -> Any:
+def logsumexp(x: Any, axis: int = -1, *, keepdims: bool = False, return_pair: bool = False) -> Any:
     """Logarithm of the sum of exponentials along an axis, in one sweep and without overflow.
 
     Parameters
@@ -26,41 +26,50 @@ def logsumexp(x: Any, axis: int = -1, *, keepdims: bool = False) -> Any:
         The axis that is summed over.
     keepdims
         Whether that axis stays, with length 1.
+    return_pair
+        Whether to return the sum of exponentials itself, as ``(mantissa, exponent)`` with
+        ``sum = mantissa * 2**exponent`` and a mantissa between 1 and 2: a logarithm of some 1e4 and more has
+        lost digits to its size, the pair has not. It is not differentiable.
 
     Returns
     -------
-    array
+    array or tuple of two arrays
         Kind and dtype of ``x``, without ``axis`` (a NumPy scalar if no axis is left).
 
     Raises
     ------
-    ShapeError, DTypeError, DeviceError, numpy.exceptions.AxisError
+    ShapeError, DTypeError, DeviceError, ArgumentError, numpy.exceptions.AxisError
         Naming the argument, what came and what would work.
 
     Notes
     -----
-    Limits are kept: a row with ``inf`` and no NaN gives ``inf``, a row of ``-inf`` gives ``-inf``.
+    Limits are kept: a row with ``inf`` and no NaN gives ``inf``, a row of ``-inf`` gives ``-inf``; as pairs these
+    are ``(inf, 0)`` and ``(0, -inf)``.
 
     Examples
     --------
     >>> import numpy as np, logitscope
     >>> logitscope.logsumexp(np.array([[1000.0, 1000.0], [-np.inf, 3.0]]))
     array([1000.69314718,    3.        ])
+    >>> mantissa, exponent = logitscope.logsumexp(np.array([1000.0, 1000.0]), return_pair=True)
+    >>> print(f"{mantissa:.6f} * 2**{exponent:.0f}")
+    1.618930 * 2**1443
     """
     if needs_autograd(x):
+        if return_pair:
+            message = "logsumexp: return_pair is True but x requires a gradient; use x.detach()"
+            raise ArgumentError(message)
         from logitscope.nn.functional import logsumexp as differentiable
 
         return differentiable(x, axis, keepdim=keepdims)
     array = as_floats("logsumexp", "x", x)
     axis = _rows.axis_of("logsumexp", array, axis)
     rows = _rows.with_rows_last(array, axis)
-    lse = np.empty(rows.shape[:-1], array.dtype)
-    _rows.run(_native.logsumexp, [rows], [lse])
-    shape = list(array.shape)
-    if shape:
-        shape[axis : axis + 1] = [1] if keepdims else []
-    result = lse.reshape(shape)
-    return result[()] if result.ndim == 0 and not keepdims and not is_tensor(x) else like(x, result)
+    kernel = _native.logsumexp_pair if return_pair else _native.logsumexp
+    results = [np.empty(rows.shape[:-1], array.dtype) for _ in range(1 + return_pair)]
+    _rows.run(kernel, [rows], results)
+    shaped = tuple(_rows.without_axis(x, array, axis, result, keepdims=keepdims) for result in results)
+    return shaped if return_pair else shaped[0]
 
 
 def logsumexp_backward(x: Any, lse: Any, dlse: Any, axis: int = -1) -> Any:

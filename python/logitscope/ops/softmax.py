@@ -11,7 +11,7 @@ from logitscope._arrays import as_floats, like, needs_autograd
 from logitscope.errors import ArgumentError
 from logitscope.ops import _rows
 
-Algorithm = Literal["auto", "three_pass_reload", "online"]
+Algorithm = Literal["auto", "three_pass_recompute", "three_pass_reload", "two_pass", "online"]
 Empty = Literal["nan", "zero"]
 
 
@@ -35,8 +35,9 @@ def softmax(
     temperature
         What the logits are divided by; positive. It enters as its reciprocal, rounded to the element type.
     algorithm
-        ``"three_pass_reload"`` (one exponential an element, for rows in the cache), ``"online"`` (one sweep
-        less, for long rows), or ``"auto"``, which chooses by the size of a row.
+        ``"three_pass_reload"`` (one exponential an element), ``"three_pass_recompute"`` (writes only once),
+        ``"two_pass"`` and ``"online"`` (one sweep less, for long rows), or ``"auto"``, which chooses by the
+        size of a row. :func:`last_kernel` says which one ran.
     empty
         What a row of negative infinities gives: ``"nan"`` (as torch, JAX and SciPy) or ``"zero"``.
     out
@@ -56,8 +57,9 @@ def softmax(
     -----
     NaN or positive infinity in a row makes that row NaN; ``-inf`` has probability 0; probabilities below the
     smallest normal number are 0. float32 probabilities are within 4e-7 of the truth, relatively, however
-    small.
-    Online softmax: Milakov and Gimelshein, arXiv 1805.02867.
+    small. A row of 131072 elements or more is worked on by all threads.
+    Two-pass softmax: Dukhan and Ablavatski, arXiv 2001.04438. Online softmax: Milakov and Gimelshein, arXiv
+    1805.02867.
 
     Examples
     --------

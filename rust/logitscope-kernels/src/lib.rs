@@ -7,8 +7,10 @@
 pub mod attention;
 pub mod cross_entropy;
 mod error;
+mod ext_sum;
 pub mod log_softmax;
 pub mod logsumexp;
+mod long;
 mod matmul;
 mod rows;
 pub mod softmax;

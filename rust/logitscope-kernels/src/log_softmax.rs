@@ -1,7 +1,8 @@
 //! Logarithm of the softmax of rows: y = x / temperature - ln sum e^{x / temperature}.
 
 use crate::error::Result;
-use crate::logsumexp::LogSum;
+use crate::logsumexp::{self, LogSum};
+use crate::long::{self, BLOCK};
 use crate::rows;
 use crate::threads::{self, Cancel};
 use logitscope_simd::math::{self, ExpBelow};
@@ -24,6 +25,14 @@ pub fn log_softmax<T: Element>(
     rows::count_rows("log_softmax", x.len(), columns)?;
     rows::check_len("log_softmax", "y", y.len(), x.len())?;
     let scale = rows::scale_of("log_softmax", temperature)?;
+    if long::is_long(columns) {
+        for (x, y) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)) {
+            let sum = logsumexp::of_long_row(x, scale, cancel)?;
+            let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
+            long::each_block::<T, _>(blocks.map(|(x, y)| Write { x, sum, scale, y }), cancel)?;
+        }
+        return Ok(());
+    }
     let piece = rows::rows_per_piece(columns) * columns;
     let pieces: Vec<_> = x.chunks(piece).zip(y.chunks_mut(piece)).collect();
     threads::for_each(
@@ -49,14 +58,31 @@ impl<T: Element> Kernel<T> for LogSoftmaxRows<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let scale = simd.splat(self.scale);
         for (x, y) in self.x.chunks_exact(self.columns).zip(self.y.chunks_exact_mut(self.columns)) {
             let sum = LogSum::of_row(simd, x, self.scale);
-            let (max, minus_ln) = (simd.splat(sum.max), simd.splat(T::from_f64(-sum.ln())));
-            rows::write_row!(simd, y, x in x => {
-                math::flush(simd, simd.mul_add(simd.sub(x, max), scale, minus_ln))
-            });
+            Write { x, sum, scale: self.scale, y }.run(simd);
         }
+    }
+}
+
+/// Writes scale (x - max) - ln sum.
+struct Write<'a, T> {
+    x: &'a [T],
+    sum: LogSum<T>,
+    scale: T,
+    y: &'a mut [T],
+}
+
+impl<T: Element> Kernel<T> for Write<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let scale = simd.splat(self.scale);
+        let (max, minus_ln) = (simd.splat(self.sum.max), simd.splat(T::from_f64(-self.sum.ln())));
+        rows::write_row!(simd, self.y, x in self.x => {
+            math::flush(simd, simd.mul_add(simd.sub(x, max), scale, minus_ln))
+        });
     }
 }
 

@@ -1,15 +1,20 @@
 //! Logarithm of the sum of exponentials of rows, in one sweep.
 
 use crate::error::Result;
+use crate::long;
 use crate::rows;
 use crate::threads::{self, Cancel};
 use logitscope_simd::math::ExpBelow;
 use logitscope_simd::{Element, Kernel, Simd};
 
+/// What the nearest `f64` to ln 2 lacks of it.
+const LN_2_REST: f64 = 2.319_046_813_846_299_6e-17;
+
 /// The sum of e^{scale (x - max)} over what has been seen of a row.
 ///
 /// What is exactly 1 is kept apart: a row with one large element has ones = 1 and a small rest, and the
 /// logarithm of the sum is then `ln_1p(rest)`, which does not lose the rest to rounding.
+#[derive(Clone, Copy)]
 pub(crate) struct LogSum<T> {
     /// The largest element so far; negative infinity before the first that is larger.
     pub max: T,
@@ -17,11 +22,18 @@ pub(crate) struct LogSum<T> {
     rest: f64,
 }
 
+impl<T: Element> Default for LogSum<T> {
+    /// The sum over nothing.
+    fn default() -> Self {
+        LogSum { max: T::NEG_INFINITY, ones: 0.0, rest: 0.0 }
+    }
+}
+
 impl<T: Element> LogSum<T> {
     /// The sum over a whole row; NaN if the row has a NaN or positive infinity, 0 if nothing in it is finite.
     #[inline(always)]
     pub(crate) fn of_row<S: Simd<T>>(simd: S, row: &[T], scale: T) -> Self {
-        let mut sum = LogSum { max: T::NEG_INFINITY, ones: 0.0, rest: 0.0 };
+        let mut sum = LogSum::default();
         for block in row.chunks(rows::SUM_BLOCK) {
             sum.add(simd, block, scale);
         }
@@ -54,6 +66,42 @@ impl<T: Element> LogSum<T> {
         self.rest += simd.sum(rest).to_f64();
     }
 
+    /// The sum over two parts of a row.
+    pub(crate) fn merge(self, other: Self, scale: T) -> Self {
+        if self.max == other.max {
+            return LogSum { max: self.max, ones: self.ones + other.ones, rest: self.rest + other.rest };
+        }
+        let (high, low) = if self.max > other.max { (self, other) } else { (other, self) };
+        let factor = ((low.max.to_f64() - high.max.to_f64()) * scale.to_f64()).exp();
+        LogSum { rest: high.rest + low.total() * factor, ..high }
+    }
+
+    /// ln sum e^x of the row with this sum.
+    fn value(&self, row: &[T]) -> T {
+        if self.max == T::INFINITY {
+            return if row.iter().any(|x| x.is_nan()) { T::NAN } else { T::INFINITY };
+        }
+        T::from_f64(self.max.to_f64() + self.ln())
+    }
+
+    /// sum e^x of the row with this sum, as a number between 1 and 2 and the exponent of the 2 it is scaled by.
+    fn pair(&self, row: &[T]) -> (f64, f64) {
+        if self.max == T::INFINITY {
+            return (self.value(row).to_f64(), 0.0);
+        }
+        let total = self.total();
+        if self.max == T::NEG_INFINITY {
+            return (total, if total.is_nan() { total } else { f64::NEG_INFINITY });
+        }
+        let max = self.max.to_f64();
+        let power = (max * std::f64::consts::LOG2_E).round();
+        // ln 2 in two parts, so that the rest of e^max keeps its digits.
+        let rest = (-power).mul_add(std::f64::consts::LN_2, max) - power * LN_2_REST;
+        let mantissa = total * rest.exp();
+        let shift = mantissa.log2().floor();
+        (mantissa * (-shift).exp2(), power + shift)
+    }
+
     /// The sum.
     #[inline(always)]
     pub(crate) fn total(&self) -> f64 {
@@ -79,14 +127,31 @@ fn add_split<T: Element, S: Simd<T>>(
     [simd.add(ones, simd.sub(power, small)), simd.add(rest, small)]
 }
 
+/// The [`LogSum`] of a block of a long row.
+pub(crate) struct LogSumOf<'a, T> {
+    pub x: &'a [T],
+    pub scale: T,
+}
+
+impl<T: Element> Kernel<T> for LogSumOf<'_, T> {
+    type Output = LogSum<T>;
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) -> LogSum<T> {
+        LogSum::of_row(simd, self.x, self.scale)
+    }
+}
+
+/// The [`LogSum`] of a row, a long one by all threads.
+pub(crate) fn of_long_row<T: Element>(row: &[T], scale: T, cancel: &Cancel) -> Result<LogSum<T>> {
+    let sums = long::each_block::<T, _>(row.chunks(long::BLOCK).map(|x| LogSumOf { x, scale }), cancel)?;
+    Ok(long::merge(&sums, &|a: LogSum<T>, b| a.merge(b, scale)))
+}
+
 /// ln sum e^x of one row: +inf if it holds +inf and no NaN, -inf if it holds nothing above.
 #[inline(always)]
 pub(crate) fn logsumexp_row<T: Element, S: Simd<T>>(simd: S, row: &[T]) -> T {
-    let sum = LogSum::of_row(simd, row, T::ONE);
-    if sum.max == T::INFINITY {
-        return if row.iter().any(|x| x.is_nan()) { T::NAN } else { T::INFINITY };
-    }
-    T::from_f64(sum.max.to_f64() + sum.ln())
+    LogSum::of_row(simd, row, T::ONE).value(row)
 }
 
 /// ln sum e^x of each row of `columns` elements.
@@ -96,32 +161,72 @@ pub(crate) fn logsumexp_row<T: Element, S: Simd<T>>(simd: S, row: &[T]) -> T {
 pub fn logsumexp<T: Element>(x: &[T], columns: usize, lse: &mut [T], cancel: &Cancel) -> Result<()> {
     let count = rows::count_rows("logsumexp", x.len(), columns)?;
     rows::check_len("logsumexp", "lse", lse.len(), count)?;
+    let sums = sums(x, columns, cancel)?;
+    for ((lse, sum), row) in lse.iter_mut().zip(sums).zip(x.chunks_exact(columns)) {
+        *lse = sum.value(row);
+    }
+    Ok(())
+}
+
+/// sum e^x of each row of `columns` elements as mantissa * 2^exponent, for sums beyond the range of `T` and
+/// logarithms that `T` would round.
+///
+/// The mantissa lies between 1 and 2; a row of negative infinities gives (0, -inf), one with positive infinity and
+/// no NaN (inf, 0).
+///
+/// # Errors
+/// [`crate::Error`] if lengths do not fit, or when cancelled.
+pub fn logsumexp_pair<T: Element>(
+    x: &[T],
+    columns: usize,
+    mantissa: &mut [T],
+    exponent: &mut [T],
+    cancel: &Cancel,
+) -> Result<()> {
+    let count = rows::count_rows("logsumexp", x.len(), columns)?;
+    rows::check_len("logsumexp", "mantissa", mantissa.len(), count)?;
+    rows::check_len("logsumexp", "exponent", exponent.len(), count)?;
+    let sums = sums(x, columns, cancel)?;
+    for (index, (sum, row)) in sums.into_iter().zip(x.chunks_exact(columns)).enumerate() {
+        let (m, n) = sum.pair(row);
+        (mantissa[index], exponent[index]) = (T::from_f64(m), T::from_f64(n));
+    }
+    Ok(())
+}
+
+/// The [`LogSum`] of each row.
+fn sums<T: Element>(x: &[T], columns: usize, cancel: &Cancel) -> Result<Vec<LogSum<T>>> {
+    if long::is_long(columns) {
+        return x.chunks_exact(columns).map(|row| of_long_row(row, T::ONE, cancel)).collect();
+    }
     let piece = rows::rows_per_piece(columns);
-    let pieces: Vec<_> = x.chunks(piece * columns).zip(lse.chunks_mut(piece)).collect();
+    let mut sums = vec![LogSum::default(); x.len() / columns];
+    let pieces: Vec<_> = x.chunks(piece * columns).zip(sums.chunks_mut(piece)).collect();
     threads::for_each(
         pieces,
         x.len(),
         cancel,
         || (),
-        |(), (x, lse)| {
-            T::dispatch(LogSumExpRows { x, lse, columns });
+        |(), (x, sums)| {
+            T::dispatch(LogSumRows { x, sums, columns });
         },
-    )
+    )?;
+    Ok(sums)
 }
 
-struct LogSumExpRows<'a, T> {
+struct LogSumRows<'a, T> {
     x: &'a [T],
-    lse: &'a mut [T],
+    sums: &'a mut [LogSum<T>],
     columns: usize,
 }
 
-impl<T: Element> Kernel<T> for LogSumExpRows<'_, T> {
+impl<T: Element> Kernel<T> for LogSumRows<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        for (x, lse) in self.x.chunks_exact(self.columns).zip(self.lse) {
-            *lse = logsumexp_row(simd, x);
+        for (x, sum) in self.x.chunks_exact(self.columns).zip(self.sums) {
+            *sum = LogSum::of_row(simd, x, T::ONE);
         }
     }
 }

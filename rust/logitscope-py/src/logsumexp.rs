@@ -22,6 +22,34 @@ fn logsumexp_of<'py, T: ArrayElement>(
 }
 
 #[pyfunction]
+fn logsumexp_pair<'py>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    mantissa: &Bound<'py, PyAny>,
+    exponent: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    by_dtype!("logsumexp", x => pair_of(py, x, mantissa, exponent))
+}
+
+fn pair_of<'py, T: ArrayElement>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    mantissa: &Bound<'py, PyAny>,
+    exponent: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let x: Input<'py, T> = x.extract()?;
+    let (mut mantissa, mut exponent): (Filled<'py, T>, Filled<'py, T>) =
+        (mantissa.extract()?, exponent.extract()?);
+    let (columns, x) = (last_axis(&x), contiguous("x", &x)?);
+    let rows = x.len() / columns.max(1);
+    let mantissa = filled("mantissa", &mut mantissa, rows)?;
+    let exponent = filled("exponent", &mut exponent, rows)?;
+    run::<T, _>(py, "logsumexp_pair", x.len(), |cancel| {
+        kernel::logsumexp_pair(x, columns, mantissa, exponent, cancel)
+    })
+}
+
+#[pyfunction]
 fn logsumexp_backward<'py>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
@@ -51,5 +79,6 @@ fn backward_of<'py, T: ArrayElement>(
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(logsumexp, module)?)?;
+    module.add_function(wrap_pyfunction!(logsumexp_pair, module)?)?;
     module.add_function(wrap_pyfunction!(logsumexp_backward, module)?)
 }

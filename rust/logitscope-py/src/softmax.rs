@@ -50,7 +50,8 @@ fn softmax_of<'py, T: ArrayElement>(
     let (x, mut out): (Input<'py, T>, Filled<'py, T>) = (x.extract()?, out.extract()?);
     let (columns, x) = (last_axis(&x), contiguous("x", &x)?);
     let out = filled("out", &mut out, x.len())?;
-    run::<T, _>(py, "softmax", x.len(), |cancel| kernel::softmax(x, columns, options, out, cancel))
+    let name = format!("softmax_{}", options.algorithm.for_rows::<T>(columns).name());
+    run::<T, _>(py, &name, x.len(), |cancel| kernel::softmax(x, columns, options, out, cancel))
 }
 
 #[pyfunction]

@@ -1,6 +1,7 @@
 //! The two element types of the kernels, `f32` and `f64`, and what differs between them.
 
 use crate::dispatch::{self, Kernel};
+use crate::ext_exp::{EXT_EXP_F32, EXT_EXP_F64, ExtExpConstants};
 use crate::isa::Isa;
 use crate::math::{EXP_F32, EXP_F64, ExpConstants, LN_F32, LN_F64};
 use std::fmt::{Debug, Display};
@@ -47,6 +48,8 @@ pub trait Element:
     const MIN_POSITIVE: Self;
     /// Constants of the vector exponential.
     const EXP: ExpConstants<Self>;
+    /// Constants of the exponential as a pair.
+    const EXT_EXP: ExtExpConstants<Self>;
     /// Coefficients of the vector logarithm, highest power first.
     const LN: &'static [Self];
 
@@ -95,7 +98,7 @@ pub trait Element:
 }
 
 macro_rules! implement_element {
-    ($type:ident, $bits:ident, $name:literal, $lanes:literal, $exp:ident, $ln:ident, $exponent_bits:literal, $bias:literal, $run:ident) => {
+    ($type:ident, $bits:ident, $name:literal, $lanes:literal, $exp:ident, $ext_exp:ident, $ln:ident, $exponent_bits:literal, $bias:literal, $run:ident) => {
         impl Element for $type {
             type Block = [$type; $lanes];
 
@@ -108,6 +111,7 @@ macro_rules! implement_element {
             const NAN: Self = $type::NAN;
             const MIN_POSITIVE: Self = $type::MIN_POSITIVE;
             const EXP: ExpConstants<Self> = $exp;
+            const EXT_EXP: ExtExpConstants<Self> = $ext_exp;
             const LN: &'static [Self] = $ln;
 
             #[inline(always)]
@@ -201,5 +205,5 @@ macro_rules! implement_element {
     };
 }
 
-implement_element!(f32, u32, "f32", 16, EXP_F32, LN_F32, 23, 127, run_f32);
-implement_element!(f64, u64, "f64", 8, EXP_F64, LN_F64, 52, 1023, run_f64);
+implement_element!(f32, u32, "f32", 16, EXP_F32, EXT_EXP_F32, LN_F32, 23, 127, run_f32);
+implement_element!(f64, u64, "f64", 8, EXP_F64, EXT_EXP_F64, LN_F64, 52, 1023, run_f64);

@@ -31,6 +31,7 @@
 mod arch;
 mod dispatch;
 mod element;
+pub mod ext_exp;
 mod isa;
 pub mod math;
 mod simd;

@@ -26,6 +26,16 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     /// Writes one block.
     fn store(self, vector: Self::Vector, block: &mut T::Block);
 
+    /// Writes one block past the caches if it is aligned to 64 bytes: it is not read before it is overwritten, and
+    /// displaces nothing. Call [`Simd::fence`] after the last such store.
+    #[inline(always)]
+    fn store_stream(self, vector: Self::Vector, block: &mut T::Block) {
+        self.store(vector, block);
+    }
+    /// Makes what [`Simd::store_stream`] wrote visible to other threads before what is written next.
+    #[inline(always)]
+    fn fence(self) {}
+
     /// Reads at most `T::LANES` elements; the lanes beyond them hold `fill`.
     #[inline(always)]
     fn load_partial(self, slice: &[T], fill: T) -> Self::Vector {
@@ -70,6 +80,8 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector);
     /// As [`Simd::scale_by_pow2`], for n that are exponents of normal numbers (for `f32` -126 to 127): one factor.
     fn scale_by_normal_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector;
+    /// `a * 2^n` for an integer-valued n <= 0 however small; what is no normal number may become 0.
+    fn scale_down_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector;
     /// `a < b`; false where either is NaN.
     fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask;
     /// `yes` where the mask is true, `no` elsewhere.

@@ -27,6 +27,7 @@ impl<T: Element> Kernel<T> for Everything<'_, T> {
             "round",
             "scale_by_pow2",
             "scale_by_normal_pow2",
+            "scale_down_by_pow2",
             "mantissa",
             "exponent",
             "less",
@@ -51,6 +52,10 @@ impl<T: Element> Kernel<T> for Everything<'_, T> {
                 simd.round(x),
                 simd.scale_by_pow2(simd.splat(T::ONE), simd.add(n, n)),
                 simd.scale_by_normal_pow2(x, n),
+                simd.scale_down_by_pow2(
+                    x,
+                    simd.sub(simd.splat(T::ZERO), simd.max(n, simd.sub(simd.splat(T::ZERO), n))),
+                ),
                 simd.split(positive).0,
                 simd.split(positive).1,
                 simd.select(simd.less(x, y), x, z),
@@ -159,4 +164,56 @@ fn check_tails<T: Element>() {
 fn tails_read_and_write_their_elements_and_no_others() {
     check_tails::<f32>();
     check_tails::<f64>();
+}
+
+/// Writes one number over a slice past the caches.
+struct Stream<'a, T>(&'a mut [T]);
+
+impl<T: Element> Kernel<T> for Stream<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        for block in T::blocks_mut(self.0).0 {
+            simd.store_stream(simd.splat(T::ONE), block);
+        }
+        simd.fence();
+    }
+}
+
+#[test]
+fn streamed_stores_arrive_at_any_alignment() {
+    each_isa(|isa| {
+        for offset in 0..16 {
+            let mut numbers = [0.0_f32; 80];
+            f32::dispatch(Stream(&mut numbers[offset..offset + 64]));
+            let ones = numbers.iter().filter(|&&x| x == 1.0).count();
+            assert_eq!(ones, 64, "{} at {offset}", isa.name());
+            assert!(numbers[offset..offset + 64].iter().all(|&x| x == 1.0));
+        }
+    });
+}
+
+/// 1.5 * 2^n for an n far below the exponents of normal numbers.
+struct FarDown(f64);
+
+impl<T: Element> Kernel<T> for FarDown {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) -> f64 {
+        let n = simd.splat(T::from_f64(self.0));
+        simd.max_lane(simd.scale_down_by_pow2(simd.splat(T::from_f64(1.5)), n)).to_f64()
+    }
+}
+
+#[test]
+fn scaling_far_down_gives_next_to_nothing() {
+    each_isa(|isa| {
+        for n in [-127.0, -128.0, -150.0, -1000.0, -8_388_608.0] {
+            let got = f32::dispatch(FarDown(n));
+            assert!((0.0..=1.5 * 2.0_f64.powi(-127)).contains(&got), "{n} on {}: {got:e}", isa.name());
+        }
+        assert!(f64::dispatch(FarDown(-1e6)) == 0.0);
+    });
 }

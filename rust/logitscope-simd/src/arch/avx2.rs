@@ -119,9 +119,9 @@ first_lanes!(first_lanes_f32, i32, 16);
 first_lanes!(first_lanes_f64, i64, 8);
 
 macro_rules! implement_avx2 {
-    ($type:ty, $lanes:literal, $register:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident,
+    ($type:ty, $lanes:literal, $register:ty, $set1:ident, $load:ident, $store:ident, $stream:ident, $add:ident, $sub:ident, $mul:ident,
      $div:ident, $fmadd:ident, $max:ident, $round:ident, $cmp:ident, $blend:ident, $scale_by_pow2:ident, $pow2:ident,
-     $to_integers:ident, $split:ident,
+     $to_integers:ident, $bias:literal, $split:ident,
      $first_lanes:ident, $mask_load:ident, $mask_store:ident, $as_float:ident) => {
         impl Simd<$type> for Avx2 {
             type Vector = [$register; 2];
@@ -146,6 +146,23 @@ macro_rules! implement_avx2 {
                     $store(p, vector[0]);
                     $store(p.add($lanes / 2), vector[1]);
                 });
+            }
+            #[inline(always)]
+            fn store_stream(self, vector: Self::Vector, block: &mut [$type; $lanes]) {
+                let p = block.as_mut_ptr();
+                if p.cast::<$register>().is_aligned() {
+                    // SAFETY: as `intrinsics!` says, and the pointers are aligned as this instruction asks.
+                    unsafe {
+                        $stream(p, vector[0]);
+                        $stream(p.add($lanes / 2), vector[1]);
+                    }
+                } else {
+                    Simd::<$type>::store(self, vector, block);
+                }
+            }
+            #[inline(always)]
+            fn fence(self) {
+                intrinsics!(_mm_sfence());
             }
             #[inline(always)]
             fn load_partial(self, slice: &[$type], fill: $type) -> Self::Vector {
@@ -205,6 +222,15 @@ macro_rules! implement_avx2 {
                 intrinsics!([$mul(a[0], $pow2($to_integers(n[0]))), $mul(a[1], $pow2($to_integers(n[1])))])
             }
             #[inline(always)]
+            fn scale_down_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
+                // With the biased exponent 0 the factor is exactly 0.
+                intrinsics!({
+                    let lowest = $set1(-$bias);
+                    let n = [$to_integers($max(lowest, n[0])), $to_integers($max(lowest, n[1]))];
+                    [$mul(a[0], $pow2(n[0])), $mul(a[1], $pow2(n[1]))]
+                })
+            }
+            #[inline(always)]
             fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector) {
                 let [(m0, e0), (m1, e1)] = intrinsics!([$split(a[0]), $split(a[1])]);
                 ([m0, m1], [e0, e1])
@@ -227,6 +253,7 @@ implement_avx2!(
     _mm256_set1_ps,
     _mm256_loadu_ps,
     _mm256_storeu_ps,
+    _mm256_stream_ps,
     _mm256_add_ps,
     _mm256_sub_ps,
     _mm256_mul_ps,
@@ -239,6 +266,7 @@ implement_avx2!(
     scale_by_pow2_f32,
     pow2_f32,
     _mm256_cvtps_epi32,
+    127.0,
     split_f32,
     first_lanes_f32,
     _mm256_maskload_ps,
@@ -252,6 +280,7 @@ implement_avx2!(
     _mm256_set1_pd,
     _mm256_loadu_pd,
     _mm256_storeu_pd,
+    _mm256_stream_pd,
     _mm256_add_pd,
     _mm256_sub_pd,
     _mm256_mul_pd,
@@ -264,6 +293,7 @@ implement_avx2!(
     scale_by_pow2_f64,
     pow2_f64,
     _mm256_cvtpd_epi32,
+    1023.0,
     split_f64,
     first_lanes_f64,
     _mm256_maskload_pd,

@@ -36,7 +36,7 @@ fn first_lanes(count: usize, lanes: usize) -> u32 {
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
 macro_rules! implement_avx512 {
-    ($type:ty, $lanes:literal, $vector:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
+    ($type:ty, $lanes:literal, $vector:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $stream:ident, $add:ident, $sub:ident,
      $mul:ident, $div:ident, $fmadd:ident, $max:ident, $round:ident, $scalef:ident, $cmp:ident, $blend:ident,
      $mask_load:ident, $mask_store:ident, $getmant:ident, $getexp:ident) => {
         impl Simd<$type> for Avx512 {
@@ -57,6 +57,19 @@ macro_rules! implement_avx512 {
             #[inline(always)]
             fn store(self, vector: $vector, block: &mut [$type; $lanes]) {
                 intrinsic!($store(block.as_mut_ptr(), vector));
+            }
+            #[inline(always)]
+            fn store_stream(self, vector: $vector, block: &mut [$type; $lanes]) {
+                if block.as_ptr().cast::<$vector>().is_aligned() {
+                    // SAFETY: as `intrinsic!` says, and the pointer is aligned as this instruction asks.
+                    unsafe { $stream(block.as_mut_ptr(), vector) }
+                } else {
+                    Simd::<$type>::store(self, vector, block);
+                }
+            }
+            #[inline(always)]
+            fn fence(self) {
+                intrinsic!(_mm_sfence());
             }
             #[inline(always)]
             fn load_partial(self, slice: &[$type], fill: $type) -> $vector {
@@ -105,6 +118,10 @@ macro_rules! implement_avx512 {
                 intrinsic!($scalef(a, n))
             }
             #[inline(always)]
+            fn scale_down_by_pow2(self, a: $vector, n: $vector) -> $vector {
+                intrinsic!($scalef(a, n))
+            }
+            #[inline(always)]
             fn split(self, a: $vector) -> ($vector, $vector) {
                 let mantissa = intrinsic!($getmant::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_SRC>(a));
                 (mantissa, intrinsic!($getexp(a)))
@@ -128,6 +145,7 @@ implement_avx512!(
     _mm512_set1_ps,
     _mm512_loadu_ps,
     _mm512_storeu_ps,
+    _mm512_stream_ps,
     _mm512_add_ps,
     _mm512_sub_ps,
     _mm512_mul_ps,
@@ -151,6 +169,7 @@ implement_avx512!(
     _mm512_set1_pd,
     _mm512_loadu_pd,
     _mm512_storeu_pd,
+    _mm512_stream_pd,
     _mm512_add_pd,
     _mm512_sub_pd,
     _mm512_mul_pd,

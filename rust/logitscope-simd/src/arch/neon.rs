@@ -106,7 +106,7 @@ unsafe fn split_f64(a: float64x2_t) -> (float64x2_t, float64x2_t) {
 macro_rules! implement_neon {
     ($type:ty, $lanes:literal, $register:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
      $mul:ident, $div:ident, $fma:ident, $greater:ident, $round:ident, $less:ident, $select:ident, $scale_by_pow2:ident,
-     $pow2:ident, $to_integers:ident, $split:ident) => {
+     $pow2:ident, $to_integers:ident, $bias:literal, $split:ident) => {
         impl Simd<$type> for Neon {
             type Vector = [$register; 4];
             type Mask = [$mask; 4];
@@ -165,6 +165,12 @@ macro_rules! implement_neon {
                 four!(I => $mul(a[I], $pow2($to_integers(n[I]))))
             }
             #[inline(always)]
+            fn scale_down_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
+                // With the biased exponent 0 the factor is exactly 0.
+                let n = Simd::<$type>::max(self, Simd::<$type>::splat(self, -$bias), n);
+                four!(I => $mul(a[I], $pow2($to_integers(n[I]))))
+            }
+            #[inline(always)]
             fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector) {
                 let [(m0, e0), (m1, e1), (m2, e2), (m3, e3)] = four!(I => $split(a[I]));
                 ([m0, m1, m2, m3], [e0, e1, e2, e3])
@@ -200,6 +206,7 @@ implement_neon!(
     scale_by_pow2_f32,
     pow2_f32,
     vcvtq_s32_f32,
+    127.0,
     split_f32
 );
 implement_neon!(
@@ -222,5 +229,6 @@ implement_neon!(
     scale_by_pow2_f64,
     pow2_f64,
     vcvtq_s64_f64,
+    1023.0,
     split_f64
 );

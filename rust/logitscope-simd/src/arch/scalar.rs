@@ -10,7 +10,7 @@ use std::array::from_fn;
 pub(crate) struct Scalar;
 
 macro_rules! implement_scalar {
-    ($type:ident, $lanes:literal, $mantissa_bits:literal, $bias:literal) => {
+    ($type:ident, $bits:ident, $lanes:literal, $mantissa_bits:literal, $bias:literal) => {
         impl Simd<$type> for Scalar {
             type Vector = [$type; $lanes];
             type Mask = [bool; $lanes];
@@ -67,6 +67,12 @@ macro_rules! implement_scalar {
                 from_fn(|i| Element::scale_by_pow2(a[i], n[i]))
             }
             #[inline(always)]
+            fn scale_down_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
+                // With the biased exponent 0 the factor is exactly 0.
+                let pow2 = |n: $type| $type::from_bits(((n.max(-$bias) + $bias) as $bits) << $mantissa_bits);
+                from_fn(|i| a[i] * pow2(n[i]))
+            }
+            #[inline(always)]
             fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector) {
                 let one = (1.0 as $type).to_bits();
                 let fraction = (1 << $mantissa_bits) - 1;
@@ -85,5 +91,5 @@ macro_rules! implement_scalar {
         }
     };
 }
-implement_scalar!(f32, 16, 23, 127.0);
-implement_scalar!(f64, 8, 52, 1023.0);
+implement_scalar!(f32, u32, 16, 23, 127.0);
+implement_scalar!(f64, u64, 8, 52, 1023.0);

@@ -3,13 +3,40 @@
 Arrays of one call have one dtype, float32 or float64. Arrays that are filled are C-contiguous.
 """
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 _Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 _Causal: TypeAlias = Literal["none", "top_left", "bottom_right"]
+
+class LossOptions(TypedDict):
+    """The options of cross_entropy; of types alone, there is no such class at run time."""
+
+    ignore_index: int
+    reduction: str
+    empty: str
+    temperature: float
+    softcap: float | None
+    label_smoothing: float
+    smooth_over: str
+    lse_square_scale: float
+    entropy_weight: float
+    normalizer: float | NDArray[np.float64] | None
+    link: str
+    link_params: list[tuple[str, float]]
+    complement: bool
+
+class LossStatistics(TypedDict):
+    """What cross_entropy fills for each row."""
+
+    lse: _Floats
+    argmax: NDArray[np.int64]
+    margin: _Floats
+    v: _Floats
+    entropy: _Floats
+    collapsed: NDArray[np.bool_]
 
 __version__: str
 
@@ -59,14 +86,13 @@ def logsumexp(x: _Floats, lse: _Floats) -> None: ...
 def logsumexp_pair(x: _Floats, mantissa: _Floats, exponent: _Floats) -> None: ...
 def logsumexp_backward(x: _Floats, lse: _Floats, dlse: _Floats, dx: _Floats) -> None: ...
 def cross_entropy(
+    operation: str,
     logits: _Floats,
-    targets: NDArray[np.int64],
-    ignore_index: int,
-    reduction: str,
-    empty: str,
+    targets: NDArray[np.int64] | _Floats,
+    weight: _Floats | None,
+    options: LossOptions,
     losses: _Floats,
     gradient: _Floats | None,
     upstream: _Floats | None,
-    lse: _Floats | None,
-    argmax: NDArray[np.int64] | None,
+    statistics: LossStatistics | None,
 ) -> float: ...

@@ -292,8 +292,17 @@ def test_bad_input_is_refused_with_what_came_and_what_would_work():
     logits, targets = np.zeros((2, 3)), np.zeros(2, int)
     with pytest.raises(ShapeError, match=r"^cross_entropy: targets has shape \(3,\); use \(2,\)$"):
         cross_entropy(logits, np.zeros(3, int))
-    with pytest.raises(DTypeError, match=r"^cross_entropy: targets has dtype float64; use integers$"):
+    with pytest.raises(
+        ShapeError,
+        match=r"^cross_entropy: targets has shape \(2,\); use integers of shape \(2,\), or \(2, 3\) for soft",
+    ):
         cross_entropy(logits, np.zeros(2))
+    with pytest.raises(
+        DTypeError, match=r"^cross_entropy: targets has dtype float32; use float64, or integers for classes$"
+    ):
+        cross_entropy(logits, np.zeros((2, 3), np.float32))
+    with pytest.raises(DTypeError, match=r"^cross_entropy: targets has dtype bool; use integers$"):
+        cross_entropy(logits, np.zeros(2, bool))
     with pytest.raises(
         ArgumentError, match=r"^cross_entropy: reduction is 'max'; use 'mean', 'sum' or 'none'$"
     ):

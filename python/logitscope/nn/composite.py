@@ -1,9 +1,8 @@
-"""Attention and cross entropy in plain torch, with the semantics of the kernels.
+"""Attention in plain torch, with the semantics of the kernels.
 
 The other path of ``logitscope.nn.functional``: double backward, forward-mode derivatives, ``torch.func`` and
 devices other than the CPU come here. It stores the (T, S) scores, so it needs more memory than the kernels.
-Two things differ: NaN in a *value* row leaks to queries that may not see it (0 times NaN), and an infinite loss
-has NaN for a gradient; both as in torch.
+One thing differs: NaN in a *value* row leaks to queries that may not see it (0 times NaN), as in torch.
 """
 
 from __future__ import annotations
@@ -87,23 +86,3 @@ def _bin_matrix(positions: int, bins: int, like: Tensor) -> Tensor:
     position = torch.arange(positions, device=like.device)
     inside = (position >= starts[:-1, None]) & (position < starts[1:, None])
     return inside.to(like.dtype)
-
-
-def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int, reduction: str) -> Tensor:
-    """Cross entropy in complement form over the last axis: log(1 + sum over the other classes).
-
-    Parameters
-    ----------
-    logits : (..., V)
-    targets : (...)
-    """
-    live = targets != ignore_index
-    # An ignored row is replaced, not multiplied by 0: NaN in it reaches neither the loss nor a gradient.
-    logits = logits.masked_fill(~live[..., None], 0.0)
-    target = targets.masked_fill(~live, 0).long()[..., None]
-    others = (logits - logits.gather(-1, target)).scatter(-1, target, -torch.inf)
-    losses = -nn.functional.logsigmoid(-others.logsumexp(dim=-1))
-    losses = losses.masked_fill(~live, 0.0)
-    if reduction == "none":
-        return losses
-    return losses.sum() / live.sum() if reduction == "mean" else losses.sum()

@@ -1,46 +1,70 @@
-"""Cross entropy of class logits against class indices, with its gradient and statistics in the same call."""
+"""Cross entropy and the losses that share its kernel, with gradient and statistics in the same call."""
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_floats, as_numpy, is_tensor, like, needs_autograd
-from logitscope.errors import DTypeError, ShapeError
+from logitscope._arrays import as_numpy, like, needs_autograd
+from logitscope.errors import ShapeError
+from logitscope.ops._loss_problem import Options, Problem, reduced
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Mapping
 
     from logitscope.ops.softmax import Empty
 
 Reduction = Literal["mean", "sum", "none"]
+SmoothOver = Literal["all", "finite"]
+Link = Literal["ce", "comp_sum", "gce", "mae", "focal", "poly", "symmetric", "truncated_gce"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LossStats:
-    """Statistics of the rows of a loss; arrays of the shape of the targets, of the kind that came in."""
+    """Statistics of the rows of a loss; arrays of the shape of the rows, of the kind that came in.
+
+    Logits are those after temperature and softcap. With soft targets, the target is the class with the largest.
+    """
 
     lse: Any
     """Logarithm of the sum of the exponentials of a row's logits."""
     argmax: Any
     """The first class with the largest logit, int64; NaN is passed over."""
+    margin: Any
+    """The target's logit less the largest of the others; NaN where the row is ignored."""
     v: Any
-    """-log of the target's probability, the loss of the row; 0 where it is ignored."""
+    """-log of the target's probability; 0 where the row is ignored."""
+    entropy: Any
+    """Entropy of the softmax, in nats."""
+    collapsed: Any
+    """Whether the target's exponential absorbs all others in a sum of the logits' dtype, bool: a loss that is not
+    in complement form is then 0, and so is its gradient at the target."""
 
 
 def cross_entropy(
     logits: Any,
     targets: Any,
     *,
+    weight: Any = None,
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    smooth_over: SmoothOver = "all",
     reduction: Reduction = "mean",
+    normalizer: Any = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    lse_square_scale: float = 0.0,
+    entropy_weight: float = 0.0,
+    link: Link = "ce",
+    link_params: Mapping[str, float] | None = None,
+    complement: bool = True,
+    empty: Empty = "nan",
+    axis: int = -1,
     return_grad: bool = False,
     return_stats: bool = False,
-    empty: Empty = "nan",
 ) -> Any:
     """Cross entropy of class logits, ``-log softmax(logits)[target]``, accurate down to the smallest float.
 
@@ -49,18 +73,51 @@ def cross_entropy(
     logits
         (..., V), NumPy array or torch CPU tensor of float32 or float64; the classes are the last axis.
     targets
-        (...) integers of any type, in 0..V-1 or ``ignore_index``.
+        (...) integers of any type, in 0..V-1 or ``ignore_index``; or (..., V) soft targets of the dtype of
+        ``logits``, which need not sum to 1.
+    weight
+        (V,) factors of the classes, not negative.
     ignore_index
         Rows with this target have no loss and a gradient of 0, whatever their logits hold.
+    label_smoothing
+        The share of a target, in 0..1, that is spread evenly over the classes.
+    smooth_over
+        Spread over ``"all"`` classes (a logit of ``-inf`` makes the loss infinite, as in torch), or over those
+        whose logit is ``"finite"``.
     reduction
-        ``"mean"`` over the rows that are not ignored, ``"sum"`` or ``"none"``.
+        ``"mean"``: the sum over the sum of the targets' weights (as in torch; with soft targets, over the number
+        of rows), rows that are ignored left out; ``"sum"`` or ``"none"``.
+    normalizer
+        Replaces the divisor of the mean: a number, or one a row. With the number of tokens of a whole batch, the
+        gradients of its parts add up to its own.
+    temperature
+        What the logits are divided by.
+    softcap
+        c of ``c * tanh(z / c)``, through which the logits go after the division.
+    lse_square_scale
+        Adds this times the square of the row's logsumexp (in PaLM the "z-loss"); averaged over the number of
+        rows that are not ignored.
+    entropy_weight
+        Adds this times the entropy of the row's softmax, averaged likewise.
+    link
+        What is made of v = -log p of the target: ``"ce"`` v itself, and the losses of
+        :func:`~logitscope.loss.comp_sum_loss`, :func:`~logitscope.loss.focal_loss` and the like.
+    link_params
+        The link's parameters by name: ``tau`` for ``"comp_sum"``, ``q`` for ``"gce"``, none for ``"mae"``,
+        ``gamma`` for ``"focal"``, ``epsilon`` for ``"poly"``, ``a``, ``b``, ``log_zero`` for ``"symmetric"``,
+        ``q`` and ``k`` for ``"truncated_gce"``.
+    complement
+        Whether v and ``1 - p`` come from the sum over the other classes. ``False`` computes ``lse - z_y`` and
+        ``1 - p`` as textbooks and torch do, rounding to 0 included.
+    empty
+        What a mean over a sum of weights of 0 is: ``"nan"`` (as in torch) or ``"zero"``.
+    axis
+        The axis of the classes, in logits and soft targets.
     return_grad
         Also return the gradient of the loss (of the sum of the losses for ``"none"``) with respect to the
         logits. It is made in the same call.
     return_stats
         Also return a :class:`LossStats`.
-    empty
-        What the mean of no rows is: ``"nan"`` (as in torch) or ``"zero"``.
 
     Returns
     -------
@@ -79,7 +136,8 @@ def cross_entropy(
     Complement form: with R the sum of ``exp(z_k - z_y)`` over the classes k other than the target y, the loss
     is ``log1p(R)`` and the gradient at the target ``-R / (1 + R)``. Where ``logsumexp(z) - z_y`` rounds to 0
     (in float32 for a margin above 17) they stay exact. A row with NaN or ``inf``, or of ``-inf`` alone, has a
-    NaN loss and gradient; ``-inf`` at the target has the loss ``inf``.
+    NaN loss and gradient (a softcap makes infinities finite first); ``-inf`` at the target has the loss ``inf``;
+    a mass of 0 at ``-inf`` adds nothing.
 
     Examples
     --------
@@ -92,28 +150,51 @@ def cross_entropy(
     >>> gradient
     array([[-1.8048513e-35,  1.8048513e-35],
            [ 5.0000000e-01, -5.0000000e-01]], dtype=float32)
+    >>> round(float(cross_entropy(logits, np.array([[0.5, 0.5], [0.0, 1.0]], np.float32))), 4)
+    20.3466
     """
-    if needs_autograd(logits) and not return_grad:
-        loss = _differentiable(logits, targets, ignore_index, reduction, empty)
+    options = Options(
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        smooth_over=smooth_over,
+        reduction=reduction,
+        normalizer=normalizer,
+        temperature=temperature,
+        softcap=softcap,
+        lse_square_scale=lse_square_scale,
+        entropy_weight=entropy_weight,
+        link=link,
+        link_params=link_params or {},
+        complement=complement,
+        empty=empty,
+        axis=axis,
+    )
+    return loss("cross_entropy", logits, targets, options, return_grad, return_stats)
+
+
+def loss(
+    operation: str, logits: Any, targets: Any, options: Options, return_grad: bool, return_stats: bool
+) -> Any:
+    """Compute a loss of the family under the name of ``operation``."""
+    if needs_autograd(logits, targets, options.weight) and not return_grad:
+        value = _differentiable(logits, targets, options)
         if not return_stats:
-            return loss
-        detached = cross_entropy(
-            logits.detach(), targets, ignore_index=ignore_index, reduction="none", return_stats=True
-        )
-        return loss, detached[1]
-    problem = _Problem.of("cross_entropy", logits, targets, ignore_index)
-    dtype = problem.logits.dtype
-    rows = problem.targets.shape
+            return value
+        detached = loss(operation, logits.detach(), targets, options, False, True)
+        return value, detached[1]
+    problem = Problem.of(operation, logits, targets, options)
+    dtype, rows = problem.logits.dtype, problem.logits.shape[:-1]
     losses = np.empty(rows, dtype)
     gradient = np.empty(problem.logits.shape, dtype) if return_grad else None
-    lse, argmax = (np.empty(rows, dtype), np.empty(rows, np.int64)) if return_stats else (None, None)
-    reduced = _native.cross_entropy(*problem.rows(), reduction, empty, losses, gradient, None, lse, argmax)
-    answer = [_reduced(logits, reduced, dtype) if reduction != "none" else like(logits, losses)]
+    stats = _statistics(rows, dtype) if return_stats else None
+    value = _native.cross_entropy(*problem.arguments(), losses, gradient, None, stats)
+    answer = [reduced(logits, value, dtype) if options.reduction != "none" else like(logits, losses)]
     if gradient is not None:
-        answer.append(like(logits, gradient))
-    if lse is not None and argmax is not None:
-        v = losses.copy() if reduction == "none" else losses
-        answer.append(LossStats(lse=like(logits, lse), argmax=like(logits, argmax), v=like(logits, v)))
+        answer.append(like(logits, np.moveaxis(gradient, -1, options.axis)))
+    if stats is not None:
+        arrays: Mapping[str, Any] = stats
+        answer.append(LossStats(**{name: like(logits, array) for name, array in arrays.items()}))
     return answer[0] if len(answer) == 1 else tuple(answer)
 
 
@@ -122,8 +203,21 @@ def cross_entropy_backward(
     logits: Any,
     targets: Any,
     *,
+    weight: Any = None,
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    smooth_over: SmoothOver = "all",
     reduction: Reduction = "mean",
+    normalizer: Any = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    lse_square_scale: float = 0.0,
+    entropy_weight: float = 0.0,
+    link: Link = "ce",
+    link_params: Mapping[str, float] | None = None,
+    complement: bool = True,
+    empty: Empty = "nan",
+    axis: int = -1,
 ) -> Any:
     """Gradient of :func:`cross_entropy` with respect to the logits.
 
@@ -133,9 +227,11 @@ def cross_entropy_backward(
     Parameters
     ----------
     dloss
-        Gradient of the loss: a number, or for ``"none"`` an array of the shape of the targets.
-    logits, targets, ignore_index, reduction
+        Gradient of the loss: a number, or for ``"none"`` an array of the shape of the rows.
+    logits, targets, weight, ignore_index, label_smoothing, smooth_over, reduction, normalizer, temperature
         As they were given to :func:`cross_entropy`.
+    softcap, lse_square_scale, entropy_weight, link, link_params, complement, empty, axis
+        Likewise.
 
     Returns
     -------
@@ -156,8 +252,25 @@ def cross_entropy_backward(
            [ 2. , -2. ]])
     """
     operation = "cross_entropy_backward"
-    problem = _Problem.of(operation, logits, targets, ignore_index)
-    dtype, rows = problem.logits.dtype, problem.targets.shape
+    options = Options(
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        smooth_over=smooth_over,
+        reduction=reduction,
+        normalizer=normalizer,
+        temperature=temperature,
+        softcap=softcap,
+        lse_square_scale=lse_square_scale,
+        entropy_weight=entropy_weight,
+        link=link,
+        link_params=link_params or {},
+        complement=complement,
+        empty=empty,
+        axis=axis,
+    )
+    problem = Problem.of(operation, logits, targets, options)
+    dtype, rows = problem.logits.dtype, problem.logits.shape[:-1]
     upstream = as_numpy(operation, "dloss", dloss)
     expected = rows if reduction == "none" else ()
     if upstream.shape != expected:
@@ -165,56 +278,23 @@ def cross_entropy_backward(
         raise ShapeError(message)
     factors = np.broadcast_to(upstream, rows).astype(dtype, order="C")
     losses, gradient = np.empty(rows, dtype), np.empty(problem.logits.shape, dtype)
-    _native.cross_entropy(*problem.rows(), reduction, "nan", losses, gradient, factors, None, None)
-    return like(logits, gradient)
+    _native.cross_entropy(*problem.arguments(), losses, gradient, factors, None)
+    return like(logits, np.moveaxis(gradient, -1, axis))
 
 
-class _Problem(NamedTuple):
-    """Checked arguments."""
-
-    logits: NDArray[Any]
-    targets: NDArray[np.int64]
-    ignore_index: int
-
-    @classmethod
-    def of(cls, operation: str, logits: Any, targets: Any, ignore_index: int) -> _Problem:
-        rows = as_floats(operation, "logits", logits)
-        if rows.ndim == 0 or rows.shape[-1] == 0:
-            message = f"{operation}: logits has shape {rows.shape}; use (..., classes), at least one class"
-            raise ShapeError(message)
-        classes = as_numpy(operation, "targets", targets)
-        if classes.dtype.kind not in "iu":
-            message = f"{operation}: targets has dtype {classes.dtype}; use integers"
-            raise DTypeError(message)
-        if classes.shape != rows.shape[:-1]:
-            message = f"{operation}: targets has shape {classes.shape}; use {rows.shape[:-1]}"
-            raise ShapeError(message)
-        if classes.dtype == np.uint64:
-            # What int64 cannot hold is no class either; the largest int64 stands for all of it.
-            classes = np.minimum(classes, np.uint64(np.iinfo(np.int64).max))
-        return cls(rows, classes.astype(np.int64, order="C", copy=False), operator.index(ignore_index))
-
-    def rows(self) -> tuple[NDArray[Any], NDArray[np.int64], int]:
-        """Give the compiled module logits of four axes, of which only the last must be contiguous."""
-        logits = self.logits
-        missing = 4 - logits.ndim
-        logits = logits[(None,) * missing] if missing >= 0 else logits.reshape(-1, 1, 1, logits.shape[-1])
-        size = logits.itemsize
-        readable = all(stride >= 0 and stride % size == 0 for stride in logits.strides)
-        if not (readable and (logits.shape[-1] == 1 or logits.strides[-1] == size)):
-            logits = np.ascontiguousarray(logits)
-        return logits, self.targets, self.ignore_index
+def _statistics(rows: tuple[int, ...], dtype: np.dtype[Any]) -> _native.LossStatistics:
+    """Arrays for the statistics of rows."""
+    return {
+        "lse": np.empty(rows, dtype),
+        "argmax": np.empty(rows, np.int64),
+        "margin": np.empty(rows, dtype),
+        "v": np.empty(rows, dtype),
+        "entropy": np.empty(rows, dtype),
+        "collapsed": np.empty(rows, np.bool_),
+    }
 
 
-def _reduced(logits: Any, value: float, dtype: np.dtype[Any]) -> Any:
-    return like(logits, np.array(value, dtype)) if is_tensor(logits) else dtype.type(value)
+def _differentiable(logits: Any, targets: Any, options: Options) -> Any:
+    from logitscope.nn.functional._cross_entropy import differentiable
 
-
-def _differentiable(logits: Any, targets: Any, ignore_index: int, reduction: Reduction, empty: Empty) -> Any:
-    from logitscope.nn.functional import cross_entropy as differentiable
-
-    if empty == "zero" and reduction == "mean" and bool((targets == ignore_index).all()):
-        reduction = "sum"  # of nothing: 0 with a gradient of 0
-    # There the classes are dimension 1, as in torch.
-    classes_second = logits.movedim(-1, 1) if logits.ndim > 2 else logits
-    return differentiable(classes_second, targets, ignore_index=ignore_index, reduction=reduction)
+    return differentiable(logits, targets, options)

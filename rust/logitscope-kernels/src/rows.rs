@@ -177,6 +177,23 @@ macro_rules! write_row {
 }
 pub(crate) use write_row;
 
+/// Changes the elements of a row where it lies: `update_row!(simd, out, old, x in row => value of old and x)`.
+macro_rules! update_row {
+    ($simd:ident, $out:expr, $old:ident, $x:ident in $row:expr => $value:expr) => {{
+        let (blocks, tail) = T::blocks($row);
+        let (out_blocks, out_tail) = T::blocks_mut($out);
+        for (block, out) in blocks.iter().zip(out_blocks) {
+            let ($old, $x) = ($simd.load(out), $simd.load(block));
+            $simd.store($value, out);
+        }
+        if !tail.is_empty() {
+            let ($old, $x) = ($simd.load_partial(out_tail, T::ZERO), $simd.load_partial(tail, T::ZERO));
+            $simd.store_partial($value, out_tail);
+        }
+    }};
+}
+pub(crate) use update_row;
+
 /// Multiplies a row by `factor` where it lies; no denormal is left.
 #[inline(always)]
 pub(crate) fn scale<T: Element, S: Simd<T>>(simd: S, row: &mut [T], factor: T) {
@@ -190,6 +207,41 @@ pub(crate) fn scale<T: Element, S: Simd<T>>(simd: S, row: &mut [T], factor: T) {
         let scaled = simd.mul(simd.load_partial(tail, T::ZERO), factor);
         simd.store_partial(math::flush(simd, scaled), tail);
     }
+}
+
+/// The sum of w scale (max - x) over two rows; what has no weight adds nothing, however far below.
+#[inline(always)]
+pub(crate) fn weighted_distance<T: Element, S: Simd<T>>(
+    simd: S,
+    weights: &[T],
+    row: &[T],
+    max: T,
+    scale: T,
+) -> f64 {
+    let (zero, max, scale) = (simd.splat(T::ZERO), simd.splat(max), simd.splat(scale));
+    let mut total = 0.0;
+    for (weights, row) in weights.chunks(SUM_BLOCK).zip(row.chunks(SUM_BLOCK)) {
+        let ((w_blocks, w_tail), (x_blocks, x_tail)) = (T::blocks(weights), T::blocks(row));
+        let mut sum = zero;
+        for (w, x) in w_blocks.iter().zip(x_blocks) {
+            let (w, x) = (simd.load(w), simd.load(x));
+            sum = simd.add(sum, weighed(simd, w, simd.mul(simd.sub(max, x), scale)));
+        }
+        if !w_tail.is_empty() {
+            let (w, x) = (simd.load_partial(w_tail, T::ZERO), simd.load_partial(x_tail, T::ZERO));
+            sum = simd.add(sum, weighed(simd, w, simd.mul(simd.sub(max, x), scale)));
+        }
+        total += simd.sum(sum).to_f64();
+    }
+    total
+}
+
+/// `w * x`, 0 where w is 0 (or NaN) whatever x is.
+#[inline(always)]
+pub(crate) fn weighed<T: Element, S: Simd<T>>(simd: S, w: S::Vector, x: S::Vector) -> S::Vector {
+    let zero = simd.splat(T::ZERO);
+    let magnitude = simd.max(w, simd.sub(zero, w));
+    simd.select(simd.less(zero, magnitude), simd.mul(w, x), zero)
 }
 
 /// The sum of products of two rows.

@@ -1,6 +1,8 @@
 //! Cross entropy and its gradient against `f64`, on every instruction set.
 
-use logitscope_kernels::cross_entropy::{Gradient, Output, Problem, Reduction, cross_entropy};
+use logitscope_kernels::cross_entropy::{
+    Gradient, Link, Options, Output, Problem, Reduction, Statistics, Targets, cross_entropy,
+};
 use logitscope_kernels::{Cancel, Empty, Error, Heads, threads};
 use logitscope_simd::Element;
 use logitscope_testing::{self as testing, Random, assert_within_ulps, each_isa, same_bits, sizes};
@@ -25,27 +27,27 @@ fn problem<'a, T>(
 ) -> Problem<'a, T> {
     let rows = logits.len().checked_div(classes).unwrap_or(0);
     let logits = Heads::contiguous(logits, [1, 1, rows, classes]);
-    Problem { logits, targets, ignore_index: IGNORE, reduction, empty: Empty::Nan }
+    let targets = Targets::Classes { of_rows: targets, ignore_index: IGNORE };
+    Problem { logits, targets, weight: None, options: Options { reduction, ..Options::default() } }
 }
 
 fn run<T: Element>(problem: &Problem<'_, T>, upstream: Option<&[T]>) -> Result<Everything<T>, Error> {
-    let rows = problem.targets.len();
+    let (rows, _) = problem.size();
     let fill = T::from_f64(7.0);
     let (mut losses, mut lse, mut argmax) = (vec![fill; rows], vec![fill; rows], vec![7; rows]);
     let mut gradient = vec![T::NAN; problem.logits.shape().iter().product()];
     let output = Output {
         losses: &mut losses,
         gradient: Some(Gradient { logits: &mut gradient, upstream }),
-        lse: Some(&mut lse),
-        argmax: Some(&mut argmax),
+        statistics: Statistics { lse: Some(&mut lse), argmax: Some(&mut argmax), ..Statistics::default() },
     };
     let reduced = cross_entropy(problem, output, &Cancel::default())?;
     Ok(Everything { reduced, losses, gradient, lse, argmax })
 }
 
 fn losses_alone<T: Element>(problem: &Problem<'_, T>) -> Vec<T> {
-    let mut losses = vec![T::NAN; problem.targets.len()];
-    let output = Output { losses: &mut losses, gradient: None, lse: None, argmax: None };
+    let mut losses = vec![T::NAN; problem.size().0];
+    let output = Output { losses: &mut losses, gradient: None, statistics: Statistics::default() };
     cross_entropy(problem, output, &Cancel::default()).unwrap();
     losses
 }
@@ -209,7 +211,7 @@ fn rows_may_lie_apart() {
     apart.logits = Heads::new(&all, [2, 3, 3, 5], [60, 20, 5]);
     let together: Vec<f32> = all.chunks(20).flat_map(|group| group[..15].to_vec()).collect();
     let targets: Vec<i64> = (0..18).map(|i| i % 5).collect();
-    apart.targets = &targets;
+    apart.targets = Targets::Classes { of_rows: &targets, ignore_index: IGNORE };
     let want = run(&problem(&together, 5, &targets, Reduction::Mean), None).unwrap();
     let got = run(&apart, None).unwrap();
     assert_eq!((got.reduced, got.gradient), (want.reduced, want.gradient));
@@ -218,7 +220,7 @@ fn rows_may_lie_apart() {
 #[test]
 fn a_valid_class_can_be_the_ignored_one() {
     let mut problem = problem(&[1.0_f32, 2.0, 3.0, 4.0], 2, &[1, 0], Reduction::Sum);
-    problem.ignore_index = 1;
+    problem.targets = Targets::Classes { of_rows: &[1, 0], ignore_index: 1 };
     let got = run(&problem, None).unwrap();
     assert_eq!(got.losses[0], 0.0);
     assert!(got.losses[1] > 1.0);
@@ -231,10 +233,10 @@ fn a_mean_of_nothing_is_nan_or_zero_and_a_sum_of_nothing_zero() {
         let got = run(&problem, None).unwrap();
         assert!(got.reduced.is_nan());
         assert!(got.gradient.iter().all(|&g| g == 0.0));
-        problem.empty = Empty::Zero;
+        problem.options.empty = Empty::Zero;
         assert_eq!(run(&problem, None).unwrap().reduced, 0.0);
-        problem.empty = Empty::Nan;
-        problem.reduction = Reduction::Sum;
+        problem.options.empty = Empty::Nan;
+        problem.options.reduction = Reduction::Sum;
         assert_eq!(run(&problem, None).unwrap().reduced, 0.0);
     }
 }
@@ -286,4 +288,98 @@ fn lengths_that_do_not_fit_are_refused() {
     assert!(matches!(run(&problem::<f32>(&[], 0, &[], Reduction::Mean), None), Err(Error::Shape { .. })));
     let short = run(&problem(&[0.0_f32; 6], 3, &[0, 1], Reduction::Mean), Some(&[1.0]));
     assert!(matches!(short, Err(Error::Shape { argument: "upstream", .. })));
+}
+
+/// The options that send a row through every step there is.
+fn everything() -> Options<'static> {
+    Options {
+        temperature: 1.25,
+        softcap: Some(5.0),
+        label_smoothing: 0.1,
+        lse_square_scale: 0.02,
+        entropy_weight: -0.05,
+        reduction: Reduction::Sum,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn the_gradient_of_every_option_at_once_agrees_with_differences() {
+    let (rows, classes) = (3, 21);
+    let mut random = Random::new(6);
+    let logits: Vec<f64> = (0..rows * classes).map(|_| random.normal(0.0, 3.0)).collect();
+    let weight: Vec<f64> = (0..classes).map(|_| random.uniform(0.2, 2.0)).collect();
+    let masses: Vec<f64> = (0..rows * classes).map(|_| random.uniform(0.0, 0.2)).collect();
+    let indices = [4, IGNORE, 20];
+    let targets = [Targets::Classes { of_rows: &indices, ignore_index: IGNORE }, Targets::Masses(&masses)];
+    for (targets, link) in targets.into_iter().zip([Link::CompSum { tau: 1.6 }, Link::CrossEntropy]) {
+        let options = Options { link, ..everything() };
+        let of = |logits: &[f64]| {
+            let logits = Heads::contiguous(logits, [1, 1, rows, classes]);
+            run(&Problem { logits, targets, weight: Some(&weight), options }, None).unwrap()
+        };
+        each_isa(|isa| {
+            let got = of(&logits);
+            for index in 0..logits.len() {
+                let step = 1e-5;
+                let mut moved = logits.clone();
+                moved[index] += step;
+                let above = of(&moved).reduced;
+                moved[index] -= 2.0 * step;
+                let numeric = (above - of(&moved).reduced) / (2.0 * step);
+                let error = (numeric - got.gradient[index]).abs();
+                assert!(error < 1e-8, "{link:?} at {index} on {}: {error}", isa.name());
+            }
+        });
+    }
+}
+
+#[test]
+fn every_option_at_once_gives_the_same_bits_at_any_number_of_threads() {
+    let (rows, classes) = (3000, 67);
+    let mut random = Random::new(7);
+    let logits: Vec<f32> = (0..rows * classes).map(|_| random.normal(0.0, 4.0) as f32).collect();
+    let targets: Vec<i64> = (0..rows).map(|_| random.below(classes) as i64).collect();
+    let mut problem = problem(&logits, classes, &targets, Reduction::Mean);
+    problem.options = Options { reduction: Reduction::Mean, ..everything() };
+    each_isa(|_| {
+        threads::set_num_threads(1);
+        let want = run(&problem, None).unwrap();
+        for count in [2, 8] {
+            threads::set_num_threads(count);
+            let got = run(&problem, None).unwrap();
+            assert_eq!(got.reduced.to_bits(), want.reduced.to_bits(), "{count} threads");
+            assert!(same_bits(&got.gradient, &want.gradient), "{count} threads");
+        }
+        threads::set_num_threads(0);
+    });
+}
+
+#[test]
+fn options_out_of_range_are_refused_by_name() {
+    let refused = |change: fn(&mut Options<'_>)| {
+        let mut problem = problem(&[0.0_f32; 6], 3, &[0, 1], Reduction::Mean);
+        change(&mut problem.options);
+        run(&problem, None).unwrap_err().to_string()
+    };
+    let of = "cross_entropy: ";
+    assert_eq!(
+        refused(|o| o.label_smoothing = 1.5),
+        format!("{of}label_smoothing is 1.5; use a number in 0..1")
+    );
+    assert_eq!(
+        refused(|o| o.softcap = Some(0.0)),
+        format!("{of}softcap is 0.0; use a positive finite number")
+    );
+    assert!(refused(|o| o.temperature = -1.0).starts_with("cross_entropy: temperature is -1.0; use"));
+    assert!(
+        refused(|o| o.lse_square_scale = -1.0).starts_with("cross_entropy: lse_square_scale is -1.0; use")
+    );
+    assert!(
+        refused(|o| o.entropy_weight = f64::NAN).starts_with("cross_entropy: entropy_weight is NaN; use")
+    );
+    assert!(
+        refused(|o| (o.link, o.label_smoothing) = (Link::Focal { gamma: 2.0 }, 0.1))
+            .starts_with("cross_entropy: link is one of a single class")
+    );
 }

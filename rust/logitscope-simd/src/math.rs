@@ -101,6 +101,52 @@ pub fn exp<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
     simd.select(simd.less(simd.splat(c.overflow), x), simd.splat(T::INFINITY), result)
 }
 
+/// e^x - 1 for x <= 0 and a little above, lane by lane: 2^n (e^t - 1) + (2^n - 1), where nothing cancels.
+#[inline(always)]
+fn exp_m1<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
+    let c = const { T::EXP };
+    let n = simd.round(simd.mul(x, simd.splat(c.log2_e)));
+    let t = simd.mul_add(n, simd.splat(c.minus_ln2_hi), x);
+    let t = simd.mul_add(n, simd.splat(c.minus_ln2_lo), t);
+    let mut q = simd.splat(c.coefficients[0]);
+    for &coefficient in &c.coefficients[1..] {
+        q = simd.mul_add(q, t, simd.splat(coefficient));
+    }
+    let p = simd.mul_add(q, simd.mul(t, t), t);
+    let power = simd.scale_by_pow2(simd.splat(T::ONE), n);
+    simd.mul_add(p, power, simd.sub(power, simd.splat(T::ONE)))
+}
+
+/// Beyond this magnitude tanh is 1 in `f32` and in `f64`.
+const TANH_IS_ONE: f64 = 20.0;
+
+/// tanh(x) lane by lane, within 3 ULP: -r / (r + 2) with r = e^{-2 |x|} - 1. NaN gives NaN.
+#[inline(always)]
+pub fn tanh<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
+    let zero = simd.splat(T::ZERO);
+    let r = exp_m1(simd, minus_twice_magnitude(simd, x));
+    let magnitude = simd.div(simd.sub(zero, r), simd.add(r, simd.splat(T::from_f64(2.0))));
+    simd.select(simd.less(x, zero), simd.sub(zero, magnitude), magnitude)
+}
+
+/// The derivative of tanh, 1 - tanh(x)², lane by lane, as 4 u / (1 + u)² with u = e^{-2 |x|}: the difference would
+/// lose its digits as tanh nears 1. Beyond 20 it stays at its value there, 1.7e-17.
+#[inline(always)]
+pub fn tanh_slope<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
+    let u = exp(simd, minus_twice_magnitude(simd, x));
+    let sum = simd.add(simd.splat(T::ONE), u);
+    simd.div(simd.mul(simd.splat(T::from_f64(4.0)), u), simd.mul(sum, sum))
+}
+
+/// -2 |x|, no less than the argument at which tanh is 1.
+#[inline(always)]
+fn minus_twice_magnitude<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
+    let limit = simd.splat(T::from_f64(TANH_IS_ONE));
+    let magnitude = simd.max(x, simd.sub(simd.splat(T::ZERO), x));
+    let magnitude = simd.select(simd.less(limit, magnitude), limit, magnitude);
+    simd.mul(simd.splat(T::from_f64(-2.0)), magnitude)
+}
+
 /// ln(x) lane by lane, within 1 ULP: NaN and what is below 0 give NaN, what is below the smallest normal number gives
 /// -inf, +inf gives +inf.
 ///

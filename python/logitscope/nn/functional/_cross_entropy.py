@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 -- torch reads the annotations of an operator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from logitscope import _native
 from logitscope.errors import ArgumentError, DTypeError, ShapeError, TargetError
-from logitscope.loss import cross_entropy as cross_entropy_rows
-from logitscope.nn import composite
-from logitscope.nn.functional._path import array, check_dtype, needs_composite
+from logitscope.nn import composite_loss
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim
+from logitscope.ops._loss_problem import Options, Problem, normalizer_of
+from logitscope.ops.cross_entropy import loss as loss_of_arrays
 
 if TYPE_CHECKING:
-    from logitscope.ops.cross_entropy import Reduction
+    from collections.abc import Mapping
 
-_REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
+_REDUCTIONS = ("mean", "sum", "none")
 
 
 def cross_entropy(
-    logits: Tensor, targets: Tensor, *, ignore_index: int = -100, reduction: str = "mean"
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    smooth_over: str = "all",
+    reduction: str = "mean",
+    normalizer: Tensor | float | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    lse_square_scale: float = 0.0,
+    entropy_weight: float = 0.0,
+    link: str = "ce",
+    link_params: Mapping[str, float] | None = None,
+    complement: bool = True,
+    empty: str = "nan",
 ) -> Tensor:
     """Cross entropy of class logits and the right classes, accurate down to the smallest float.
 
@@ -28,11 +49,19 @@ def cross_entropy(
     logits
         (V,), (N, V) or (N, V, ...), the classes in dimension 1 as in torch; float32 or float64.
     targets
-        (), (N,) or (N, ...) integers in 0..V-1 or ``ignore_index``.
+        (), (N,) or (N, ...) integers in 0..V-1 or ``ignore_index``; or soft targets of the shape of ``logits``.
+    weight
+        (V,) factors of the classes.
     ignore_index
         Rows with this target do not count and have no gradient.
+    label_smoothing, smooth_over
+        The share of a target that is spread over ``"all"`` classes, or those whose logit is ``"finite"``.
     reduction
         "mean" over the rows that count, "sum", or "none".
+    normalizer
+        Replaces the divisor of the mean: a number, or one a row.
+    temperature, softcap, lse_square_scale, entropy_weight, link, link_params, complement, empty
+        As in :func:`logitscope.loss.cross_entropy`.
 
     Examples
     --------
@@ -41,94 +70,227 @@ def cross_entropy(
     >>> cross_entropy(torch.tensor([[80.0, 0.0]]), torch.tensor([0]))
     tensor(1.8049e-35)
     """
-    _check(logits, targets, reduction)
-    rows_last = logits if logits.dim() < 3 else logits.movedim(1, -1)
-    if needs_composite(logits, targets):
-        _check_targets(rows_last, targets, ignore_index)
-        return composite.cross_entropy(rows_last, targets, ignore_index, reduction)
+    options = Options(
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        smooth_over=smooth_over,
+        reduction=reduction,
+        normalizer=normalizer,
+        temperature=temperature,
+        softcap=softcap,
+        lse_square_scale=lse_square_scale,
+        entropy_weight=entropy_weight,
+        link=link,
+        link_params=link_params or {},
+        complement=complement,
+        empty=empty,
+        axis=1 if logits.dim() > 1 else -1,
+    )
+    return differentiable(logits, targets, options)
+
+
+def differentiable(logits: Tensor, targets: Tensor, options: Options) -> Tensor:
+    """Compute a loss of the family with the gradients of whatever requires one."""
+    _check(logits, targets, options)
+    soft = targets.is_floating_point()
+    rows = logits.movedim(options.axis, -1)
+    if soft:
+        targets = targets.movedim(options.axis, -1)
+    weight = options.weight
+    if weight is not None:
+        weight = torch.as_tensor(weight, dtype=logits.dtype, device=logits.device)
+    normalizer = options.normalizer
+    if normalizer is not None:
+        given = array(normalizer) if isinstance(normalizer, Tensor) else normalizer
+        divisors = normalizer_of("cross_entropy", given, tuple(rows.shape[:-1]))
+        normalizer = torch.as_tensor(divisors, dtype=torch.float64, device=logits.device)
+    options = replace(options, weight=weight, normalizer=normalizer, axis=-1)
+    other_gradients = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in (targets, weight)
+    )
+    if other_gradients or needs_composite(rows, targets, weight):
+        _check_values(rows, targets, options)
+        return composite_loss.cross_entropy(rows, targets, options)
     wants_gradient = torch.is_grad_enabled() and logits.requires_grad
-    loss: Tensor = _cross_entropy(rows_last, targets, ignore_index, reduction, wants_gradient)[0]
+    names = sorted(options.link_params)
+    loss: Tensor = _cross_entropy(
+        rows,
+        targets,
+        weight,
+        normalizer,
+        options.ignore_index,
+        options.reduction,
+        options.empty,
+        options.temperature,
+        options.softcap,
+        options.label_smoothing,
+        options.smooth_over,
+        options.lse_square_scale,
+        options.entropy_weight,
+        options.link,
+        ",".join(names),
+        [float(options.link_params[name]) for name in names],
+        options.complement,
+        wants_gradient,
+    )[0]
     return loss
 
 
 @torch.library.custom_op("logitscope::cross_entropy", mutates_args=())
 def _cross_entropy(
-    logits: Tensor, targets: Tensor, ignore_index: int, reduction: str, with_gradient: bool
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor | None,
+    normalizer: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    empty: str,
+    temperature: float,
+    softcap: float | None,
+    label_smoothing: float,
+    smooth_over: str,
+    lse_square_scale: float,
+    entropy_weight: float,
+    link: str,
+    link_names: str,
+    link_values: Sequence[float],
+    complement: bool,
+    with_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
-    answer = cross_entropy_rows(
-        array(logits),
-        array(targets),
-        ignore_index=ignore_index,
-        reduction=_REDUCTIONS[_REDUCTIONS.index(reduction)],
-        return_grad=with_gradient,
+    options = _options(
+        None if weight is None else array(weight),
+        None if normalizer is None else array(normalizer),
+        ignore_index,
+        reduction,
+        empty,
+        temperature,
+        softcap,
+        label_smoothing,
+        smooth_over,
+        lse_square_scale,
+        entropy_weight,
+        link,
+        link_names,
+        link_values,
+        complement,
     )
+    answer = loss_of_arrays("cross_entropy", array(logits), array(targets), options, with_gradient, False)
     loss, gradient = answer if with_gradient else (answer, None)
     return (
-        torch.as_tensor(loss).reshape(targets.shape if reduction == "none" else ()),
+        torch.as_tensor(loss).reshape(logits.shape[:-1] if reduction == "none" else ()),
         logits.new_empty(0) if gradient is None else torch.from_numpy(gradient),
     )
 
 
+def _options(
+    weight: Any,
+    normalizer: Any,
+    ignore_index: int,
+    reduction: str,
+    empty: str,
+    temperature: float,
+    softcap: float | None,
+    label_smoothing: float,
+    smooth_over: str,
+    lse_square_scale: float,
+    entropy_weight: float,
+    link: str,
+    link_names: str,
+    link_values: Sequence[float],
+    complement: bool,
+) -> Options:
+    """Put together what an operator takes one by one."""
+    return Options(
+        weight=weight,
+        normalizer=normalizer,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        empty=empty,
+        temperature=temperature,
+        softcap=softcap,
+        label_smoothing=label_smoothing,
+        smooth_over=smooth_over,
+        lse_square_scale=lse_square_scale,
+        entropy_weight=entropy_weight,
+        link=link,
+        link_params=dict(zip(link_names.split(","), link_values, strict=True)) if link_names else {},
+        complement=complement,
+    )
+
+
 @_cross_entropy.register_fake
-def _(
-    logits: Tensor, targets: Tensor, ignore_index: int, reduction: str, with_gradient: bool
-) -> tuple[Tensor, Tensor]:
-    loss = logits.new_empty(targets.shape if reduction == "none" else ())
+def _(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    reduction, with_gradient = arguments[4], arguments[-1]
+    loss = logits.new_empty(logits.shape[:-1] if reduction == "none" else ())
     return loss, logits.new_empty(logits.shape if with_gradient else 0)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    logits, targets, ctx.ignore_index, ctx.reduction, _ = inputs
+    logits, targets, weight, normalizer, *ctx.rest, _ = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(logits, targets, output[1])
+    ctx.save_for_backward(logits, targets, weight, normalizer, output[1])
 
 
-def _gradient(ctx: Any, dloss: Tensor, _: Any) -> tuple[Tensor, None, None, None, None]:
-    logits, targets, gradient = ctx.saved_tensors
+def _gradient(ctx: Any, dloss: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    logits, targets, weight, normalizer, gradient = ctx.saved_tensors
+    options = _options(weight, normalizer, *ctx.rest)
     if torch.is_grad_enabled():  # the gradient will be differentiated itself
         with torch.enable_grad():
-            loss = composite.cross_entropy(logits, targets, ctx.ignore_index, ctx.reduction)
+            loss = composite_loss.cross_entropy(logits, targets, options)
         (dlogits,) = torch.autograd.grad(loss, logits, dloss, create_graph=True)
     else:
         # A fresh tensor: what was saved must survive a second backward.
-        dlogits = gradient * (dloss[..., None] if ctx.reduction == "none" else dloss)
-    return dlogits, None, None, None, None
+        dlogits = gradient * (dloss[..., None] if options.reduction == "none" else dloss)
+    return dlogits, *(None,) * (4 + len(ctx.rest))
 
 
 _cross_entropy.register_autograd(_gradient, setup_context=_keep)
 
 
-def _check(logits: Tensor, targets: Tensor, reduction: str) -> None:
+def _check(logits: Tensor, targets: Tensor, options: Options) -> None:
     check_dtype("cross_entropy", logits=logits)
-    if targets.dtype.is_floating_point or targets.dtype.is_complex or targets.dtype == torch.bool:
-        message = f"cross_entropy: targets are {targets.dtype}; use an integer type, such as torch.int64"
-        raise DTypeError(message)
-    if reduction not in _REDUCTIONS:
-        message = f"cross_entropy: reduction {reduction!r} is unknown; use {', '.join(_REDUCTIONS)}"
+    if options.reduction not in _REDUCTIONS:
+        message = f"cross_entropy: reduction {options.reduction!r} is unknown; use {', '.join(_REDUCTIONS)}"
         raise ArgumentError(message)
     shape = tuple(logits.shape)
-    expected = shape[:1] + shape[2:] if len(shape) > 1 else ()
-    if len(shape) == 0 or shape[min(1, len(shape) - 1)] == 0:
+    axis = normal_dim("cross_entropy", options.axis, logits)
+    if len(shape) == 0 or shape[axis] == 0:
         message = f"cross_entropy: logits of shape {shape} have no class; use (N, V) or (N, V, ...), V > 0"
         raise ShapeError(message)
+    if targets.dtype.is_complex or targets.dtype == torch.bool:
+        message = f"cross_entropy: targets are {targets.dtype}; use an integer type, such as torch.int64"
+        raise DTypeError(message)
+    if targets.is_floating_point() and targets.dtype != logits.dtype:
+        message = (
+            f"cross_entropy: targets are {targets.dtype}; use {logits.dtype}, or an integer type for classes"
+        )
+        raise DTypeError(message)
+    expected = shape if targets.is_floating_point() else shape[:axis] + shape[axis + 1 :]
     if tuple(targets.shape) != expected:
         message = (
             f"cross_entropy: targets of shape {tuple(targets.shape)} do not fit logits of shape {shape}; "
-            f"use {expected} (the classes are dimension 1)"
+            f"use {expected} (the classes are dimension {axis})"
         )
         raise ShapeError(message)
 
 
-def _check_targets(logits: Tensor, targets: Tensor, ignore_index: int) -> None:
-    """Raise for a class that there is not, where the values may be looked at."""
-    if targets.is_meta or torch._C._are_functorch_transforms_active():
-        return
+def _check_values(logits: Tensor, targets: Tensor, options: Options) -> None:
+    """Raise for options out of range, and for a class that there is not, where the values may be looked at."""
     classes = logits.shape[-1]
-    wrong = ((targets < 0) | (targets >= classes)) & (targets != ignore_index)
+    # The kernel checks the options of no rows.
+    nothing = np.empty((0, classes))
+    wanted = nothing if targets.is_floating_point() else np.empty(0, np.int64)
+    rowless = replace(options, weight=None, normalizer=None)
+    problem = Problem.of("cross_entropy", nothing, wanted, rowless)
+    _native.cross_entropy(*problem.arguments(), np.empty(0), None, None, None)
+    if targets.is_floating_point() or targets.is_meta or torch._C._are_functorch_transforms_active():
+        return
+    wrong = ((targets < 0) | (targets >= classes)) & (targets != options.ignore_index)
     if wrong.any():
         row = int(wrong.flatten().nonzero()[0])
         message = (
             f"cross_entropy: target {int(targets.flatten()[row])} in row {row} is out of range; "
-            f"use 0..{classes - 1} or ignore_index ({ignore_index})"
+            f"use 0..{classes - 1} or ignore_index ({options.ignore_index})"
         )
         raise TargetError(message)

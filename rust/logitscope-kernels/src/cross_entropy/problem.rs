@@ -1,0 +1,364 @@
+//! What a cross entropy is taken of, what it fills, and their checks.
+
+use super::row::RowLoss;
+use super::{Link, NAME, Normalizer, Reduction};
+use crate::error::{Error, Result};
+use crate::rows::{self, Empty};
+use crate::view::Heads;
+use logitscope_simd::Element;
+
+/// What the loss is taken of.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a, T> {
+    /// The logits, classes in the last axis; what remains, in row-major order, are the rows.
+    pub logits: Heads<'a, T>,
+    /// What each row should give.
+    pub targets: Targets<'a, T>,
+    /// A factor for the loss of each class, not negative.
+    pub weight: Option<&'a [T]>,
+    /// Everything else.
+    pub options: Options<'a>,
+}
+
+/// What the rows should give.
+#[derive(Clone, Copy, Debug)]
+pub enum Targets<'a, T> {
+    /// The class of each row.
+    Classes {
+        /// One a row.
+        of_rows: &'a [i64],
+        /// Rows with this target have no loss and no gradient, whatever their logits hold.
+        ignore_index: i64,
+    },
+    /// The mass of each class, row after row; they need not sum to 1.
+    Masses(&'a [T]),
+}
+
+/// The options of a cross entropy.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// The name that errors give the operation.
+    pub operation: &'static str,
+    /// What is made of -ln p of the target.
+    pub link: Link,
+    /// What the logits are divided by.
+    pub temperature: f64,
+    /// c of c tanh(z / c), through which the logits go after the division.
+    pub softcap: Option<f64>,
+    /// The share of a target's mass that is spread evenly.
+    pub label_smoothing: f64,
+    /// Whether that share goes to finite logits only.
+    pub smooth_over_finite: bool,
+    /// Factor of the penalty lse².
+    pub lse_square_scale: f64,
+    /// Factor of the penalty H, the entropy of the softmax.
+    pub entropy_weight: f64,
+    /// How the losses become one number.
+    pub reduction: Reduction,
+    /// What replaces the divisor of the mean.
+    pub normalizer: Option<Normalizer<'a>>,
+    /// What the mean of no rows is.
+    pub empty: Empty,
+    /// Whether the sum over the other classes is used; else, as textbooks do, the one over all.
+    pub complement: bool,
+}
+
+impl Default for Options<'_> {
+    /// Plain cross entropy, its mean.
+    fn default() -> Self {
+        Self {
+            operation: NAME,
+            link: Link::CrossEntropy,
+            temperature: 1.0,
+            softcap: None,
+            label_smoothing: 0.0,
+            smooth_over_finite: false,
+            lse_square_scale: 0.0,
+            entropy_weight: 0.0,
+            reduction: Reduction::Mean,
+            normalizer: None,
+            empty: Empty::Nan,
+            complement: true,
+        }
+    }
+}
+
+/// The arrays to fill.
+#[derive(Debug)]
+pub struct Output<'a, T> {
+    /// The loss of each row, 0 where it is ignored; the penalties are in it for [`Reduction::None`].
+    pub losses: &'a mut [T],
+    /// The gradient of the reduced loss with respect to the logits.
+    pub gradient: Option<Gradient<'a, T>>,
+    /// What else is wanted of each row.
+    pub statistics: Statistics<'a, T>,
+}
+
+/// A gradient to fill.
+#[derive(Debug)]
+pub struct Gradient<'a, T> {
+    /// Shaped as the logits.
+    pub logits: &'a mut [T],
+    /// The gradient of what follows with respect to the loss of each row (before the division of a mean);
+    /// all ones if there is none.
+    pub upstream: Option<&'a [T]>,
+}
+
+/// One number a row, after temperature and softcap. Where masses are given, the target is the class with the
+/// largest.
+#[derive(Debug)]
+pub struct Statistics<'a, T> {
+    /// The logarithm of the sum of exponentials.
+    pub lse: Option<&'a mut [T]>,
+    /// The first class with the largest logit; NaN is passed over.
+    pub argmax: Option<&'a mut [i64]>,
+    /// The target's logit less the largest of the others; NaN where the row is ignored.
+    pub margin: Option<&'a mut [T]>,
+    /// -ln p of the target, the cross entropy without weights; 0 where the row is ignored.
+    pub v: Option<&'a mut [T]>,
+    /// The entropy of the softmax, in nats.
+    pub entropy: Option<&'a mut [T]>,
+    /// Whether the target is the largest and its exponential absorbs all others in a sum of `T`s.
+    pub collapsed: Option<&'a mut [bool]>,
+}
+
+impl<T> Default for Statistics<'_, T> {
+    /// None.
+    fn default() -> Self {
+        Self { lse: None, argmax: None, margin: None, v: None, entropy: None, collapsed: None }
+    }
+}
+
+impl<T> Statistics<'_, T> {
+    /// Takes the first `rows` of each away.
+    pub(super) fn split_off(&mut self, rows: usize) -> Self {
+        Self {
+            lse: split_off(&mut self.lse, rows),
+            argmax: split_off(&mut self.argmax, rows),
+            margin: split_off(&mut self.margin, rows),
+            v: split_off(&mut self.v, rows),
+            entropy: split_off(&mut self.entropy, rows),
+            collapsed: split_off(&mut self.collapsed, rows),
+        }
+    }
+}
+
+impl<T: Element> Statistics<'_, T> {
+    /// Notes what a row gave.
+    #[inline(always)]
+    pub(super) fn note(&mut self, row: usize, answer: &RowLoss) {
+        let RowLoss { v, lse, entropy, margin, collapsed, .. } = *answer;
+        for (numbers, value) in
+            [(&mut self.lse, lse), (&mut self.v, v), (&mut self.entropy, entropy), (&mut self.margin, margin)]
+        {
+            if let Some(numbers) = numbers {
+                numbers[row] = T::from_f64(value);
+            }
+        }
+        if let Some(flags) = &mut self.collapsed {
+            flags[row] = collapsed;
+        }
+    }
+
+    /// Whether something is wanted that an ignored row has, too.
+    pub(super) fn looks_at_ignored_rows(&self) -> bool {
+        self.lse.is_some() || self.entropy.is_some()
+    }
+
+    /// Blanks what a row without a target cannot have.
+    #[inline(always)]
+    pub(super) fn leave_out(&mut self, row: usize) {
+        if let Some(v) = &mut self.v {
+            v[row] = T::ZERO;
+        }
+        if let Some(margin) = &mut self.margin {
+            margin[row] = T::NAN;
+        }
+        if let Some(flags) = &mut self.collapsed {
+            flags[row] = false;
+        }
+    }
+}
+
+/// Takes the first elements of a slice away, all if there are fewer.
+pub(crate) fn split_off<'a, X>(slice: &mut Option<&'a mut [X]>, count: usize) -> Option<&'a mut [X]> {
+    let slice = slice.as_mut()?;
+    slice.split_off_mut(..count.min(slice.len()))
+}
+
+/// What one row should give.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a, T> {
+    Ignored,
+    Class(usize),
+    Masses(&'a [T]),
+}
+
+impl<'a, T: Element> Problem<'a, T> {
+    /// The numbers of rows and classes.
+    pub fn size(&self) -> (usize, usize) {
+        let [a, b, c, classes] = self.logits.shape();
+        (a * b * c, classes)
+    }
+
+    #[inline(always)]
+    pub(super) fn row(&self, index: usize) -> &'a [T] {
+        let [_, b, c, _] = self.logits.shape();
+        let (outer, row) = (index / c, index % c);
+        self.logits.matrix(outer / b, outer % b).row(row)
+    }
+
+    #[inline(always)]
+    pub(super) fn target(&self, index: usize) -> Target<'a, T> {
+        match self.targets {
+            Targets::Classes { of_rows, ignore_index } if of_rows[index] == ignore_index => Target::Ignored,
+            Targets::Classes { of_rows, .. } => Target::Class(of_rows[index] as usize),
+            Targets::Masses(masses) => {
+                let (_, classes) = self.size();
+                Target::Masses(&masses[index * classes..(index + 1) * classes])
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn class_weight(&self, class: usize) -> f64 {
+        self.weight.map_or(1.0, |weight| weight[class].to_f64())
+    }
+
+    /// Checks everything; returns the sum of the weights of the rows that are not ignored, and their number.
+    pub(super) fn check(&self) -> Result<(f64, usize)> {
+        let operation = self.options.operation;
+        let (rows, classes) = self.size();
+        if classes == 0 {
+            return Err(Error::Shape {
+                operation,
+                argument: "logits",
+                got: format!("{:?}", self.logits.shape()),
+                expected: "at least one class".to_owned(),
+            });
+        }
+        if let Some(weight) = self.weight {
+            rows::check_len(operation, "weight", weight.len(), classes)?;
+            if let Some(class) = weight.iter().position(|w| *w < T::ZERO || !w.is_finite()) {
+                let got = format!("{} for class {class}", weight[class]);
+                return Err(wrong(operation, "weight", got, "finite numbers, at least 0"));
+            }
+        }
+        self.options.check(rows, matches!(self.targets, Targets::Masses(_)))?;
+        match self.targets {
+            Targets::Masses(masses) => {
+                rows::check_len(operation, "targets", masses.len(), rows * classes)?;
+                Ok((rows as f64, rows))
+            }
+            Targets::Classes { of_rows, ignore_index } => {
+                rows::check_len(operation, "targets", of_rows.len(), rows)?;
+                check_classes(operation, of_rows, ignore_index, classes, self.weight)
+            }
+        }
+    }
+}
+
+/// Checks class indices; returns the sum of their weights and how many are not ignored.
+pub(crate) fn check_classes<T: Element>(
+    operation: &'static str,
+    targets: &[i64],
+    ignore_index: i64,
+    classes: usize,
+    weight: Option<&[T]>,
+) -> Result<(f64, usize)> {
+    let (mut sum, mut live) = (0.0, 0);
+    for (row, &value) in targets.iter().enumerate() {
+        if value == ignore_index {
+            continue;
+        }
+        let Some(class) = usize::try_from(value).ok().filter(|&class| class < classes) else {
+            return Err(Error::Target { operation, row, value, classes });
+        };
+        live += 1;
+        if let Some(weight) = weight {
+            sum += weight[class].to_f64();
+        }
+    }
+    Ok((if weight.is_some() { sum } else { live as f64 }, live))
+}
+
+impl Options<'_> {
+    /// Whether anything is added to the losses.
+    pub(super) fn has_penalties(&self) -> bool {
+        self.lse_square_scale != 0.0 || self.entropy_weight != 0.0
+    }
+
+    fn check(&self, rows: usize, spread: bool) -> Result<()> {
+        let operation = self.operation;
+        let finite = "a finite number, at least 0";
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            return Err(wrong(
+                operation,
+                "label_smoothing",
+                format!("{:?}", self.label_smoothing),
+                "a number in 0..1",
+            ));
+        }
+        if self.softcap.is_some_and(|c| !(c > 0.0 && c.is_finite())) {
+            return Err(wrong(
+                operation,
+                "softcap",
+                format!("{:?}", self.softcap.unwrap_or(0.0)),
+                "a positive finite number",
+            ));
+        }
+        if !(self.lse_square_scale >= 0.0 && self.lse_square_scale.is_finite()) {
+            return Err(wrong(operation, "lse_square_scale", format!("{:?}", self.lse_square_scale), finite));
+        }
+        if !self.entropy_weight.is_finite() {
+            return Err(wrong(
+                operation,
+                "entropy_weight",
+                format!("{:?}", self.entropy_weight),
+                "a finite number",
+            ));
+        }
+        if (spread || self.label_smoothing > 0.0) && !self.link.spreads() {
+            let got = "one of a single class, with smoothed or soft targets".to_owned();
+            return Err(wrong(operation, "link", got, "'ce', 'comp_sum', 'gce' or 'mae'"));
+        }
+        let Some(normalizer) = self.normalizer else {
+            return Ok(());
+        };
+        if self.reduction != Reduction::Mean {
+            return Err(wrong(operation, "normalizer", "given".to_owned(), "it with reduction 'mean' only"));
+        }
+        let divisors = match &normalizer {
+            Normalizer::All(divisor) => std::slice::from_ref(divisor),
+            Normalizer::Rows(divisors) => {
+                rows::check_len(operation, "normalizer", divisors.len(), rows)?;
+                divisors
+            }
+        };
+        match divisors.iter().find(|&&n| !(n > 0.0 && n.is_finite())) {
+            Some(n) => Err(wrong(operation, "normalizer", format!("{n:?}"), "positive finite numbers")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<T: Element> Output<'_, T> {
+    pub(super) fn check(&self, problem: &Problem<'_, T>) -> Result<()> {
+        let ((rows, classes), operation) = (problem.size(), problem.options.operation);
+        rows::check_len(operation, "losses", self.losses.len(), rows)?;
+        if let Some(gradient) = &self.gradient {
+            rows::check_len(operation, "gradient", gradient.logits.len(), rows * classes)?;
+            rows::check_len(operation, "upstream", gradient.upstream.map_or(rows, <[T]>::len), rows)?;
+        }
+        let Statistics { lse, argmax, margin, v, entropy, collapsed } = &self.statistics;
+        for (name, numbers) in [("lse", lse), ("margin", margin), ("v", v), ("entropy", entropy)] {
+            rows::check_len(operation, name, numbers.as_ref().map_or(rows, |x| x.len()), rows)?;
+        }
+        rows::check_len(operation, "argmax", argmax.as_ref().map_or(rows, |x| x.len()), rows)?;
+        rows::check_len(operation, "collapsed", collapsed.as_ref().map_or(rows, |x| x.len()), rows)
+    }
+}
+
+fn wrong(operation: &'static str, argument: &'static str, got: String, expected: &str) -> Error {
+    Error::Argument { operation, argument, got, expected: expected.to_owned() }
+}

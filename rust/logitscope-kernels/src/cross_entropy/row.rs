@@ -1,0 +1,161 @@
+//! One row in two sweeps: a single target class and nothing but factors between loss and gradient.
+
+use super::problem::Problem;
+use crate::rows;
+use logitscope_simd::math::ExpBelow;
+use logitscope_simd::{Element, Simd};
+
+/// Elements searched one by one for the first maximum.
+const SEARCH: usize = 256;
+
+/// What one row gives.
+pub(super) struct RowLoss {
+    pub loss: f64,
+    pub penalty: f64,
+    pub v: f64,
+    pub lse: f64,
+    /// NaN where nobody asked.
+    pub entropy: f64,
+    pub margin: f64,
+    pub collapsed: bool,
+}
+
+/// The sum of the exponentials of a row below its maximum, seen from one class.
+pub(super) struct RowSum {
+    /// The exponential of the class.
+    pub own: f64,
+    /// The sum of all.
+    pub total: f64,
+    /// Its logarithm.
+    pub ln: f64,
+    /// 1 - p of the class.
+    pub missing: f64,
+    /// Whether the exponential of the class absorbs the others in a sum of `T`s.
+    pub absorbs: bool,
+}
+
+impl RowSum {
+    /// From the sum over the other classes and the scaled distance of the class from the maximum.
+    #[inline(always)]
+    pub(super) fn new<T: Element>(others: f64, distance: f64, complement: bool) -> Self {
+        let own = (-distance).exp();
+        let total = others + own;
+        let absorbs = distance == 0.0 && T::ONE + T::from_f64(others) == T::ONE;
+        if complement {
+            let ln = if distance == 0.0 { others.ln_1p() } else { total.ln() };
+            return RowSum { own, total, ln, missing: others / total, absorbs };
+        }
+        // As a computation in `T` has it, rounding included.
+        let total = T::from_f64(total);
+        let missing = T::ONE - T::from_f64(own) / total;
+        RowSum { own, total: total.to_f64(), ln: total.ln().to_f64(), missing: missing.to_f64(), absorbs }
+    }
+}
+
+/// What is asked of one row.
+pub(super) struct Question<'a, T> {
+    pub problem: &'a Problem<'a, T>,
+    pub logits: &'a [T],
+    /// 1 / temperature.
+    pub scale: T,
+    /// Of the gradients of loss and penalties.
+    pub factors: (f64, f64),
+    pub wants_margin: bool,
+    pub wants_entropy: bool,
+}
+
+/// The loss of a row with one target class, and its gradient.
+#[inline(always)]
+pub(super) fn plain_row<T: Element, S: Simd<T>>(
+    simd: S,
+    question: &Question<'_, T>,
+    target: usize,
+    max: T,
+    gradient: Option<&mut [T]>,
+) -> RowLoss {
+    let &Question { problem, logits, scale, factors, .. } = question;
+    let options = &problem.options;
+    let exp = ExpBelow::new(simd, max, scale);
+    let distance = (max.to_f64() - logits[target].to_f64()) * scale.to_f64();
+    let mut gradient = gradient;
+    let others = powers(simd, &exp, logits, target, gradient.as_deref_mut());
+    let sum = RowSum::new::<T>(others, distance, options.complement);
+    let v = distance + sum.ln;
+    let weight = problem.class_weight(target);
+    if let Some(gradient) = gradient {
+        let factor = factors.0 * scale.to_f64() * weighted(weight, options.link.slope(v));
+        // Whatever lies at the target is replaced: R stands there, not 1 - p.
+        gradient[target] = T::ZERO;
+        times(simd, gradient, T::from_f64(factor / sum.total));
+        gradient[target] = rows::normal_or_zero(-factor * sum.missing);
+    }
+    let margin = if question.wants_margin { margin(simd, logits, scale, target, v) } else { f64::NAN };
+    RowLoss {
+        loss: weighted(weight, options.link.value(v)),
+        penalty: 0.0,
+        v,
+        lse: max.to_f64() * scale.to_f64() + sum.ln,
+        entropy: f64::NAN,
+        margin,
+        collapsed: sum.absorbs,
+    }
+}
+
+/// The sum of the exponentials of a row without one class; they are written if there is where.
+#[inline(always)]
+pub(super) fn powers<T: Element, S: Simd<T>>(
+    simd: S,
+    exp: &ExpBelow<S::Vector>,
+    row: &[T],
+    class: usize,
+    out: Option<&mut [T]>,
+) -> f64 {
+    let (before, after) = (&row[..class], &row[class + 1..]);
+    match out {
+        None => rows::sum_exp(simd, exp, before) + rows::sum_exp(simd, exp, after),
+        Some(out) => {
+            rows::exp_into(simd, exp, before, &mut out[..class])
+                + rows::exp_into(simd, exp, after, &mut out[class + 1..])
+        }
+    }
+}
+
+/// Multiplies exponentials by a factor; those that are 0 stay 0 where it is infinite.
+#[inline(always)]
+pub(super) fn times<T: Element, S: Simd<T>>(simd: S, powers: &mut [T], factor: T) {
+    if factor.abs() < T::INFINITY || factor.is_nan() {
+        rows::scale(simd, powers, factor);
+    } else {
+        for power in powers.iter_mut().filter(|power| **power > T::ZERO) {
+            *power = factor;
+        }
+    }
+}
+
+/// The scaled distance of a class to the largest other; NaN in a row whose loss is.
+#[inline(always)]
+pub(super) fn margin<T: Element, S: Simd<T>>(simd: S, row: &[T], scale: T, class: usize, v: f64) -> f64 {
+    let before = rows::maximum(simd, &row[..class]).to_f64();
+    let after = rows::maximum(simd, &row[class + 1..]).to_f64();
+    if v.is_nan() { v } else { (row[class].to_f64() - before.max(after)) * scale.to_f64() }
+}
+
+/// `weight * x`, 0 for a weight of 0 even where x is infinite.
+#[inline(always)]
+pub(super) fn weighted(weight: f64, x: f64) -> f64 {
+    if weight == 0.0 && x.is_infinite() { 0.0 } else { weight * x }
+}
+
+/// The largest logit and the index of the first that equals it.
+#[inline(always)]
+pub(super) fn first_maximum<T: Element, S: Simd<T>>(simd: S, logits: &[T]) -> (T, usize) {
+    let (mut max, mut start) = (T::NEG_INFINITY, 0);
+    for (index, part) in logits.chunks(SEARCH).enumerate() {
+        let largest = rows::maximum(simd, part);
+        if largest > max {
+            (max, start) = (largest, index * SEARCH);
+        }
+    }
+    let part = &logits[start..logits.len().min(start + SEARCH)];
+    (max, start + part.iter().position(|&x| x == max).unwrap_or(0))
+}

@@ -148,12 +148,6 @@ pub(crate) fn of_long_row<T: Element>(row: &[T], scale: T, cancel: &Cancel) -> R
     Ok(long::merge(&sums, &|a: LogSum<T>, b| a.merge(b, scale)))
 }
 
-/// ln sum e^x of one row: +inf if it holds +inf and no NaN, -inf if it holds nothing above.
-#[inline(always)]
-pub(crate) fn logsumexp_row<T: Element, S: Simd<T>>(simd: S, row: &[T]) -> T {
-    LogSum::of_row(simd, row, T::ONE).value(row)
-}
-
 /// ln sum e^x of each row of `columns` elements.
 ///
 /// # Errors

@@ -13,6 +13,18 @@ from logitscope.ops.runtime import last_kernel as last_kernel
 from logitscope.ops.runtime import set_num_threads as set_num_threads
 from logitscope.ops.softmax import softmax as softmax
 from logitscope.ops.softmax import softmax_backward as softmax_backward
+from logitscope.ops.softmax_stats import SoftmaxStats as SoftmaxStats
+from logitscope.ops.softmax_stats import softmax_stats as softmax_stats
+from logitscope.ops.sparsemax import entmax15 as entmax15
+from logitscope.ops.sparsemax import entmax15_backward as entmax15_backward
+from logitscope.ops.sparsemax import sparsemax as sparsemax
+from logitscope.ops.sparsemax import sparsemax_backward as sparsemax_backward
+from logitscope.ops.stablemax import log_stablemax as log_stablemax
+from logitscope.ops.stablemax import log_stablemax_backward as log_stablemax_backward
+from logitscope.ops.stablemax import stablemax as stablemax
+from logitscope.ops.stablemax import stablemax_backward as stablemax_backward
+from logitscope.ops.topk_softmax import topk_softmax as topk_softmax
+from logitscope.ops.topk_softmax import topk_softmax_backward as topk_softmax_backward
 
 from . import errors as errors
 from . import loss as loss

@@ -14,7 +14,11 @@ mod long;
 mod matmul;
 mod rows;
 pub mod softmax;
+pub mod softmax_stats;
+pub mod sparsemax;
+pub mod stablemax;
 pub mod threads;
+pub mod topk_softmax;
 mod view;
 
 pub use error::{Error, Result};

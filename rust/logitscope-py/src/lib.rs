@@ -12,6 +12,10 @@ mod log_softmax;
 mod logsumexp;
 mod runtime;
 mod softmax;
+mod softmax_stats;
+mod sparsemax;
+mod stablemax;
+mod topk_softmax;
 
 use pyo3::prelude::*;
 
@@ -22,5 +26,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     cross_entropy::register(module)?;
     log_softmax::register(module)?;
     logsumexp::register(module)?;
-    softmax::register(module)
+    softmax::register(module)?;
+    softmax_stats::register(module)?;
+    sparsemax::register(module)?;
+    stablemax::register(module)?;
+    topk_softmax::register(module)
 }

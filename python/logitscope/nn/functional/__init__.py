@@ -12,12 +12,20 @@ from logitscope.nn.functional._log_softmax import log_softmax
 from logitscope.nn.functional._logsumexp import logsumexp
 from logitscope.nn.functional._scaled_dot_product_attention import scaled_dot_product_attention
 from logitscope.nn.functional._softmax import softmax
+from logitscope.nn.functional._sparsemax import entmax15, sparsemax
+from logitscope.nn.functional._stablemax import log_stablemax, stablemax
+from logitscope.nn.functional._topk_softmax import topk_softmax
 
 __all__ = [
     "attention",
     "cross_entropy",
+    "entmax15",
     "log_softmax",
+    "log_stablemax",
     "logsumexp",
     "scaled_dot_product_attention",
     "softmax",
+    "sparsemax",
+    "stablemax",
+    "topk_softmax",
 ]

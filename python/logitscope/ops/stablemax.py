@@ -1,0 +1,172 @@
+"""StableMax and its logarithm along an axis, and their gradients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from logitscope import _native
+from logitscope._arrays import as_floats, like, needs_autograd
+from logitscope.ops import _rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def stablemax(x: Any, axis: int = -1) -> Any:
+    """StableMax along an axis: ``s(x) / sum(s(x))`` with ``s(x) = x + 1`` from 0 up and ``1 / (1 - x)`` below.
+
+    Parameters
+    ----------
+    x
+        Logits of any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+    axis
+        The axis that sums to 1.
+
+    Returns
+    -------
+    array
+        Kind, shape and dtype of ``x``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, numpy.exceptions.AxisError
+        Naming the argument, what came and what would work.
+
+    Notes
+    -----
+    Prieto, Barsbey, Mediano and Birdal, arXiv 2501.04697: growing only linearly, it does not lose the small terms of
+    its sum where softmax does. It is ``softmax(sign(x) * log1p(abs(x)))`` and not invariant to a common offset.
+    ``-inf`` has probability 0; NaN, ``inf``, or nothing but ``-inf`` in a row makes that row NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> logitscope.stablemax(np.array([3.0, 0.0, 0.0, 1.0]))
+    array([0.5  , 0.125, 0.125, 0.25 ])
+    """
+    if needs_autograd(x):
+        from logitscope.nn.functional import stablemax as differentiable
+
+        return differentiable(x, axis)
+    return _forward("stablemax", _native.stablemax, x, axis)
+
+
+def stablemax_backward(x: Any, y: Any, dy: Any, axis: int = -1) -> Any:
+    """Gradient of :func:`stablemax`: ``y * (dy - sum(y * dy)) / (1 + abs(x))``.
+
+    Parameters
+    ----------
+    x, axis
+        As they were given to :func:`stablemax`.
+    y
+        What it returned.
+    dy
+        Gradient of ``y``; shape and dtype of ``x``.
+
+    Returns
+    -------
+    array
+        Gradient of the logits, of the kind of ``x``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, numpy.exceptions.AxisError
+        Naming the argument, what came and what would work.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> x = np.array([1.0, 1.0])
+    >>> logitscope.stablemax_backward(x, logitscope.stablemax(x), np.array([1.0, 0.0]))
+    array([ 0.125, -0.125])
+    """
+    return _backward("stablemax_backward", _native.stablemax_backward, x, y, dy, axis)
+
+
+def log_stablemax(x: Any, axis: int = -1) -> Any:
+    """Logarithm of :func:`stablemax`, exact where a probability is near 1 or too small to be written.
+
+    Parameters
+    ----------
+    x
+        Logits of any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+    axis
+        The axis whose probabilities sum to 1.
+
+    Returns
+    -------
+    array
+        Kind, shape and dtype of ``x``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, numpy.exceptions.AxisError
+        Naming the argument, what came and what would work.
+
+    Notes
+    -----
+    ``-inf`` stays ``-inf``; NaN, ``inf``, or nothing but ``-inf`` in a row makes that row NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> logitscope.log_stablemax(np.array([40.0, 0.0, 0.0])).round(4)
+    array([-0.0476, -3.7612, -3.7612])
+    """
+    if needs_autograd(x):
+        from logitscope.nn.functional import log_stablemax as differentiable
+
+        return differentiable(x, axis)
+    return _forward("log_stablemax", _native.log_stablemax, x, axis)
+
+
+def log_stablemax_backward(x: Any, y: Any, dy: Any, axis: int = -1) -> Any:
+    """Gradient of :func:`log_stablemax`: ``(dy - exp(y) * sum(dy)) / (1 + abs(x))``.
+
+    Parameters
+    ----------
+    x, axis
+        As they were given to :func:`log_stablemax`.
+    y
+        What it returned.
+    dy
+        Gradient of ``y``; shape and dtype of ``x``.
+
+    Returns
+    -------
+    array
+        Gradient of the logits, of the kind of ``x``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, numpy.exceptions.AxisError
+        Naming the argument, what came and what would work.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> x = np.array([1.0, 1.0])
+    >>> logitscope.log_stablemax_backward(x, logitscope.log_stablemax(x), np.array([1.0, 0.0])).round(6)
+    array([ 0.25, -0.25])
+    """
+    return _backward("log_stablemax_backward", _native.log_stablemax_backward, x, y, dy, axis)
+
+
+def _forward(operation: str, kernel: Callable[..., None], x: Any, axis: int) -> Any:
+    array = as_floats(operation, "x", x)
+    axis = _rows.axis_of(operation, array, axis)
+    y = np.empty(array.shape, array.dtype)
+    _rows.run(kernel, [_rows.with_rows_last(array, axis)], [_rows.with_rows_last(y, axis)])
+    return like(x, y)
+
+
+def _backward(operation: str, kernel: Callable[..., None], x: Any, y: Any, dy: Any, axis: int) -> Any:
+    array = as_floats(operation, "x", x)
+    others = [_rows.same_shape(operation, name, value, array) for name, value in (("y", y), ("dy", dy))]
+    axis = _rows.axis_of(operation, array, axis)
+    dx = np.empty(array.shape, array.dtype)
+    reads = [_rows.with_rows_last(read, axis) for read in (array, *others)]
+    _rows.run(kernel, reads, [_rows.with_rows_last(dx, axis)])
+    return like(x, dx)

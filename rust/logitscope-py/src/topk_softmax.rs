@@ -1,0 +1,40 @@
+//! Softmax over the largest elements of rows.
+
+use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, last_axis};
+use crate::call::run;
+use logitscope_kernels::topk_softmax as kernel;
+use pyo3::prelude::*;
+
+#[pyfunction]
+fn topk_softmax<'py>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    k: usize,
+    weights: &Bound<'py, PyAny>,
+    indices: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    by_dtype!("topk_softmax", x => topk_of(py, x, k, weights, indices))
+}
+
+fn topk_of<'py, T: ArrayElement>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    k: usize,
+    weights: &Bound<'py, PyAny>,
+    indices: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let x: Input<'py, T> = x.extract()?;
+    let (mut weights, mut indices): (Filled<'py, T>, Filled<'py, i64>) =
+        (weights.extract()?, indices.extract()?);
+    let (columns, x) = (last_axis(&x), contiguous("x", &x)?);
+    let len = x.len() / columns.max(1) * k;
+    let weights = filled("weights", &mut weights, len)?;
+    let indices = filled("indices", &mut indices, len)?;
+    run::<T, _>(py, "topk_softmax", x.len(), |cancel| {
+        kernel::topk_softmax(x, columns, k, weights, indices, cancel)
+    })
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(topk_softmax, module)?)
+}

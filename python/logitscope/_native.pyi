@@ -103,6 +103,21 @@ def stablemax_backward(x: _Floats, y: _Floats, dy: _Floats, dx: _Floats) -> None
 def log_stablemax(x: _Floats, out: _Floats) -> None: ...
 def log_stablemax_backward(x: _Floats, y: _Floats, dy: _Floats, dx: _Floats) -> None: ...
 def topk_softmax(x: _Floats, k: int, weights: _Floats, indices: NDArray[np.int64]) -> None: ...
+def binary_cross_entropy(
+    logits: _Floats, targets: _Floats, pos_weight: _Floats, losses: _Floats, slopes: _Floats
+) -> None: ...
+def row_loss(
+    operation: str,
+    parameters: list[float],
+    logits: _Floats,
+    targets: NDArray[np.int64],
+    weight: _Floats | None,
+    ignore_index: int,
+    reduction: str,
+    empty: str,
+    losses: _Floats,
+    gradient: _Floats | None,
+) -> float: ...
 def cross_entropy(
     operation: str,
     logits: _Floats,

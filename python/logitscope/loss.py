@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logitscope.ops.binary_cross_entropy import binary_cross_entropy_with_logits
 from logitscope.ops.cross_entropy import LossStats, cross_entropy, cross_entropy_backward
 from logitscope.ops.linked_losses import (
     comp_sum_loss,
@@ -10,14 +11,27 @@ from logitscope.ops.linked_losses import (
     poly_loss,
     symmetric_cross_entropy,
 )
+from logitscope.ops.logsumexp_penalty import logsumexp_penalty
+from logitscope.ops.row_losses import (
+    spherical_softmax_loss,
+    stablemax_cross_entropy,
+    taylor_softmax_loss,
+    z_standardized_loss,
+)
 
 __all__ = [
     "LossStats",
+    "binary_cross_entropy_with_logits",
     "comp_sum_loss",
     "cross_entropy",
     "cross_entropy_backward",
     "focal_loss",
     "generalized_cross_entropy",
+    "logsumexp_penalty",
     "poly_loss",
+    "spherical_softmax_loss",
+    "stablemax_cross_entropy",
     "symmetric_cross_entropy",
+    "taylor_softmax_loss",
+    "z_standardized_loss",
 ]

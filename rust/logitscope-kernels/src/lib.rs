@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attention;
+pub mod binary_cross_entropy;
 pub mod cross_entropy;
 mod error;
 mod ext_sum;
@@ -12,6 +13,7 @@ pub mod log_softmax;
 pub mod logsumexp;
 mod long;
 mod matmul;
+pub mod row_loss;
 mod rows;
 pub mod softmax;
 pub mod softmax_stats;

@@ -5,11 +5,13 @@
 
 mod arrays;
 mod attention;
+mod binary_cross_entropy;
 mod call;
 mod cross_entropy;
 mod errors;
 mod log_softmax;
 mod logsumexp;
+mod row_loss;
 mod runtime;
 mod softmax;
 mod softmax_stats;
@@ -23,7 +25,9 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     runtime::register(module)?;
     attention::register(module)?;
+    binary_cross_entropy::register(module)?;
     cross_entropy::register(module)?;
+    row_loss::register(module)?;
     log_softmax::register(module)?;
     logsumexp::register(module)?;
     softmax::register(module)?;

@@ -15,6 +15,8 @@ mod spread_row;
 
 pub use link::Link;
 pub use problem::{Gradient, Options, Output, Problem, Statistics, Targets};
+pub(crate) use problem::{check_classes, check_weight, split_off};
+pub(crate) use reduce::Divisors;
 pub use reduce::{Normalizer, Reduction};
 
 use crate::error::Result;
@@ -22,7 +24,6 @@ use crate::rows;
 use crate::threads::{self, Cancel};
 use logitscope_simd::{Element, Kernel, Simd};
 use problem::Target;
-use reduce::Divisors;
 use row::{Question, first_maximum, plain_row};
 use spread_row::{Scratch, spread_row};
 

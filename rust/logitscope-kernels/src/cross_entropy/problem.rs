@@ -237,13 +237,7 @@ impl<'a, T: Element> Problem<'a, T> {
                 expected: "at least one class".to_owned(),
             });
         }
-        if let Some(weight) = self.weight {
-            rows::check_len(operation, "weight", weight.len(), classes)?;
-            if let Some(class) = weight.iter().position(|w| *w < T::ZERO || !w.is_finite()) {
-                let got = format!("{} for class {class}", weight[class]);
-                return Err(wrong(operation, "weight", got, "finite numbers, at least 0"));
-            }
-        }
+        check_weight(operation, self.weight, classes)?;
         self.options.check(rows, matches!(self.targets, Targets::Masses(_)))?;
         match self.targets {
             Targets::Masses(masses) => {
@@ -254,6 +248,25 @@ impl<'a, T: Element> Problem<'a, T> {
                 rows::check_len(operation, "targets", of_rows.len(), rows)?;
                 check_classes(operation, of_rows, ignore_index, classes, self.weight)
             }
+        }
+    }
+}
+
+/// Checks the factors of the classes.
+pub(crate) fn check_weight<T: Element>(
+    operation: &'static str,
+    weight: Option<&[T]>,
+    classes: usize,
+) -> Result<()> {
+    let Some(weight) = weight else {
+        return Ok(());
+    };
+    rows::check_len(operation, "weight", weight.len(), classes)?;
+    match weight.iter().position(|w| *w < T::ZERO || !w.is_finite()) {
+        None => Ok(()),
+        Some(class) => {
+            let got = format!("{} for class {class}", weight[class]);
+            Err(wrong(operation, "weight", got, "finite numbers, at least 0"))
         }
     }
 }

@@ -3,13 +3,38 @@
 Arrays of one call have one dtype, float32 or float64. Arrays that are filled are C-contiguous.
 """
 
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 _Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
-_Causal: TypeAlias = Literal["none", "top_left", "bottom_right"]
+
+class _AttentionProblem(Protocol):
+    """The inputs of attention, by name."""
+
+    @property
+    def q(self) -> _Floats: ...
+    @property
+    def k(self) -> _Floats: ...
+    @property
+    def v(self) -> _Floats: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def inv_temperature(self) -> _Floats | None: ...
+    @property
+    def align(self) -> Literal["top_left", "bottom_right"]: ...
+    @property
+    def window(self) -> tuple[int | None, int | None]: ...
+    @property
+    def q_len(self) -> list[int] | None: ...
+    @property
+    def kv_len(self) -> list[int] | None: ...
+    @property
+    def mask(self) -> NDArray[np.uint8] | None: ...
+    @property
+    def sinks(self) -> _Floats | None: ...
 
 class LossOptions(TypedDict):
     """The options of cross_entropy; of types alone, there is no such class at run time."""
@@ -47,12 +72,7 @@ def available_isas() -> list[str]: ...
 def select_isa(name: str) -> None: ...
 def last_kernel() -> str: ...
 def attention_forward(
-    q: _Floats,
-    k: _Floats,
-    v: _Floats,
-    scale: float,
-    inv_temperature: _Floats | None,
-    causal: _Causal,
+    problem: _AttentionProblem,
     out: _Floats,
     max_logit: _Floats,
     inv_sum: _Floats,
@@ -61,12 +81,7 @@ def attention_forward(
     map: _Floats | None,
 ) -> None: ...
 def attention_backward(
-    q: _Floats,
-    k: _Floats,
-    v: _Floats,
-    scale: float,
-    inv_temperature: _Floats | None,
-    causal: _Causal,
+    problem: _AttentionProblem,
     out: _Floats,
     max_logit: _Floats,
     inv_sum: _Floats,
@@ -77,6 +92,7 @@ def attention_backward(
     dk: _Floats,
     dv: _Floats,
     dinv_temperature: _Floats | None,
+    dsinks: _Floats | None,
 ) -> None: ...
 def softmax(x: _Floats, temperature: float, algorithm: str, empty: str, out: _Floats) -> None: ...
 def softmax_backward(y: _Floats, dy: _Floats, temperature: float, dx: _Floats) -> None: ...

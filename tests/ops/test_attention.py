@@ -58,7 +58,7 @@ def test_forward_and_gradients_agree_with_the_dense_computation(isa, shape, dtyp
         assert getattr(got, name).dtype == dtype
         assert_close(name, getattr(got, name), getattr(wanted, name), limit)
     wanted_gradients = wanted.gradients(dout, dlse, dentropy)
-    for name, value in zip(("dq", "dk", "dv", "dinv_temperature"), wanted_gradients, strict=True):
+    for name, value in zip(("dq", "dk", "dv", "dinv_temperature"), wanted_gradients[:4], strict=True):
         assert_close(name, getattr(gradients, name), value, limit)
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import as_floats, like, needs_autograd, same_dtype
 from logitscope.errors import ArgumentError, ShapeError
+from logitscope.ops._attention_problem import CausalAlign, Problem, Window, row_contiguous
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from numpy.typing import NDArray
-
-CausalAlign = Literal["bottom_right", "top_left"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,11 +26,13 @@ class AttentionResult:
     out: Any
     """(B, Hq, Lq, Dv)."""
     lse: Any
-    """Logarithm of the sum of the exponentials of a row's scores, (B, Hq, Lq); -inf where no key is visible."""
+    """Logarithm of the sum of the exponentials of a row's scores, (B, Hq, Lq), a sink's included; where no key is
+    visible the sink, or -inf without one."""
     max_logit: Any
-    """The largest score of a row, (B, Hq, Lq); -inf where no key is visible."""
+    """The largest score of a row's keys, (B, Hq, Lq); -inf where no key is visible."""
     inv_sum: Any
-    """1 over the sum of e^(score - max_logit), (B, Hq, Lq): with ``max_logit`` the exact state for gradients."""
+    """1 over the sum of e^(score - m), (B, Hq, Lq), m the larger of ``max_logit`` and the sink: with ``max_logit``
+    the exact state for gradients. 0 in a row without any score."""
     entropy: Any = None
     """Entropy of a row's weights in nats, (B, Hq, Lq), when asked for."""
     map: Any = None
@@ -48,6 +48,8 @@ class AttentionGradients:
     dv: Any
     dinv_temperature: Any = None
     """(B, Hq, Lq), before any sum over the axes along which ``inv_temperature`` was broadcast; None without one."""
+    dsinks: Any = None
+    """(Hq,); None without sinks."""
 
 
 def attention(
@@ -57,8 +59,13 @@ def attention(
     *,
     scale: float | None = None,
     inv_temperature: Any = None,
+    mask: Any = None,
     is_causal: bool = False,
     causal_align: CausalAlign = "bottom_right",
+    window: Window = (-1, -1),
+    q_len: Any = None,
+    kv_len: Any = None,
+    sinks: Any = None,
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
     empty: Literal["zero", "nan"] = "zero",
@@ -67,6 +74,8 @@ def attention(
 
     Scores are ``scale * inv_temperature * (q . k)``; a row's output is the mean of the visible values weighted
     with the softmax of its scores. ``lse``, ``max_logit`` and ``inv_sum`` come for free, entropy and map nearly so.
+    A query sees the keys that all masks given (mask, causality, window, lengths) allow; tiles of keys that a tile of
+    queries cannot see are not computed.
 
     Parameters
     ----------
@@ -82,18 +91,29 @@ def attention(
     inv_temperature
         A further factor for each query, broadcastable to (B, Hq, Lq); a temperature t is given as 1 / t. It may
         be 0 or negative.
+    mask
+        Bool, True where a query may see a key; broadcastable to (B, Hq, Lq, Lk), any strides, never copied.
     is_causal
         Whether a query sees only the keys up to its own position.
     causal_align
-        Where the positions of queries and keys meet when Lq and Lk differ: ``"bottom_right"`` lets the last
-        query see the last key (decoding), ``"top_left"`` the first query the first key only (as in torch).
+        Where the positions of queries and keys meet when there are not as many of both: ``"bottom_right"`` puts the
+        last query at the last key (decoding; the last ones within ``q_len`` and ``kv_len``), ``"top_left"`` the
+        first query at the first key (as in torch).
+    window
+        (left, right): a query sees that many keys before and after its own position; -1 is all of them.
+    q_len, kv_len
+        How many queries and keys are real, one integer or one for each batch element: the queries beyond see
+        nothing, the keys beyond are seen by none.
+    sinks
+        (Hq,): one more score for all rows of a head that has no value and takes its share of the weights. 0 adds 1
+        to the sum of exponentials, -inf is no sink.
     stats
         Further statistics; ``"entropy"`` is the one there is.
     map_bins
         (R, C): also return the attention map averaged over R bins of queries and summed over C bins of keys
         (at most Lq and Lk). Bin i of n positions begins at position floor(i * n / bins).
     empty
-        What a row without visible keys gives: ``"zero"`` (its lse is -inf, its entropy 0) or ``"nan"``.
+        What a row without visible keys gives: ``"zero"`` (its lse is -inf or the sink, its entropy 0) or ``"nan"``.
 
     Returns
     -------
@@ -108,8 +128,9 @@ def attention(
     Notes
     -----
     What a visible key or value holds reaches the rows that see it and no other: a NaN, or a score of inf, makes
-    them NaN; a score of -inf is a weight of 0; an infinite value is infinite in its column. Method: Milakov and
-    Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135.
+    them NaN; a score of -inf is a weight of 0; an infinite value is infinite in its column. What every mask hides
+    may hold anything. Method: Milakov and Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135; sinks as in
+    Xiao et al., arXiv 2309.17453.
 
     Examples
     --------
@@ -121,17 +142,27 @@ def attention(
     ((1, 2, 5, 8), (1, 2, 5, 5))
     >>> bool(np.allclose(result.map.sum(-1), 1)), float(result.entropy[0, 0, 0])
     (True, 0.0)
+
+    A sliding window over the first four positions only:
+
+    >>> result = logitscope.attention(q, k, v, is_causal=True, window=(2, 0), kv_len=4, q_len=4)
+    >>> bool((result.out[:, :, 4] == 0).all())
+    True
     """
-    _check_options(stats, empty, causal_align)
-    if needs_autograd(q, k, v, inv_temperature):
+    _check_options(stats, empty)
+    if needs_autograd(q, k, v, inv_temperature, sinks):
         from logitscope.nn.functional import attention as differentiable
 
         differentiated: AttentionResult = differentiable(
-            q, k, v, scale=scale, inv_temperature=inv_temperature, is_causal=is_causal,
-            causal_align=causal_align, stats=stats, map_bins=map_bins, empty=empty,
+            q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
+            causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, stats=stats,
+            map_bins=map_bins, empty=empty,
         )  # fmt: skip
         return differentiated
-    problem = _Problem.of("attention", q, k, v, scale, inv_temperature, is_causal, causal_align)
+    problem = Problem.of(
+        "attention", q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
+        causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
+    )  # fmt: skip
     batch, heads, queries, _ = problem.q.shape
     rows = (batch, heads, queries)
     out = np.empty((*rows, problem.v.shape[3]), problem.q.dtype)
@@ -140,9 +171,9 @@ def attention(
     map_ = None
     if map_bins is not None:
         map_ = np.empty((batch, heads, *_bins(map_bins, queries, problem.k.shape[2])), out.dtype)
-    _native.attention_forward(*problem, out, max_logit, inv_sum, lse, entropy, map_)
+    _native.attention_forward(problem, out, max_logit, inv_sum, lse, entropy, map_)
     if empty == "nan":
-        unseen = np.isneginf(lse)
+        unseen = np.isneginf(max_logit)
         for array in (out, lse, max_logit, entropy):
             if array is not None:
                 array[unseen] = np.nan
@@ -165,8 +196,13 @@ def attention_backward(
     *,
     scale: float | None = None,
     inv_temperature: Any = None,
+    mask: Any = None,
     is_causal: bool = False,
     causal_align: CausalAlign = "bottom_right",
+    window: Window = (-1, -1),
+    q_len: Any = None,
+    kv_len: Any = None,
+    sinks: Any = None,
     dlse: Any = None,
     dentropy: Any = None,
 ) -> AttentionGradients:
@@ -176,12 +212,12 @@ def attention_backward(
     ----------
     dout
         Gradient of ``result.out``, (B, Hq, Lq, Dv).
-    q, k, v, scale, inv_temperature, is_causal, causal_align
+    q, k, v, scale, inv_temperature, mask, is_causal, causal_align, window, q_len, kv_len, sinks
         As they were given to :func:`attention`.
     result
         What :func:`attention` returned for them.
     dlse
-        Gradient of ``result.lse``, (B, Hq, Lq); rows without visible keys are left out.
+        Gradient of ``result.lse``, (B, Hq, Lq); rows without any score are left out.
     dentropy
         Gradient of ``result.entropy``, (B, Hq, Lq), which must have been asked for.
 
@@ -206,8 +242,10 @@ def attention_backward(
     True
     """
     operation = "attention_backward"
-    _check_options((), "zero", causal_align, operation)
-    problem = _Problem.of(operation, q, k, v, scale, inv_temperature, is_causal, causal_align)
+    problem = Problem.of(
+        operation, q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
+        causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
+    )  # fmt: skip
     rows = problem.q.shape[:3]
     out_shape = (*rows, problem.v.shape[3])
 
@@ -227,97 +265,36 @@ def attention_backward(
         entropy = (given("result.entropy", result.entropy, rows), given("dentropy", dentropy, rows))
     dq, dk, dv = (np.empty(array.shape, array.dtype) for array in (problem.q, problem.k, problem.v))
     dinv_temperature = None if inv_temperature is None else np.empty(rows, problem.q.dtype)
+    dsinks = None if sinks is None else np.empty(rows[1], problem.q.dtype)
     _native.attention_backward(
-        *problem,
-        _row_contiguous(given("result.out", result.out, out_shape)),
+        problem,
+        row_contiguous(given("result.out", result.out, out_shape)),
         given("result.max_logit", result.max_logit, rows),
         given("result.inv_sum", result.inv_sum, rows),
-        _row_contiguous(given("dout", dout, out_shape)),
+        row_contiguous(given("dout", dout, out_shape)),
         None if dlse is None else given("dlse", dlse, rows),
         entropy,
         dq,
         dk,
         dv,
         dinv_temperature,
+        dsinks,
     )
     return AttentionGradients(
         dq=like(q, dq),
         dk=like(q, dk),
         dv=like(q, dv),
         dinv_temperature=None if dinv_temperature is None else like(q, dinv_temperature),
+        dsinks=None if dsinks is None else like(q, dsinks),
     )
 
 
-class _Problem(NamedTuple):
-    """Checked inputs in the order in which the compiled module takes them."""
-
-    q: NDArray[Any]
-    k: NDArray[Any]
-    v: NDArray[Any]
-    scale: float
-    inv_temperature: NDArray[Any] | None
-    causal: Literal["none", "top_left", "bottom_right"]
-
-    @classmethod
-    def of(
-        cls,
-        operation: str,
-        q: Any,
-        k: Any,
-        v: Any,
-        scale: float | None,
-        inv_temperature: Any,
-        is_causal: bool,
-        causal_align: CausalAlign,
-    ) -> _Problem:
-        arrays = {name: as_floats(operation, name, value) for name, value in (("q", q), ("k", k), ("v", v))}
-        for name, array in arrays.items():
-            if array.ndim != 4:
-                message = f"{operation}: {name} has shape {array.shape}; use (batch, heads, length, head_dim)"
-                raise ShapeError(message)
-        queries = arrays["q"]
-        temperature = None
-        if inv_temperature is not None:
-            temperature = as_floats(operation, "inv_temperature", inv_temperature)
-            arrays["inv_temperature"] = temperature
-            try:
-                temperature = np.broadcast_to(temperature, queries.shape[:3])
-            except ValueError:
-                message = (
-                    f"{operation}: inv_temperature has shape {temperature.shape}; "
-                    f"use one that broadcasts to (batch, heads, queries) = {queries.shape[:3]}"
-                )
-                raise ShapeError(message) from None
-        same_dtype(operation, arrays.items())
-        if scale is None:
-            scale = 1 / math.sqrt(queries.shape[3]) if queries.shape[3] else 1.0
-        elif not math.isfinite(scale):
-            message = f"{operation}: scale is {scale}; use a finite number"
-            raise ArgumentError(message)
-        q, k, v = (_row_contiguous(arrays[name]) for name in "qkv")
-        return cls(q, k, v, float(scale), temperature, causal_align if is_causal else "none")
-
-
-def _row_contiguous(array: NDArray[Any]) -> NDArray[Any]:
-    """``array`` itself when its last axis is contiguous and nothing runs backwards, else a copy."""
-    size = array.itemsize
-    readable = all(stride >= 0 and stride % size == 0 for stride in array.strides)
-    if readable and (array.shape[-1] <= 1 or array.strides[-1] == size):
-        return array
-    return np.ascontiguousarray(array)
-
-
-def _check_options(
-    stats: Collection[str], empty: str, causal_align: str, operation: str = "attention"
-) -> None:
+def _check_options(stats: Collection[str], empty: str) -> None:
     if isinstance(stats, str) or not set(stats) <= {"entropy"}:
-        message = f"{operation}: stats is {stats!r}; use a collection of 'entropy' or an empty one"
+        message = f"attention: stats is {stats!r}; use a collection of 'entropy' or an empty one"
         raise ArgumentError(message)
     if empty not in ("zero", "nan"):
-        message = f"{operation}: empty is {empty!r}; use 'zero' or 'nan'"
-        raise ArgumentError(message)
-    if causal_align not in ("bottom_right", "top_left"):
-        message = f"{operation}: causal_align is {causal_align!r}; use 'bottom_right' or 'top_left'"
+        message = f"attention: empty is {empty!r}; use 'zero' or 'nan'"
         raise ArgumentError(message)
 
 

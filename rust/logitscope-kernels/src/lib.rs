@@ -26,4 +26,4 @@ mod view;
 pub use error::{Error, Result};
 pub use rows::Empty;
 pub use threads::Cancel;
-pub use view::{Heads, Matrix, Rows};
+pub use view::{HeadMask, Heads, Mask, Matrix, Rows};

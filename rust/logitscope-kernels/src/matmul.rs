@@ -14,11 +14,7 @@ pub(crate) struct Panel<'a, T: Element> {
     pub width: usize,
 }
 
-impl<'a, T: Element> Panel<'a, T> {
-    pub(crate) fn rows(&self, range: Range<usize>) -> Panel<'a, T> {
-        Panel { blocks: &self.blocks[range.start * self.width..range.end * self.width], width: self.width }
-    }
-
+impl<T: Element> Panel<'_, T> {
     fn depth(&self) -> usize {
         self.blocks.len().checked_div(self.width).unwrap_or(0)
     }

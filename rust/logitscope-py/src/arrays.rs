@@ -5,7 +5,7 @@
 //! as with `NumPy` itself, the result is then whatever was read.
 
 use crate::errors::{DTypeError, ShapeError};
-use logitscope_kernels::{Heads, Rows};
+use logitscope_kernels::{Heads, Mask, Rows};
 use logitscope_simd::Element;
 use numpy::{
     PyArrayDescrMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
@@ -64,7 +64,7 @@ macro_rules! by_dtype {
 pub(crate) use by_dtype;
 
 /// The strides of an array in elements; an error when one is negative or no whole number of elements.
-fn strides<T: ArrayElement>(name: &str, array: &Input<'_, T>) -> PyResult<Vec<usize>> {
+fn strides<T: numpy::Element>(name: &str, array: &Input<'_, T>) -> PyResult<Vec<usize>> {
     let size = size_of::<T>();
     array
         .strides()
@@ -82,7 +82,11 @@ fn strides<T: ArrayElement>(name: &str, array: &Input<'_, T>) -> PyResult<Vec<us
 }
 
 /// All elements that an array with these strides reaches, as one slice.
-fn reached<'a, T: ArrayElement>(name: &str, array: &'a Input<'_, T>, strides: &[usize]) -> PyResult<&'a [T]> {
+fn reached<'a, T: numpy::Element>(
+    name: &str,
+    array: &'a Input<'_, T>,
+    strides: &[usize],
+) -> PyResult<&'a [T]> {
     if array.is_empty() {
         return Ok(&[]);
     }
@@ -97,7 +101,7 @@ fn reached<'a, T: ArrayElement>(name: &str, array: &'a Input<'_, T>, strides: &[
     Ok(unsafe { std::slice::from_raw_parts(data, last + 1) })
 }
 
-fn shape<const N: usize, T: ArrayElement>(name: &str, array: &Input<'_, T>) -> PyResult<[usize; N]> {
+fn shape<const N: usize, T: numpy::Element>(name: &str, array: &Input<'_, T>) -> PyResult<[usize; N]> {
     array
         .shape()
         .try_into()
@@ -121,6 +125,14 @@ pub(crate) fn rows<'a, T: ArrayElement>(name: &str, array: &'a Input<'_, T>) -> 
     let shape: [usize; 3] = shape(name, array)?;
     let strides = strides(name, array)?;
     Ok(Rows::new(reached(name, array, &strides)?, shape, [strides[0], strides[1], strides[2]]))
+}
+
+/// An array of bytes of shape (batch, heads, queries, keys), any strides.
+pub(crate) fn mask<'a>(name: &str, array: &'a Input<'_, u8>) -> PyResult<Mask<'a>> {
+    let strides: [usize; 4] = strides(name, array)?
+        .try_into()
+        .map_err(|_| ShapeError::new_err(format!("{name}: shape {:?}; use 4 dimensions", array.shape())))?;
+    Ok(Mask::new(reached(name, array, &strides)?, shape(name, array)?, strides))
 }
 
 /// The length of the last axis; 1 for an array without axes.

@@ -1,56 +1,74 @@
 //! Attention and its gradients.
 
-use crate::arrays::{ArrayElement, Filled, Input, by_dtype, filled, heads, optional, rows};
+use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, heads, mask, optional, rows};
 use crate::call::run;
 use crate::errors::{ArgumentError, ShapeError};
 use logitscope_kernels::attention::{
-    Causal, Gradients, MapBins, Output, Problem, Statistics, Upstream, backward, forward,
+    Align, Gradients, MapBins, Masks, Output, Problem, Statistics, Upstream, backward, forward,
 };
 use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
 
-/// The arrays that a problem is a view of.
+/// What a call works on, as the attributes of one Python object hold it: the arrays that a problem is a view of.
 struct Inputs<'py, T: ArrayElement> {
     q: Input<'py, T>,
     k: Input<'py, T>,
     v: Input<'py, T>,
+    scale: f64,
     inv_temperature: Option<Input<'py, T>>,
+    align: String,
+    window: (Option<usize>, Option<usize>),
+    q_len: Option<Vec<usize>>,
+    kv_len: Option<Vec<usize>>,
+    mask: Option<Input<'py, u8>>,
+    sinks: Option<Input<'py, T>>,
 }
 
 impl<'py, T: ArrayElement> Inputs<'py, T> {
-    fn extract(
-        q: &Bound<'py, PyAny>,
-        k: &Bound<'py, PyAny>,
-        v: &Bound<'py, PyAny>,
-        inv_temperature: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Self> {
+    fn extract(problem: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let array = |name| problem.getattr(name)?.extract::<Input<'py, T>>();
+        let given = |name| PyResult::Ok(Some(problem.getattr(name)?).filter(|value| !value.is_none()));
         Ok(Self {
-            q: q.extract()?,
-            k: k.extract()?,
-            v: v.extract()?,
-            inv_temperature: optional(inv_temperature)?,
+            q: array("q")?,
+            k: array("k")?,
+            v: array("v")?,
+            scale: problem.getattr("scale")?.extract()?,
+            inv_temperature: optional(given("inv_temperature")?.as_ref())?,
+            align: problem.getattr("align")?.extract()?,
+            window: problem.getattr("window")?.extract()?,
+            q_len: problem.getattr("q_len")?.extract()?,
+            kv_len: problem.getattr("kv_len")?.extract()?,
+            mask: optional(given("mask")?.as_ref())?,
+            sinks: optional(given("sinks")?.as_ref())?,
         })
     }
 
-    fn problem(&self, scale: f64, causal_name: &str) -> PyResult<Problem<'_, T>> {
+    fn problem(&self) -> PyResult<Problem<'_, T>> {
         Ok(Problem {
             queries: heads("q", &self.q)?,
             keys: heads("k", &self.k)?,
             values: heads("v", &self.v)?,
-            scale: T::from_f64(scale),
+            scale: T::from_f64(self.scale),
             inv_temperature: self.inv_temperature.as_ref().map(|x| rows("inv_temperature", x)).transpose()?,
-            causal: causal(causal_name)?,
+            masks: Masks {
+                align: align(&self.align)?,
+                left: self.window.0,
+                right: self.window.1,
+                query_lengths: self.q_len.as_deref(),
+                key_lengths: self.kv_len.as_deref(),
+                scores: self.mask.as_ref().map(|x| mask("mask", x)).transpose()?,
+            },
+            sinks: self.sinks.as_ref().map(|x| contiguous("sinks", x)).transpose()?,
         })
     }
 }
 
-fn causal(name: &str) -> PyResult<Causal> {
+fn align(name: &str) -> PyResult<Align> {
     match name {
-        "none" => Ok(Causal::No),
-        "top_left" => Ok(Causal::TopLeft),
-        "bottom_right" => Ok(Causal::BottomRight),
+        "top_left" => Ok(Align::TopLeft),
+        "bottom_right" => Ok(Align::BottomRight),
         _ => Err(ArgumentError::new_err(format!(
-            "attention: causal is '{name}'; use none, top_left or bottom_right"
+            "attention: causal_align is '{name}'; use top_left or bottom_right"
         ))),
     }
 }
@@ -59,12 +77,7 @@ fn causal(name: &str) -> PyResult<Causal> {
 #[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
 fn attention_forward<'py>(
     py: Python<'py>,
-    q: &Bound<'py, PyAny>,
-    k: &Bound<'py, PyAny>,
-    v: &Bound<'py, PyAny>,
-    scale: f64,
-    inv_temperature: Option<&Bound<'py, PyAny>>,
-    causal: &str,
+    problem: &Bound<'py, PyAny>,
     out: &Bound<'py, PyAny>,
     max_logit: &Bound<'py, PyAny>,
     inv_sum: &Bound<'py, PyAny>,
@@ -72,20 +85,15 @@ fn attention_forward<'py>(
     entropy: Option<&Bound<'py, PyAny>>,
     map: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<()> {
-    by_dtype!("attention", q => forward_of(
-        py, q, k, v, scale, inv_temperature, causal, out, max_logit, inv_sum, lse, entropy, map,
+    by_dtype!("attention", &problem.getattr("q")? => forward_of(
+        py, problem, out, max_logit, inv_sum, lse, entropy, map,
     ))
 }
 
 #[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
 fn forward_of<'py, T: ArrayElement>(
     py: Python<'py>,
-    q: &Bound<'py, PyAny>,
-    k: &Bound<'py, PyAny>,
-    v: &Bound<'py, PyAny>,
-    scale: f64,
-    inv_temperature: Option<&Bound<'py, PyAny>>,
-    causal: &str,
+    problem: &Bound<'py, PyAny>,
     out: &Bound<'py, PyAny>,
     max_logit: &Bound<'py, PyAny>,
     inv_sum: &Bound<'py, PyAny>,
@@ -93,8 +101,8 @@ fn forward_of<'py, T: ArrayElement>(
     entropy: Option<&Bound<'py, PyAny>>,
     map: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<()> {
-    let inputs = Inputs::<T>::extract(q, k, v, inv_temperature)?;
-    let problem = inputs.problem(scale, causal)?;
+    let inputs = Inputs::<T>::extract(problem)?;
+    let problem = inputs.problem()?;
     let [batch, query_heads, queries, _] = problem.queries.shape();
     let count = batch * query_heads * queries;
     let (mut out, mut max_logit): (Filled<'py, T>, Filled<'py, T>) = (out.extract()?, max_logit.extract()?);
@@ -132,12 +140,7 @@ fn forward_of<'py, T: ArrayElement>(
 #[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
 fn attention_backward<'py>(
     py: Python<'py>,
-    q: &Bound<'py, PyAny>,
-    k: &Bound<'py, PyAny>,
-    v: &Bound<'py, PyAny>,
-    scale: f64,
-    inv_temperature: Option<&Bound<'py, PyAny>>,
-    causal: &str,
+    problem: &Bound<'py, PyAny>,
     out: &Bound<'py, PyAny>,
     max_logit: &Bound<'py, PyAny>,
     inv_sum: &Bound<'py, PyAny>,
@@ -148,22 +151,17 @@ fn attention_backward<'py>(
     dk: &Bound<'py, PyAny>,
     dv: &Bound<'py, PyAny>,
     dinv_temperature: Option<&Bound<'py, PyAny>>,
+    dsinks: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<()> {
-    by_dtype!("attention_backward", q => backward_of(
-        py, q, k, v, scale, inv_temperature, causal, out, max_logit, inv_sum, dout, dlse, entropy, dq, dk, dv,
-        dinv_temperature,
+    by_dtype!("attention_backward", &problem.getattr("q")? => backward_of(
+        py, problem, out, max_logit, inv_sum, dout, dlse, entropy, dq, dk, dv, dinv_temperature, dsinks,
     ))
 }
 
 #[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
 fn backward_of<'py, T: ArrayElement>(
     py: Python<'py>,
-    q: &Bound<'py, PyAny>,
-    k: &Bound<'py, PyAny>,
-    v: &Bound<'py, PyAny>,
-    scale: f64,
-    inv_temperature: Option<&Bound<'py, PyAny>>,
-    causal: &str,
+    problem: &Bound<'py, PyAny>,
     out: &Bound<'py, PyAny>,
     max_logit: &Bound<'py, PyAny>,
     inv_sum: &Bound<'py, PyAny>,
@@ -174,9 +172,10 @@ fn backward_of<'py, T: ArrayElement>(
     dk: &Bound<'py, PyAny>,
     dv: &Bound<'py, PyAny>,
     dinv_temperature: Option<&Bound<'py, PyAny>>,
+    dsinks: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<()> {
-    let inputs = Inputs::<T>::extract(q, k, v, inv_temperature)?;
-    let problem = inputs.problem(scale, causal)?;
+    let inputs = Inputs::<T>::extract(problem)?;
+    let problem = inputs.problem()?;
     let (out, dout): (Input<'py, T>, Input<'py, T>) = (out.extract()?, dout.extract()?);
     let (max_logit, inv_sum): (Input<'py, T>, Input<'py, T>) = (max_logit.extract()?, inv_sum.extract()?);
     let dlse: Option<Input<'py, T>> = optional(dlse)?;
@@ -197,6 +196,7 @@ fn backward_of<'py, T: ArrayElement>(
     let (mut dq, mut dk): (Filled<'py, T>, Filled<'py, T>) = (dq.extract()?, dk.extract()?);
     let mut dv: Filled<'py, T> = dv.extract()?;
     let mut dinv_temperature: Option<Filled<'py, T>> = optional(dinv_temperature)?;
+    let mut dsinks: Option<Filled<'py, T>> = optional(dsinks)?;
     let [batch, query_heads, queries, _] = problem.queries.shape();
     let gradients = Gradients {
         queries: filled("dq", &mut dq, problem.queries.shape().iter().product())?,
@@ -206,6 +206,7 @@ fn backward_of<'py, T: ArrayElement>(
             .as_mut()
             .map(|x| filled("dinv_temperature", x, batch * query_heads * queries))
             .transpose()?,
+        sinks: dsinks.as_mut().map(|x| filled("dsinks", x, query_heads)).transpose()?,
     };
     let work = problem.work().saturating_mul(3);
     run::<T, _>(py, "attention_backward", work, |cancel| backward(&problem, &upstream, gradients, cancel))

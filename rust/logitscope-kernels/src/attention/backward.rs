@@ -8,12 +8,14 @@
 //! - `dp_ij = do_i . v_j`
 //! - `ds_ij = p_ij (dp_ij - D_i + dlse_i - dh_i (ln p_ij + h_i))`
 //! - `dv_j = sum_i p_ij do_i`, `dk_j = sum_i ds_ij scale t_i q_i` over the queries of all heads of the group
+//! - `dsink = sum_i p_i (-D_i + dlse_i - dh_i (ln p_i + h_i))` with `p_i` the sink's weight: a score without a value
 //! - `u_i = scale sum_j ds_ij k_j`, `dq_i = t_i u_i`, `dt_i = q_i . u_i` (no division, so `t_i = 0` is fine)
 
 use super::problem::Problem;
+use super::sight::{Sees, Sight};
 use super::tile::{
-    Cursor, KEYS, QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite,
-    hidden_queries, key_tiles, pad, tile_queries, transpose, zeroed,
+    Cursor, KEYS, QUERY_BLOCKS, add_visible_product, add_visible_rows, blocks_for, clear_hidden,
+    has_non_finite, pad, tile_queries, transpose, zeroed,
 };
 use crate::error::Result;
 use crate::matmul::{Panel, add_columns_product, add_rows_product};
@@ -49,6 +51,8 @@ pub struct Gradients<'a, T> {
     pub values: &'a mut [T],
     /// Of the inverse temperatures, (batch, heads, queries).
     pub inv_temperature: Option<&'a mut [T]>,
+    /// Of the sinks, (heads).
+    pub sinks: Option<&'a mut [T]>,
 }
 
 /// Computes the gradients of attention.
@@ -75,6 +79,8 @@ pub fn backward<T: Element>(
     let mut dk = Cursor(gradients.keys);
     let mut dv = Cursor(gradients.values);
     let mut dtemperature = gradients.inv_temperature.map(Cursor);
+    let mut sink_parts = vec![T::ZERO; if gradients.sinks.is_some() { batch * heads } else { 0 }];
+    let mut dsinks = gradients.sinks.is_some().then_some(Cursor(&mut sink_parts));
     let mut pieces = Vec::with_capacity(batch * key_heads);
     for batch in 0..batch {
         for key_head in 0..key_heads {
@@ -87,12 +93,27 @@ pub fn backward<T: Element>(
                 dk: dk.take(keys * dim),
                 dv: dv.take(keys * value_dim),
                 dtemperature: dtemperature.as_mut().map(|cursor| cursor.take(group * queries)),
+                dsinks: dsinks.as_mut().map(|cursor| cursor.take(group)),
             });
         }
     }
-    threads::for_each(pieces, problem.work().saturating_mul(3), cancel, Scratch::default, |scratch, piece| {
-        T::dispatch(KeyHeadKernel { piece, scratch });
-    })
+    threads::for_each(
+        pieces,
+        problem.work().saturating_mul(3),
+        cancel,
+        Scratch::default,
+        |scratch, piece| {
+            T::dispatch(KeyHeadKernel { piece, scratch });
+        },
+    )?;
+    if let Some(sums) = gradients.sinks {
+        assert_eq!(sums.len(), heads, "attention: length of dsinks");
+        for (head, sum) in sums.iter_mut().enumerate() {
+            let parts = sink_parts.iter().skip(head).step_by(heads);
+            *sum = T::from_f64(parts.map(|part| part.to_f64()).sum());
+        }
+    }
+    Ok(())
 }
 
 /// A key head with the query heads that it serves, and where their gradients go.
@@ -105,6 +126,8 @@ struct KeyHead<'a, T> {
     dk: &'a mut [T],
     dv: &'a mut [T],
     dtemperature: Option<&'a mut [T]>,
+    /// One sum for each query head of the group.
+    dsinks: Option<&'a mut [T]>,
 }
 
 /// Buffers that a thread uses again. `*_lanes` are transposed (queries in the lanes), `*_rows` are padded rows.
@@ -144,7 +167,7 @@ struct KeyHeadKernel<'a, 'b, T: Element> {
 /// What the gradient of a score needs of its row, one vector of rows.
 #[derive(Clone, Copy)]
 struct RowTerms<V> {
-    /// The largest score, 0 for rows that see no key.
+    /// The largest score, the sink's included; 0 for rows without any.
     reference: V,
     inv_sum: V,
     /// `-D + dlse - dh (ln(1/sum) + h)`: what is added to `dp`.
@@ -210,11 +233,22 @@ fn tile<T: Element, S: Simd<T>>(
     let dout_rows = Panel { blocks: dout_rows, width: value_width };
     let dquery_lanes = zeroed::<T>(&mut scratch.dquery_lanes, keys.columns() * width);
 
-    let terms = row_terms(simd, piece.upstream, batch, head, queries);
-    let queries_are_finite = !has_non_finite(simd, query_matrix, queries.clone())
+    let (terms, dsink) = row_terms(simd, piece.upstream, problem.sink(head), batch, head, queries);
+    if let Some(dsinks) = &mut piece.dsinks {
+        dsinks[member] += dsink;
+    }
+    // As they go into the products: a temperature may be what is not finite.
+    let scaled =
+        Matrix::new(T::flatten(query_rows.blocks), queries.len(), key_width * T::LANES, key_width * T::LANES);
+    let queries_are_finite = !has_non_finite(simd, scaled, 0..queries.len())
         && !has_non_finite(simd, dout_matrix, queries.clone());
 
-    for range in key_tiles(problem, queries) {
+    let sight = Sight::new(problem, batch, head, queries.clone());
+    for range in sight.key_tiles() {
+        let sees = sight.of(&range);
+        if sees == Sees::Nothing {
+            continue;
+        }
         let weights = zeroed::<T>(&mut scratch.weights, KEYS * width);
         let weights = &mut weights[..range.len() * width];
         add_rows_product(simd, keys, range.clone(), &query_lanes, weights);
@@ -228,27 +262,22 @@ fn tile<T: Element, S: Simd<T>>(
                 score_gradients::<T, S, false>(simd, terms, weights, dscores, width, block);
             }
         }
-        let partly_hidden = range.end > problem.visible(queries.start);
-        if partly_hidden {
-            clear_hidden(simd, problem, queries, range.clone(), width, T::ZERO, weights);
-            clear_hidden(simd, problem, queries, range.clone(), width, T::ZERO, dscores);
+        if sees == Sees::Part {
+            clear_hidden(simd, &sight, range.clone(), width, T::ZERO, weights);
+            clear_hidden(simd, &sight, range.clone(), width, T::ZERO, dscores);
         }
         let dkeys = &mut scratch.dkeys[range.start * key_width..range.end * key_width];
         let dvalues = &mut scratch.dvalues[range.start * value_width..range.end * value_width];
         let dscores_panel = Panel { blocks: dscores, width };
-        if partly_hidden && (!queries_are_finite || has_non_finite(simd, keys, range.clone())) {
+        if sees == Sees::Part && (!queries_are_finite || has_non_finite(simd, keys, range.clone())) {
             for (index, key) in range.clone().enumerate() {
-                let seen = hidden_queries(problem, queries, key).min(queries.len())..queries.len();
-                let one =
-                    |panel: &'_ [T::Block]| index * width * T::LANES + seen.start..panel.len() * T::LANES;
-                let weights = Matrix::new(&T::flatten(weights)[one(weights)], 1, seen.len(), 0);
-                let dscores = Matrix::new(&T::flatten(dscores)[one(dscores)], 1, seen.len(), 0);
                 let dvalue = &mut dvalues[index * value_width..(index + 1) * value_width];
                 let dkey = &mut dkeys[index * key_width..(index + 1) * key_width];
-                add_rows_product(simd, weights, 0..1, &dout_rows.rows(seen.clone()), dvalue);
-                add_rows_product(simd, dscores, 0..1, &query_rows.rows(seen), dkey);
+                let row = index * width..(index + 1) * width;
+                add_visible_rows(simd, &sight, key, &weights[row.clone()], &dout_rows, dvalue);
+                add_visible_rows(simd, &sight, key, &dscores[row], &query_rows, dkey);
             }
-            add_visible_product(simd, problem, queries, keys, range, &dscores_panel, dquery_lanes);
+            add_visible_product(simd, &sight, keys, range, &dscores_panel, dquery_lanes);
         } else {
             let as_matrix =
                 |panel| Matrix::new(T::flatten(panel), range.len(), queries.len(), width * T::LANES);
@@ -260,24 +289,26 @@ fn tile<T: Element, S: Simd<T>>(
     write_dqueries::<T>(piece, member, queries, dquery_lanes, width);
 }
 
-/// The terms of the score gradient that belong to the rows of a tile.
+/// The terms of the score gradient that belong to the rows of a tile, and their gradient of the sink.
 #[inline(always)]
 fn row_terms<T: Element, S: Simd<T>>(
     simd: S,
     upstream: &Upstream<'_, T>,
+    sink: Option<T>,
     batch: usize,
     head: usize,
     queries: &Range<usize>,
-) -> [RowTerms<S::Vector>; QUERY_BLOCKS] {
+) -> ([RowTerms<S::Vector>; QUERY_BLOCKS], T) {
     let out = upstream.out.matrix(batch, head);
     let dout = upstream.dout.matrix(batch, head);
     let mut reference = [T::block(T::ZERO); QUERY_BLOCKS];
     let (mut inv_sum, mut offset, mut dentropy) = (reference, reference, reference);
+    let mut dsink = 0.0;
     for (lane, query) in queries.clone().enumerate() {
         let (block, lane) = (lane / T::LANES, lane % T::LANES);
         let share = upstream.inv_sum.get(batch, head, query);
         if share == T::ZERO {
-            continue; // sees no key: every term stays 0
+            continue; // has no score: every term stays 0
         }
         let mut terms = -dot(simd, dout.row(query), out.row(query));
         if let Some(dlse) = upstream.dlse {
@@ -288,7 +319,18 @@ fn row_terms<T: Element, S: Simd<T>>(
             terms -= gradient * (share.ln() + entropy.get(batch, head, query));
             dentropy[block].as_mut()[lane] = gradient;
         }
-        reference[block].as_mut()[lane] = upstream.max_logit.get(batch, head, query);
+        let mut largest = upstream.max_logit.get(batch, head, query);
+        if let Some(sink) = sink {
+            if sink > largest {
+                largest = sink;
+            }
+            let distance = sink - largest;
+            if distance != T::NEG_INFINITY {
+                let slope = terms - dentropy[block].as_ref()[lane] * distance;
+                dsink += (distance.exp() * share * slope).to_f64();
+            }
+        }
+        reference[block].as_mut()[lane] = largest;
         inv_sum[block].as_mut()[lane] = share;
         offset[block].as_mut()[lane] = terms;
     }
@@ -302,7 +344,7 @@ fn row_terms<T: Element, S: Simd<T>>(
             dentropy: simd.load(&dentropy[block]),
         };
     }
-    terms
+    (terms, T::from_f64(dsink))
 }
 
 /// Turns one vector of rows' scores into weights, and their `dp` into gradients of the scores.
@@ -350,6 +392,14 @@ fn write_dqueries<T: Element>(
     let lanes = T::flatten(dquery_lanes);
     for (lane, query) in queries.clone().enumerate() {
         let row = member * all_queries + query;
+        if piece.upstream.max_logit.get(piece.batch, head, query) == T::NEG_INFINITY {
+            // Sees no key: what it holds itself does not count.
+            piece.dq[row * dim..(row + 1) * dim].fill(T::ZERO);
+            if let Some(dtemperature) = &mut piece.dtemperature {
+                dtemperature[row] = T::ZERO;
+            }
+            continue;
+        }
         let factor = problem.factor(piece.batch, head, query);
         let mut product = T::ZERO;
         let written = &mut piece.dq[row * dim..(row + 1) * dim];

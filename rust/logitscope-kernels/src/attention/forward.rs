@@ -2,9 +2,10 @@
 
 use super::map::{self, MapBins};
 use super::problem::Problem;
+use super::sight::{Sees, Sight};
 use super::tile::{
-    Cursor, KEYS, QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite, key_tiles,
-    tile_queries, transpose, zeroed,
+    Cursor, KEYS, QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite, tile_queries,
+    transpose, zeroed,
 };
 use crate::error::Result;
 use crate::matmul::{Panel, add_columns_product, add_rows_product};
@@ -14,11 +15,12 @@ use std::ops::Range;
 
 /// Per-row results, each (batch, heads, queries).
 pub struct Statistics<'a, T> {
-    /// The largest score; -inf where no key is seen.
+    /// The largest score of a key; -inf where no key is seen.
     pub max_logit: &'a mut [T],
-    /// 1 over the sum of e^(score - largest score): with `max_logit` the exact state for the backward pass.
+    /// 1 over the sum of e^(score - m), m the larger of `max_logit` and the sink: with `max_logit` the exact state
+    /// for the backward pass.
     pub inv_sum: &'a mut [T],
-    /// The logarithm of the sum of the exponentials of the scores.
+    /// The logarithm of the sum of the exponentials of the scores, the sink's included.
     pub lse: &'a mut [T],
     /// The entropy of the weights in nats, when wanted.
     pub entropy: Option<&'a mut [T]>,
@@ -157,13 +159,17 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
         let zero = simd.splat(T::ZERO);
         let mut states =
             [RowState { max: simd.splat(T::NEG_INFINITY), sum: zero, moment: zero }; QUERY_BLOCKS];
-        for range in key_tiles(problem, queries) {
+        let sight = Sight::new(problem, batch, head, queries.clone());
+        for range in sight.key_tiles() {
+            let sees = sight.of(&range);
+            if sees == Sees::Nothing {
+                continue;
+            }
             let scores = zeroed::<T>(&mut scratch.scores, KEYS * width);
             let scores = &mut scores[..range.len() * width];
             add_rows_product(simd, keys, range.clone(), &transposed, scores);
-            let partly_hidden = range.end > problem.visible(queries.start);
-            if partly_hidden {
-                clear_hidden(simd, problem, queries, range.clone(), width, T::NEG_INFINITY, scores);
+            if sees == Sees::Part {
+                clear_hidden(simd, &sight, range.clone(), width, T::NEG_INFINITY, scores);
             }
             for (block, state) in states.iter_mut().enumerate().take(width) {
                 let decay = if tile.entropy.is_some() {
@@ -174,24 +180,30 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 rescale(simd, decay, out, width, block);
                 rescale(simd, decay, map, width, block);
             }
-            if partly_hidden && has_non_finite(simd, values, range.clone()) {
-                add_visible_product(
-                    simd,
-                    problem,
-                    queries,
-                    values,
-                    range.clone(),
-                    &Panel { blocks: scores, width },
-                    out,
-                );
+            let weights = Panel { blocks: scores, width };
+            if sees == Sees::Part && has_non_finite(simd, values, range.clone()) {
+                add_visible_product(simd, &sight, values, range.clone(), &weights, out);
             } else {
-                add_columns_product(simd, values, range.clone(), &Panel { blocks: scores, width }, out);
+                add_columns_product(simd, values, range.clone(), &weights, out);
             }
             if let Some(bins) = bins {
                 map::add_columns(simd, scores, width, range, keys.rows(), bins, map);
             }
         }
-        finish(simd, tile, &states, out, map, width);
+        let mut largest = [zero; QUERY_BLOCKS];
+        for (largest, state) in largest.iter_mut().zip(&states) {
+            *largest = state.max;
+        }
+        if let Some(sink) = problem.sink(head) {
+            for (block, state) in states.iter_mut().enumerate().take(width) {
+                // A tile of one key without a value.
+                let mut scores = [sight.on_real_queries::<T>(block, sink)];
+                let decay = weigh::<T, S, true>(simd, &mut scores, 1, 0, state);
+                rescale(simd, decay, out, width, block);
+                rescale(simd, decay, map, width, block);
+            }
+        }
+        finish(simd, tile, &largest, &states, out, map, width);
     }
 }
 
@@ -256,14 +268,16 @@ fn rescale<T: Element, S: Simd<T>>(
 fn finish<T: Element, S: Simd<T>>(
     simd: S,
     tile: Tile<'_, T>,
+    largest: &[S::Vector; QUERY_BLOCKS],
     states: &[RowState<S::Vector>; QUERY_BLOCKS],
     out: &[T::Block],
     map: &[T::Block],
     width: usize,
 ) {
     let Tile { problem, queries, max_logit, inv_sum, lse, mut entropy, .. } = tile;
-    for (block, state) in states.iter().enumerate().take(width) {
+    for (block, (state, largest)) in states.iter().zip(largest).enumerate().take(width) {
         let (max, sum) = (simd.to_block(state.max), simd.to_block(state.sum));
+        let largest = simd.to_block(*largest);
         let (log_sum, moment) = (simd.to_block(math::ln(simd, state.sum)), simd.to_block(state.moment));
         let first = block * T::LANES;
         for (lane, row) in (first..queries.len().min(first + T::LANES)).enumerate() {
@@ -271,9 +285,9 @@ fn finish<T: Element, S: Simd<T>>(
             let (log_sum, moment) = (log_sum.as_ref()[lane], moment.as_ref()[lane]);
             let seen = sum != T::ZERO;
             // A NaN in the row need not have reached the maximum; it always reaches the sum.
-            max_logit[row] = if sum.is_nan() { sum } else { max };
+            max_logit[row] = if sum.is_nan() { sum } else { largest.as_ref()[lane] };
             inv_sum[row] = if seen { T::ONE / sum } else { T::ZERO };
-            lse[row] = if seen { max_logit[row] + log_sum } else { T::NEG_INFINITY };
+            lse[row] = if seen { max + log_sum } else { T::NEG_INFINITY };
             if let Some(entropy) = &mut entropy {
                 let nats = log_sum - moment * inv_sum[row];
                 // Rounding may leave a one-hot row a little below 0; NaN stays.

@@ -11,12 +11,18 @@
 //! transposed, so keys and values are read where they are, one number at a time, and the row statistics are
 //! computed lane by lane with no step across lanes.
 //!
-//! A row that sees no key gives `o = 0`, `lse = -inf`, `h = 0` and no gradient.
+//! A sink is one more score of a row, the same for all rows of a head, that has no value: it takes part in `l`,
+//! `lse` and `h`, not in `max_logit`. Masks hide keys by selection, never by adding: what a hidden key holds
+//! reaches no score.
+//!
+//! A row that sees no key gives `o = 0`, `lse = -inf` (the sink where there is one), `h = 0` and no gradient.
 
 mod backward;
 mod forward;
 mod map;
+mod masks;
 mod problem;
+mod sight;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -24,4 +30,5 @@ mod tile;
 pub use backward::{Gradients, Upstream, backward};
 pub use forward::{Output, Statistics, forward};
 pub use map::{MapBins, bin_edge};
-pub use problem::{Causal, Problem};
+pub use masks::{Align, Masks};
+pub use problem::Problem;

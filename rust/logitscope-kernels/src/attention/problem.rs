@@ -1,19 +1,9 @@
-//! What an attention call is asked to compute, and which keys a query sees.
+//! What an attention call is asked to compute.
 
+use super::masks::Masks;
 use crate::error::{Error, Result};
 use crate::view::{Heads, Rows};
 use logitscope_simd::Element;
-
-/// How a causal mask lies on scores that are not square.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Causal {
-    /// Every query sees every key.
-    No,
-    /// Query `i` sees the keys `j <= i`, as in torch.
-    TopLeft,
-    /// The last query sees the last key: `j <= i + keys - queries`, as decoding needs it.
-    BottomRight,
-}
 
 /// The inputs of one attention call. `queries` may have more heads than `keys` and `values`: then each
 /// key head serves the same number of consecutive query heads.
@@ -30,7 +20,9 @@ pub struct Problem<'a, T> {
     /// A further factor for each query; None is 1.
     pub inv_temperature: Option<Rows<'a, T>>,
     /// Which keys a query sees.
-    pub causal: Causal,
+    pub masks: Masks<'a>,
+    /// A score of each query head that every row of it has beside those of its keys, without a value.
+    pub sinks: Option<&'a [T]>,
 }
 
 impl<T: Element> Problem<'_, T> {
@@ -39,7 +31,7 @@ impl<T: Element> Problem<'_, T> {
     /// # Errors
     /// [`Error::Shape`] naming the array that does not fit.
     pub fn check(&self) -> Result<()> {
-        let [batch, heads, _, dim] = self.queries.shape();
+        let [batch, heads, queries, dim] = self.queries.shape();
         let [key_batch, key_heads, keys, key_dim] = self.keys.shape();
         let [value_batch, value_heads, value_keys, value_dim] = self.values.shape();
         let wrong = |argument, got: [usize; 4], expected: String| {
@@ -58,7 +50,12 @@ impl<T: Element> Problem<'_, T> {
             let got = [value_batch, value_heads, value_keys, value_dim];
             return wrong("v", got, format!("({batch}, {key_heads}, {keys}, any) as k"));
         }
-        Ok(())
+        if let Some(sinks) = self.sinks.filter(|sinks| sinks.len() != heads) {
+            let expected = format!("({heads}), one number for each head of q");
+            let got = format!("({})", sinks.len());
+            return Err(Error::Shape { operation: "attention", argument: "sinks", got, expected });
+        }
+        self.masks.check([batch, heads, queries, keys])
     }
 
     /// Query heads that share a key head.
@@ -75,28 +72,10 @@ impl<T: Element> Problem<'_, T> {
         }
     }
 
-    /// How many keys query `i` sees: they are the first ones.
+    /// The sink of a query head, if there is one.
     #[inline(always)]
-    pub(super) fn visible(&self, query: usize) -> usize {
-        let queries = self.queries.shape()[2];
-        let keys = self.keys.shape()[2];
-        match self.causal {
-            Causal::No => keys,
-            Causal::TopLeft => keys.min(query + 1),
-            Causal::BottomRight => keys.min((query + 1 + keys).saturating_sub(queries)),
-        }
-    }
-
-    /// The first query that sees key `j`, or the number of queries when none does.
-    #[inline(always)]
-    pub(super) fn first_query(&self, key: usize) -> usize {
-        let queries = self.queries.shape()[2];
-        let keys = self.keys.shape()[2];
-        match self.causal {
-            Causal::No => 0,
-            Causal::TopLeft => key.min(queries),
-            Causal::BottomRight => (key + queries).saturating_sub(keys).min(queries),
-        }
+    pub(super) fn sink(&self, head: usize) -> Option<T> {
+        self.sinks.map(|sinks| sinks[head])
     }
 
     /// Elementary operations of a forward pass, to judge whether threads are worth it.

@@ -1,6 +1,6 @@
-//! A tile of queries laid out for the vectors, and the limits of the tiles.
+//! A tile of queries laid out for the vectors, and what is done to it where keys are hidden.
 
-use super::problem::Problem;
+use super::sight::Sight;
 use crate::matmul::Panel;
 use crate::view::Matrix;
 use logitscope_simd::{Element, Simd};
@@ -27,15 +27,6 @@ pub(super) fn zeroed<T: Element>(buffer: &mut Vec<T::Block>, blocks: usize) -> &
     buffer.clear();
     buffer.resize(blocks, T::block(T::ZERO));
     buffer
-}
-
-/// The key tiles that the queries `queries` see, in ascending order.
-pub(super) fn key_tiles<T: Element>(
-    problem: &Problem<'_, T>,
-    queries: &Range<usize>,
-) -> impl Iterator<Item = Range<usize>> + use<T> {
-    let end = problem.visible(queries.end - 1);
-    (0..end).step_by(KEYS).map(move |start| start..end.min(start + KEYS))
 }
 
 /// Writes rows `rows` of `matrix` transposed: `out[column]` holds the rows in its lanes, `width` vectors,
@@ -76,27 +67,6 @@ pub(super) fn pad<T: Element>(
     }
 }
 
-/// The lanes of a vector of queries beyond the first `hidden` queries of the tile.
-#[inline(always)]
-fn visible_lanes<T: Element, S: Simd<T>>(simd: S, block: usize, hidden: usize) -> S::Mask {
-    // Lane numbers inside a tile are small, so they are exact in any element type.
-    let mut lanes = T::block(T::ZERO);
-    for (lane, cell) in lanes.as_mut().iter_mut().enumerate() {
-        *cell = T::from_f64((block * T::LANES + lane) as f64 + 0.5);
-    }
-    simd.less(simd.splat(T::from_f64(hidden as f64)), simd.load(&lanes))
-}
-
-/// How many of the first queries of a tile do not see the key `key`.
-#[inline(always)]
-pub(super) fn hidden_queries<T: Element>(
-    problem: &Problem<'_, T>,
-    queries: &Range<usize>,
-    key: usize,
-) -> usize {
-    problem.first_query(key).saturating_sub(queries.start)
-}
-
 /// Whether rows `rows` of `matrix` hold a NaN or an infinity.
 #[inline(always)]
 pub(super) fn has_non_finite<T: Element, S: Simd<T>>(
@@ -120,8 +90,7 @@ pub(super) fn has_non_finite<T: Element, S: Simd<T>>(
 #[inline(always)]
 pub(super) fn clear_hidden<T: Element, S: Simd<T>>(
     simd: S,
-    problem: &Problem<'_, T>,
-    queries: &Range<usize>,
+    sight: &Sight<'_>,
     keys: Range<usize>,
     width: usize,
     value: T,
@@ -129,37 +98,70 @@ pub(super) fn clear_hidden<T: Element, S: Simd<T>>(
 ) {
     let value = simd.splat(value);
     for (key, row) in keys.zip(panel.chunks_exact_mut(width)) {
-        let hidden = hidden_queries(problem, queries, key);
-        for (block, cell) in row.iter_mut().enumerate().take(hidden.div_ceil(T::LANES)) {
-            let visible = visible_lanes(simd, block, hidden);
-            simd.store(simd.select(visible, simd.load(cell), value), cell);
+        for (block, cell) in row.iter_mut().enumerate() {
+            if !sight.sees_block::<T>(key, block) {
+                let visible = sight.visible(simd, key, block);
+                simd.store(simd.select(visible, simd.load(cell), value), cell);
+            }
         }
     }
 }
 
 /// `out[m] += sum_j matrix[j][m] weights[j]`, touching only the queries that see key `j`: what hidden keys
 /// hold (NaN, infinities) must not reach a query through a weight of 0. Slow; for tiles that hold such.
+/// Has the bits that the plain product has where those keys hold finite numbers.
 #[inline(always)]
 pub(super) fn add_visible_product<T: Element, S: Simd<T>>(
     simd: S,
-    problem: &Problem<'_, T>,
-    queries: &Range<usize>,
+    sight: &Sight<'_>,
     matrix: Matrix<'_, T>,
     keys: Range<usize>,
     weights: &Panel<'_, T>,
     out: &mut [T::Block],
 ) {
     let width = weights.width;
+    let mut sums = vec![T::block(T::ZERO); out.len()];
     for (key, weights) in keys.zip(weights.blocks.chunks_exact(width)) {
-        let hidden = hidden_queries(problem, queries, key);
-        for (&x, out) in matrix.row(key).iter().zip(out.chunks_exact_mut(width)) {
-            for block in 0..width {
-                let before = simd.load(&out[block]);
-                let after = simd.mul_add(simd.splat(x), simd.load(&weights[block]), before);
-                let visible = visible_lanes(simd, block, hidden);
-                simd.store(simd.select(visible, after, before), &mut out[block]);
+        for (block, weight) in weights.iter().enumerate() {
+            let visible = sight.visible(simd, key, block);
+            for (&x, sums) in matrix.row(key).iter().zip(sums.chunks_exact_mut(width)) {
+                let before = simd.load(&sums[block]);
+                let after = simd.mul_add(simd.splat(x), simd.load(weight), before);
+                simd.store(simd.select(visible, after, before), &mut sums[block]);
             }
         }
+    }
+    add_all(simd, &sums, out);
+}
+
+/// `out += sum_i weights[i] rows[i]` over the queries of a tile that see the key: the same from its side.
+#[inline(always)]
+pub(super) fn add_visible_rows<T: Element, S: Simd<T>>(
+    simd: S,
+    sight: &Sight<'_>,
+    key: usize,
+    weights: &[T::Block],
+    rows: &Panel<'_, T>,
+    out: &mut [T::Block],
+) {
+    let mut sums = vec![T::block(T::ZERO); out.len()];
+    for lane in sight.lanes_of(key) {
+        if sight.allows(key, lane) {
+            let weight = simd.splat(T::flatten(weights)[lane]);
+            let row = &rows.blocks[lane * rows.width..(lane + 1) * rows.width];
+            for (sum, block) in sums.iter_mut().zip(row) {
+                simd.store(simd.mul_add(weight, simd.load(block), simd.load(sum)), sum);
+            }
+        }
+    }
+    add_all(simd, &sums, out);
+}
+
+/// `out += sums`.
+#[inline(always)]
+fn add_all<T: Element, S: Simd<T>>(simd: S, sums: &[T::Block], out: &mut [T::Block]) {
+    for (cell, sum) in out.iter_mut().zip(sums) {
+        simd.store(simd.add(simd.load(cell), simd.load(sum)), cell);
     }
 }
 

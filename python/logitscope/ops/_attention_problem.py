@@ -1,0 +1,162 @@
+"""What an attention call works on: its inputs checked, in the form in which the compiled module reads them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from logitscope._arrays import as_floats, as_numpy, is_tensor, same_dtype
+from logitscope.errors import ArgumentError, DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+CausalAlign: TypeAlias = Literal["bottom_right", "top_left"]
+Window: TypeAlias = tuple[int, int]
+
+
+class Problem(NamedTuple):
+    """Checked inputs; the compiled module reads them by these names."""
+
+    q: NDArray[Any]
+    k: NDArray[Any]
+    v: NDArray[Any]
+    scale: float
+    inv_temperature: NDArray[Any] | None
+    align: CausalAlign
+    window: tuple[int | None, int | None]
+    """How many keys before and after its own position a query sees; None is all of them."""
+    q_len: list[int] | None
+    kv_len: list[int] | None
+    mask: NDArray[np.uint8] | None
+    sinks: NDArray[Any] | None
+
+    @classmethod
+    def of(
+        cls,
+        operation: str,
+        q: Any,
+        k: Any,
+        v: Any,
+        *,
+        scale: float | None,
+        inv_temperature: Any,
+        mask: Any,
+        is_causal: bool,
+        causal_align: CausalAlign,
+        window: Window,
+        q_len: Any,
+        kv_len: Any,
+        sinks: Any,
+    ) -> Problem:
+        """Check what a user gave; the shapes of q, k and v against each other the compiled module checks."""
+        arrays = {name: as_floats(operation, name, value) for name, value in (("q", q), ("k", k), ("v", v))}
+        for name, array in arrays.items():
+            if array.ndim != 4:
+                message = f"{operation}: {name} has shape {array.shape}; use (batch, heads, length, head_dim)"
+                raise ShapeError(message)
+        (batch, heads, queries, dim), keys = arrays["q"].shape, arrays["k"].shape[2]
+        for name, value in (("inv_temperature", inv_temperature), ("sinks", sinks)):
+            if value is not None:
+                arrays[name] = as_floats(operation, name, value)
+        same_dtype(operation, arrays.items())
+        temperature = arrays.get("inv_temperature")
+        if temperature is not None:
+            rows = "(batch, heads, queries)"
+            temperature = _broadcast(operation, "inv_temperature", temperature, (batch, heads, queries), rows)
+        if sinks is not None and arrays["sinks"].shape != (heads,):
+            message = (
+                f"{operation}: sinks has shape {arrays['sinks'].shape}; "
+                f"use ({heads},), one number for each head of q"
+            )
+            raise ShapeError(message)
+        if scale is None:
+            scale = 1 / math.sqrt(dim) if dim else 1.0
+        elif not math.isfinite(scale):
+            message = f"{operation}: scale is {scale}; use a finite number"
+            raise ArgumentError(message)
+        if causal_align not in ("bottom_right", "top_left"):
+            message = f"{operation}: causal_align is {causal_align!r}; use 'bottom_right' or 'top_left'"
+            raise ArgumentError(message)
+        left, right = checked_window(operation, window)
+        return cls(
+            *(row_contiguous(arrays[name]) for name in "qkv"),
+            scale=float(scale),
+            inv_temperature=temperature,
+            align=causal_align,
+            window=(None if left < 0 else left, 0 if is_causal else None if right < 0 else right),
+            q_len=None if q_len is None else _lengths(operation, "q_len", q_len, batch, queries),
+            kv_len=None if kv_len is None else _lengths(operation, "kv_len", kv_len, batch, keys),
+            mask=None if mask is None else _mask(operation, mask, (batch, heads, queries, keys)),
+            sinks=None if sinks is None else np.ascontiguousarray(arrays["sinks"]),
+        )
+
+
+def checked_window(operation: str, window: Sequence[int]) -> Window:
+    """``window`` as two integers, -1 for no bound."""
+    try:
+        left, right = (operator.index(reach) for reach in window)
+    except (TypeError, ValueError):
+        left = right = -2
+    if left < -1 or right < -1:
+        message = (
+            f"{operation}: window is {window!r}; use (left, right), integers of 0 or more, -1 for no bound"
+        )
+        raise ArgumentError(message)
+    # No sequence is longer, and the compiled module takes no larger number.
+    return min(left, 2**62), min(right, 2**62)
+
+
+def row_contiguous(array: NDArray[Any]) -> NDArray[Any]:
+    """``array`` itself when its last axis is contiguous and nothing runs backwards, else a copy."""
+    size = array.itemsize
+    readable = all(stride >= 0 and stride % size == 0 for stride in array.strides)
+    if readable and (array.shape[-1] <= 1 or array.strides[-1] == size):
+        return array
+    return np.ascontiguousarray(array)
+
+
+def _broadcast(
+    operation: str, name: str, array: NDArray[Any], shape: tuple[int, ...], axes: str
+) -> NDArray[Any]:
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        message = f"{operation}: {name} has shape {array.shape}; use one that broadcasts to {axes} = {shape}"
+        raise ShapeError(message) from None
+
+
+def _lengths(operation: str, name: str, value: Any, batch: int, limit: int) -> list[int]:
+    array = as_numpy(operation, name, value)
+    if array.dtype.kind not in "iu":
+        message = f"{operation}: {name} has dtype {array.dtype}; use integers"
+        raise DTypeError(message)
+    if array.shape not in ((), (batch,)):
+        message = (
+            f"{operation}: {name} has shape {array.shape}; "
+            f"use one integer, or ({batch},), one for each batch element"
+        )
+        raise ShapeError(message)
+    lengths: list[int] = np.broadcast_to(array, batch).tolist()
+    for length in lengths:
+        if not 0 <= length <= limit:
+            message = f"{operation}: {name} is {length}; use lengths of 0..{limit}"
+            raise ArgumentError(message)
+    return lengths
+
+
+def _mask(operation: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    array = value if is_tensor(value) else as_numpy(operation, "mask", value)
+    if str(array.dtype).removeprefix("torch.") != "bool":
+        message = f"{operation}: mask has dtype {array.dtype}; use bool, True where a query may see a key"
+        raise DTypeError(message)
+    array = as_numpy(operation, "mask", array)
+    if any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    wide = _broadcast(operation, "mask", array, shape, "(batch, heads, queries, keys)")
+    return wide.view(np.uint8)

@@ -1,0 +1,239 @@
+//! One attention problem with everything that it may have, run by the kernels and by the book.
+
+use super::super::*;
+use crate::threads::Cancel;
+use crate::view::{Heads, Mask, Rows};
+use logitscope_simd::Element;
+
+/// A stream of numbers in [-1, 1), the same on every machine.
+pub(super) struct Numbers(pub(super) u64);
+
+impl Numbers {
+    pub(super) fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+    }
+
+    pub(super) fn vec<T: Element>(&mut self, n: usize) -> Vec<T> {
+        (0..n).map(|_| T::from_f64(2.0 * self.next())).collect()
+    }
+}
+
+/// Batch, query heads, key heads, queries, keys, `head_dim`, value dim.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes(
+    pub(super) usize,
+    pub(super) usize,
+    pub(super) usize,
+    pub(super) usize,
+    pub(super) usize,
+    pub(super) usize,
+    pub(super) usize,
+);
+
+/// What hides keys, with its data; the default hides nothing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hidden {
+    pub(super) align: Align,
+    pub(super) left: Option<usize>,
+    pub(super) right: Option<usize>,
+    pub(super) query_lengths: Option<Vec<usize>>,
+    pub(super) key_lengths: Option<Vec<usize>>,
+    pub(super) scores: Option<(Vec<u8>, [usize; 4])>,
+}
+
+impl Hidden {
+    pub(super) fn causal(align: Align) -> Self {
+        Self { align, right: Some(0), ..Self::default() }
+    }
+
+    fn masks(&self, shape: [usize; 4]) -> Masks<'_> {
+        Masks {
+            align: self.align,
+            left: self.left,
+            right: self.right,
+            query_lengths: self.query_lengths.as_deref(),
+            key_lengths: self.key_lengths.as_deref(),
+            scores: self.scores.as_ref().map(|(data, strides)| Mask::new(data, shape, *strides)),
+        }
+    }
+
+    /// Whether query `i` sees key `j`, by definition.
+    pub(super) fn sees(&self, [b, h, i, j]: [usize; 4], queries: usize, keys: usize) -> bool {
+        let queries = self.query_lengths.as_ref().map_or(queries, |lengths| lengths[b]);
+        let keys = self.key_lengths.as_ref().map_or(keys, |lengths| lengths[b]);
+        let shift = if self.align == Align::TopLeft { 0 } else { keys as i128 - queries as i128 };
+        let distance = j as i128 - (i as i128 + shift);
+        let allowed = |(data, strides): &(Vec<u8>, [usize; 4])| {
+            data[b * strides[0] + h * strides[1] + i * strides[2] + j * strides[3]] != 0
+        };
+        i < queries
+            && j < keys
+            && self.left.is_none_or(|left| -distance <= left as i128)
+            && self.right.is_none_or(|right| distance <= right as i128)
+            && self.scores.as_ref().is_none_or(allowed)
+    }
+}
+
+pub(super) struct Case<T> {
+    pub(super) sizes: Sizes,
+    pub(super) hidden: Hidden,
+    pub(super) scale: T,
+    pub(super) q: Vec<T>,
+    pub(super) k: Vec<T>,
+    pub(super) v: Vec<T>,
+    pub(super) temperature: Vec<T>,
+    pub(super) sinks: Option<Vec<T>>,
+    pub(super) dout: Vec<T>,
+    pub(super) dlse: Vec<T>,
+    pub(super) dentropy: Vec<T>,
+}
+
+#[derive(Default, Debug, PartialEq)]
+pub(super) struct Results<T> {
+    pub(super) out: Vec<T>,
+    pub(super) max_logit: Vec<T>,
+    pub(super) inv_sum: Vec<T>,
+    pub(super) lse: Vec<T>,
+    pub(super) entropy: Vec<T>,
+    pub(super) dq: Vec<T>,
+    pub(super) dk: Vec<T>,
+    pub(super) dv: Vec<T>,
+    pub(super) dtemperature: Vec<T>,
+    pub(super) dsinks: Vec<T>,
+}
+
+impl<T: Element> Case<T> {
+    pub(super) fn new(sizes: Sizes, hidden: Hidden) -> Self {
+        let Sizes(b, h, g, lq, lk, d, dv) = sizes;
+        let mut numbers = Numbers(1 + lq as u64);
+        Self {
+            sizes,
+            hidden,
+            scale: T::from_f64(0.4),
+            q: numbers.vec(b * h * lq * d),
+            k: numbers.vec(b * g * lk * d),
+            v: numbers.vec(b * g * lk * dv),
+            temperature: numbers.vec(b * h * lq),
+            sinks: None,
+            dout: numbers.vec(b * h * lq * dv),
+            dlse: numbers.vec(b * h * lq),
+            dentropy: numbers.vec(b * h * lq),
+        }
+    }
+
+    pub(super) fn run(&self) -> Results<T> {
+        let Sizes(b, h, g, lq, lk, d, dv) = self.sizes;
+        let rows = b * h * lq;
+        let row_view = |data| Rows::new(data, [b, h, lq], [h * lq, lq, 1]);
+        let problem = Problem {
+            queries: Heads::contiguous(&self.q, [b, h, lq, d]),
+            keys: Heads::contiguous(&self.k, [b, g, lk, d]),
+            values: Heads::contiguous(&self.v, [b, g, lk, dv]),
+            scale: self.scale,
+            inv_temperature: Some(row_view(&self.temperature)),
+            masks: self.hidden.masks([b, h, lq, lk]),
+            sinks: self.sinks.as_deref(),
+        };
+        let zeros = |n| vec![T::NAN; n];
+        let mut r = Results {
+            out: zeros(rows * dv),
+            max_logit: zeros(rows),
+            inv_sum: zeros(rows),
+            lse: zeros(rows),
+            entropy: zeros(rows),
+            dq: zeros(rows * d),
+            dk: zeros(b * g * lk * d),
+            dv: zeros(b * g * lk * dv),
+            dtemperature: zeros(rows),
+            dsinks: zeros(self.sinks.as_ref().map_or(0, Vec::len)),
+        };
+        let output = Output {
+            out: &mut r.out,
+            statistics: Statistics {
+                max_logit: &mut r.max_logit,
+                inv_sum: &mut r.inv_sum,
+                lse: &mut r.lse,
+                entropy: Some(&mut r.entropy),
+            },
+            map: None,
+        };
+        forward(&problem, output, &Cancel::default()).unwrap();
+        let upstream = Upstream {
+            out: Heads::contiguous(&r.out, [b, h, lq, dv]),
+            max_logit: row_view(&r.max_logit),
+            inv_sum: row_view(&r.inv_sum),
+            dout: Heads::contiguous(&self.dout, [b, h, lq, dv]),
+            dlse: Some(row_view(&self.dlse)),
+            entropy: Some((row_view(&r.entropy), row_view(&self.dentropy))),
+        };
+        let gradients = Gradients {
+            queries: &mut r.dq,
+            keys: &mut r.dk,
+            values: &mut r.dv,
+            inv_temperature: Some(&mut r.dtemperature),
+            sinks: self.sinks.is_some().then_some(&mut r.dsinks),
+        };
+        backward(&problem, &upstream, gradients, &Cancel::default()).unwrap();
+        r
+    }
+
+    /// The formulas of the module, row by row, in `f64`.
+    pub(super) fn dense(&self) -> Results<f64> {
+        let Sizes(b, h, g, lq, lk, d, dv) = self.sizes;
+        let wide = |x: &[T]| x.iter().map(|x| x.to_f64()).collect::<Vec<_>>();
+        let (q, k, v, dout) = (wide(&self.q), wide(&self.k), wide(&self.v), wide(&self.dout));
+        let scale = self.scale.to_f64();
+        let sinks: Option<Vec<f64>> = self.sinks.as_deref().map(wide);
+        let mut r = Results::<f64> { dk: vec![0.0; k.len()], dv: vec![0.0; v.len()], ..Default::default() };
+        r.dsinks = vec![0.0; sinks.as_ref().map_or(0, Vec::len)];
+        for row in 0..b * h * lq {
+            let (batch, head, i) = (row / (h * lq), row / lq % h, row % lq);
+            let kv = (batch * g + head / (h / g)) * lk;
+            let (q, dout) = (&q[row * d..][..d], &dout[row * dv..][..dv]);
+            let k = |j: usize| &k[(kv + j) * d..][..d];
+            let v = |j: usize| &v[(kv + j) * dv..][..dv];
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            let t = self.temperature[row].to_f64();
+            let seen: Vec<_> = (0..lk).filter(|&j| self.hidden.sees([batch, head, i, j], lq, lk)).collect();
+            let s: Vec<_> = seen.iter().map(|&j| scale * t * dot(q, k(j))).collect();
+            let real = self.hidden.query_lengths.as_ref().is_none_or(|lengths| i < lengths[batch]);
+            let sink = sinks.as_ref().filter(|_| real).map_or(f64::NEG_INFINITY, |sinks| sinks[head]);
+            let max_logit = s.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let m = max_logit.max(sink);
+            let sink_share = if sink == f64::NEG_INFINITY { 0.0 } else { (sink - m).exp() };
+            let l = s.iter().map(|s| (s - m).exp()).sum::<f64>() + sink_share;
+            let p: Vec<_> = s.iter().map(|s| (s - m).exp() / l).collect();
+            let sink_share = if l > 0.0 { sink_share / l } else { 0.0 };
+            let nats = |p: f64| if p > 0.0 { -p * p.ln() } else { 0.0 };
+            let entropy = p.iter().map(|&p| nats(p)).sum::<f64>() + nats(sink_share);
+            let out: Vec<_> =
+                (0..dv).map(|c| p.iter().zip(&seen).map(|(p, &j)| p * v(j)[c]).sum::<f64>()).collect();
+            let delta = dot(dout, &out);
+            let (dlse, dentropy) = (self.dlse[row].to_f64(), self.dentropy[row].to_f64());
+            let mut u = vec![0.0; d];
+            for (p, &j) in p.iter().zip(&seen) {
+                let slope = dot(dout, v(j)) - delta + dlse - dentropy * (p.ln() + entropy);
+                let ds = p * slope;
+                for c in 0..d {
+                    u[c] += scale * ds * k(j)[c];
+                    r.dk[(kv + j) * d + c] += scale * t * ds * q[c];
+                }
+                for (dv, dout) in r.dv[(kv + j) * dv..].iter_mut().zip(dout) {
+                    *dv += p * dout;
+                }
+            }
+            if sink_share > 0.0 {
+                r.dsinks[head] += sink_share * (dlse - delta - dentropy * (sink_share.ln() + entropy));
+            }
+            r.dtemperature.push(dot(q, &u));
+            r.dq.extend(u.iter().map(|u| t * u));
+            r.max_logit.push(max_logit);
+            r.inv_sum.push(if l > 0.0 { 1.0 / l } else { 0.0 });
+            r.lse.push(if l > 0.0 { m + l.ln() } else { f64::NEG_INFINITY });
+            r.entropy.push(entropy);
+            r.out.extend(out);
+        }
+        r
+    }
+}

@@ -21,8 +21,12 @@ def attention(
     k: Tensor,
     v: Tensor,
     inv_temperature: Tensor | None,
+    sinks: Tensor | None,
+    mask: Tensor | None,
+    q_len: Tensor | None,
+    kv_len: Tensor | None,
     scale: float,
-    is_causal: bool,
+    window: Sequence[int],
     causal_align: str,
     with_entropy: bool,
     map_bins: Sequence[int],
@@ -39,22 +43,64 @@ def attention(
     scores = scale * (q @ k.transpose(-1, -2))
     if inv_temperature is not None:
         scores = inv_temperature[..., None] * scores
-    if is_causal:
-        queries, keys = scores.shape[-2:]
-        offset = keys - queries if causal_align == "bottom_right" else 0
-        hidden = torch.ones(queries, keys, dtype=torch.bool, device=q.device).triu(1 + offset)
-        scores = scores.masked_fill(hidden, -torch.inf)
+    visible = _visible(scores, mask, q_len, kv_len, window, causal_align)
+    if visible is not None:
+        scores = scores.masked_fill(~visible, -torch.inf)
     if scores.shape[-1] == 0:
         # Without any key all rows are empty, and so they are with a masked one.
         scores = nn.functional.pad(scores, (0, 1), value=-torch.inf)
         v = nn.functional.pad(v, (0, 0, 0, 1))
-    return _mix(scores, v, with_entropy, map_bins)
+    sink = None
+    if sinks is not None:
+        sink = sinks[:, None].expand(scores.shape[:-1])
+        if q_len is not None:
+            sink = sink.masked_fill(_beyond(q_len, scores.shape[-2])[:, None], -torch.inf)
+    return _mix(scores, sink, v, with_entropy, map_bins)
+
+
+def _beyond(lengths: Tensor, positions: int) -> Tensor:
+    """(B, positions): True at the positions that are not real."""
+    return torch.arange(positions, device=lengths.device) >= lengths[:, None]
+
+
+def _visible(
+    scores: Tensor,
+    mask: Tensor | None,
+    q_len: Tensor | None,
+    kv_len: Tensor | None,
+    window: Sequence[int],
+    causal_align: str,
+) -> Tensor | None:
+    """Which scores count, in a shape that broadcasts to theirs; None for all."""
+    queries, keys = scores.shape[-2:]
+    conditions = [] if mask is None else [mask]
+    if q_len is not None:
+        conditions.append(~_beyond(q_len, queries)[:, None, :, None])
+    if kv_len is not None:
+        conditions.append(~_beyond(kv_len, keys)[:, None, None])
+    left, right = window
+    if left >= 0 or right >= 0:
+        position = torch.arange(queries, device=scores.device)[:, None]
+        if causal_align == "bottom_right":
+            ends = (keys if kv_len is None else kv_len) - (queries if q_len is None else q_len)
+            position = position + (ends if isinstance(ends, int) else ends[:, None, None, None])
+        distance = torch.arange(keys, device=scores.device) - position
+        conditions += [distance >= -left] if left >= 0 else []
+        conditions += [distance <= right] if right >= 0 else []
+    visible = None
+    for condition in conditions:
+        visible = condition if visible is None else visible & condition
+    return visible
 
 
 def _mix(
-    scores: Tensor, v: Tensor, with_entropy: bool, map_bins: Sequence[int]
+    scores: Tensor, sink: Tensor | None, v: Tensor, with_entropy: bool, map_bins: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    # A row without a visible key goes through as a row of zeros and is blanked afterwards: its gradients are
+    largest = scores.detach().amax(dim=-1)
+    if sink is not None:
+        # One more key, whose value is 0.
+        scores = torch.cat([scores, sink[..., None]], dim=-1)
+    # A row without any score goes through as a row of zeros and is blanked afterwards: its gradients are
     # then 0, where those of its true values would be NaN.
     empty = (scores == -torch.inf).all(dim=-1)
     scores = scores.masked_fill(empty[..., None], 0.0)
@@ -67,13 +113,15 @@ def _mix(
     if with_entropy:
         mean = (weights * shifted.masked_fill(shifted == -torch.inf, 0.0)).sum(dim=-1)
         entropy = (total.log() - mean).clamp(min=0.0).masked_fill(empty, 0.0)
+    if sink is not None:
+        weights = weights[..., :-1]
     if map_bins:
         rows, columns = (_bin_matrix(*sizes, v) for sizes in zip(weights.shape[-2:], map_bins, strict=True))
         map_ = (rows / rows.sum(dim=1, keepdim=True)) @ weights.detach() @ columns.T
     return (
         weights @ v,
         (top + total.log()).masked_fill(empty, -torch.inf),
-        top.masked_fill(empty, -torch.inf),
+        largest,
         total.detach().reciprocal().masked_fill(empty, 0.0),
         entropy,
         map_,

@@ -85,7 +85,9 @@ class Problem(NamedTuple):
             raise ArgumentError(message)
         left, right = checked_window(operation, window)
         return cls(
-            *(row_contiguous(arrays[name]) for name in "qkv"),
+            q=row_contiguous(arrays["q"]),
+            k=row_contiguous(arrays["k"]),
+            v=row_contiguous(arrays["v"]),
             scale=float(scale),
             inv_temperature=temperature,
             align=causal_align,

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from logitscope.errors import ArgumentError, ShapeError
+from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.nn import composite
 from logitscope.nn.functional._path import array, check_dtype, needs_composite
-from logitscope.ops.attention import AttentionResult, CausalAlign, attention_backward
+from logitscope.ops._attention_problem import CausalAlign, Window, checked_window
+from logitscope.ops.attention import AttentionResult, attention_backward
 from logitscope.ops.attention import attention as fused_attention
 
 if TYPE_CHECKING:
@@ -28,8 +29,13 @@ def attention(
     *,
     scale: float | None = None,
     inv_temperature: float | Tensor | None = None,
+    mask: Tensor | None = None,
     is_causal: bool = False,
     causal_align: CausalAlign = "bottom_right",
+    window: Window = (-1, -1),
+    q_len: int | Tensor | None = None,
+    kv_len: int | Tensor | None = None,
+    sinks: Tensor | None = None,
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
     empty: Literal["zero", "nan"] = "zero",
@@ -48,11 +54,20 @@ def attention(
         What the products are multiplied by; 1 / sqrt(D) by default.
     inv_temperature
         A further factor, one number or a tensor that broadcasts to (B, Hq, T), with a gradient.
+    mask
+        Bool, True where a query may see a key; broadcasts to (B, Hq, T, S) and is read where it lies.
     is_causal
         Whether a query sees only keys up to its own position.
     causal_align
-        Which query and key are at the same position when T differs from S: the last ones ("bottom_right") or
-        the first ones ("top_left", as in torch).
+        Which query and key are at the same position when T differs from S: the last ones ("bottom_right"; within
+        ``q_len`` and ``kv_len``) or the first ones ("top_left", as in torch).
+    window
+        (left, right): how many keys before and after its own position a query sees; -1 is all of them.
+    q_len, kv_len
+        How many queries and keys are real, one integer or an integer tensor (B,): the queries beyond see nothing,
+        the keys beyond are seen by none.
+    sinks
+        (Hq,): one more score for all rows of a head that has no value, with a gradient; -inf is no sink.
     stats
         ("entropy",) if the entropy of the weights is wanted, at the cost of a few operations a score.
     map_bins
@@ -74,18 +89,31 @@ def attention(
     >>> result.out.shape, result.entropy[0, 0, 0]
     (torch.Size([1, 2, 8, 16]), tensor(2.0794))
     """
-    _check(q, k, v, causal_align, stats, empty)
+    _check(q, k, v, sinks, causal_align, stats, empty)
     factor = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
     temperature = None
     if isinstance(inv_temperature, Tensor):
         temperature = _expand(inv_temperature, q)
     elif inv_temperature is not None:
         factor *= float(inv_temperature)
+    left, right = checked_window("attention", window)
+    reach = (left, 0 if is_causal else right)
+    inputs = (
+        q,
+        k,
+        v,
+        temperature,
+        sinks,
+        _mask(mask, q, k),
+        _lengths("q_len", q_len, q.shape[2], q),
+        _lengths("kv_len", kv_len, k.shape[2], q),
+    )
     bins = _bins(map_bins, q, k)
     with_entropy = "entropy" in stats
-    operator = composite.attention if needs_composite(q, k, v, temperature) else _attention
-    parts = operator(q, k, v, temperature, factor, is_causal, causal_align, with_entropy, bins)
-    out, lse, max_logit, inv_sum, entropy, map_ = parts
+    operator = composite.attention if needs_composite(*inputs) else _attention
+    out, lse, max_logit, inv_sum, entropy, map_ = operator(
+        *inputs, factor, reach, causal_align, with_entropy, bins
+    )
     if empty == "nan":
         unseen = max_logit == -torch.inf
         lse, max_logit, entropy = (
@@ -104,8 +132,12 @@ def _attention(
     k: Tensor,
     v: Tensor,
     inv_temperature: Tensor | None,
+    sinks: Tensor | None,
+    mask: Tensor | None,
+    q_len: Tensor | None,
+    kv_len: Tensor | None,
     scale: float,
-    is_causal: bool,
+    window: Sequence[int],
     causal_align: str,
     with_entropy: bool,
     map_bins: Sequence[int],
@@ -114,10 +146,7 @@ def _attention(
         array(q),
         array(k),
         array(v),
-        scale=scale,
-        inv_temperature=None if inv_temperature is None else array(inv_temperature),
-        is_causal=is_causal,
-        causal_align=_ALIGNMENTS[_ALIGNMENTS.index(causal_align)],
+        **_options(inv_temperature, sinks, mask, q_len, kv_len, scale, window, causal_align),
         stats=("entropy",) if with_entropy else (),
         map_bins=(map_bins[0], map_bins[1]) if map_bins else None,
     )
@@ -137,15 +166,19 @@ def _attention_backward(
     k: Tensor,
     v: Tensor,
     inv_temperature: Tensor | None,
+    sinks: Tensor | None,
+    mask: Tensor | None,
+    q_len: Tensor | None,
+    kv_len: Tensor | None,
     out: Tensor,
     lse: Tensor,
     max_logit: Tensor,
     inv_sum: Tensor,
     entropy: Tensor,
     scale: float,
-    is_causal: bool,
+    window: Sequence[int],
     causal_align: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     result = AttentionResult(
         out=array(out),
         lse=array(lse),
@@ -159,17 +192,36 @@ def _attention_backward(
         array(k),
         array(v),
         result,
-        scale=scale,
-        inv_temperature=None if inv_temperature is None else array(inv_temperature),
-        is_causal=is_causal,
-        causal_align=_ALIGNMENTS[_ALIGNMENTS.index(causal_align)],
+        **_options(inv_temperature, sinks, mask, q_len, kv_len, scale, window, causal_align),
         dlse=None if dlse is None else array(dlse),
         dentropy=None if dentropy is None else array(dentropy),
     )
-    dq, dk, dv = (torch.from_numpy(part) for part in (gradients.dq, gradients.dk, gradients.dv))
-    if inv_temperature is None:
-        return dq, dk, dv, q.new_empty(0)
-    return dq, dk, dv, torch.from_numpy(gradients.dinv_temperature)
+    parts = (gradients.dq, gradients.dk, gradients.dv, gradients.dinv_temperature, gradients.dsinks)
+    dq, dk, dv, dinv_temperature, dsinks = (
+        q.new_empty(0) if part is None else torch.from_numpy(part) for part in parts
+    )
+    return dq, dk, dv, dinv_temperature, dsinks
+
+
+def _options(
+    inv_temperature: Tensor | None,
+    sinks: Tensor | None,
+    mask: Tensor | None,
+    q_len: Tensor | None,
+    kv_len: Tensor | None,
+    scale: float,
+    window: Sequence[int],
+    causal_align: str,
+) -> dict[str, Any]:
+    tensors = {
+        "inv_temperature": inv_temperature,
+        "sinks": sinks,
+        "mask": mask,
+        "q_len": q_len,
+        "kv_len": kv_len,
+    }
+    arrays = {name: None if tensor is None else array(tensor) for name, tensor in tensors.items()}
+    return {**arrays, "scale": scale, "window": (window[0], window[1]), "causal_align": causal_align}
 
 
 @_attention.register_fake
@@ -178,8 +230,12 @@ def _(
     k: Tensor,
     v: Tensor,
     inv_temperature: Tensor | None,
+    sinks: Tensor | None,
+    mask: Tensor | None,
+    q_len: Tensor | None,
+    kv_len: Tensor | None,
     scale: float,
-    is_causal: bool,
+    window: Sequence[int],
     causal_align: str,
     with_entropy: bool,
     map_bins: Sequence[int],
@@ -200,19 +256,19 @@ def _(
     k: Tensor,
     v: Tensor,
     inv_temperature: Tensor | None,
+    sinks: Tensor | None,
     *saved: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dq, dk, dv = (tensor.new_empty(tensor.shape) for tensor in (q, k, v))
-    return dq, dk, dv, q.new_empty(0 if inv_temperature is None else inv_temperature.shape)
+) -> tuple[Tensor, ...]:
+    return tuple(q.new_empty(0 if x is None else x.shape) for x in (q, k, v, inv_temperature, sinks))
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    q, k, v, inv_temperature, *options, with_entropy, _ = inputs
+    *tensors, scale, window, causal_align, with_entropy, _ = inputs
     out, lse, max_logit, inv_sum, entropy, map_ = output
-    ctx.options = tuple(options)
+    ctx.options = (scale, window, causal_align)
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(max_logit, inv_sum, map_, *(() if with_entropy else (entropy,)))
-    ctx.save_for_backward(q, k, v, inv_temperature, out, lse, max_logit, inv_sum, entropy)
+    ctx.save_for_backward(*tensors, out, lse, max_logit, inv_sum, entropy)
 
 
 def _gradient(
@@ -224,28 +280,25 @@ def _gradient(
     dentropy: Tensor | None,
     _map: None,
 ) -> tuple[Tensor | None, ...]:
-    q, k, v, inv_temperature, *output = ctx.saved_tensors
+    tensors, output = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
     if torch.is_grad_enabled():  # the gradients will be differentiated themselves
         gradients: Sequence[Tensor | None] = _composite_gradients(
-            q, k, v, inv_temperature, ctx.options, ((0, dout), (1, dlse), (4, dentropy))
+            tensors, ctx.options, ((0, dout), (1, dlse), (4, dentropy))
         )
     else:
         dout = torch.zeros_like(output[0]) if dout is None else dout
-        gradients = _attention_backward(dout, dlse, dentropy, q, k, v, inv_temperature, *output, *ctx.options)
-    dq, dk, dv, dinv_temperature = gradients
-    return dq, dk, dv, None if inv_temperature is None else dinv_temperature, *(None,) * 5
+        gradients = _attention_backward(dout, dlse, dentropy, *tensors, *output, *ctx.options)
+    given = (None if tensor is None else part for tensor, part in zip(tensors[:5], gradients, strict=True))
+    return *given, *(None,) * 8
 
 
 def _composite_gradients(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    inv_temperature: Tensor | None,
-    options: tuple[float, bool, str],
+    tensors: tuple[Tensor | None, ...],
+    options: tuple[float, Sequence[int], str],
     upstream: tuple[tuple[int, Tensor | None], ...],
 ) -> list[Tensor | None]:
-    inputs = (q, k, v, inv_temperature)
-    parts = composite.attention(*inputs, *options, True, ())
+    parts = composite.attention(*tensors, *options, True, ())  # type: ignore[arg-type, call-arg]
+    inputs = tensors[:5]
     wanted = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]
     given = [(parts[index], gradient) for index, gradient in upstream if gradient is not None]
     gradients = iter(
@@ -288,8 +341,54 @@ def _expand(inv_temperature: Tensor, q: Tensor) -> Tensor:
         raise ShapeError(message) from None
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, causal_align: str, stats: Collection[str], empty: str) -> None:
-    check_dtype("attention", q=q, k=k, v=v)
+def _mask(mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
+    if mask is None:
+        return None
+    if mask.dtype != torch.bool:
+        message = f"attention: mask is {mask.dtype}; use torch.bool, True where a query may see a key"
+        raise DTypeError(message)
+    shape = (*q.shape[:3], k.shape[2])
+    try:
+        return mask.expand(shape)
+    except RuntimeError:
+        message = (
+            f"attention: mask of shape {tuple(mask.shape)} does not broadcast to (B, Hq, T, S) = {shape}; "
+            f"use a shape that does"
+        )
+        raise ShapeError(message) from None
+
+
+def _lengths(name: str, lengths: int | Tensor | None, limit: int, q: Tensor) -> Tensor | None:
+    """Give each batch element its length. That it is within bounds the kernel checks, which knows the numbers."""
+    if lengths is None:
+        return None
+    if not isinstance(lengths, Tensor):
+        if not 0 <= lengths <= limit:
+            message = f"attention: {name} is {lengths}; use 0..{limit}"
+            raise ArgumentError(message)
+        return torch.full(q.shape[:1], lengths, dtype=torch.int64, device=q.device)
+    if lengths.dtype.is_floating_point or lengths.dtype.is_complex or lengths.dtype == torch.bool:
+        message = f"attention: {name} is {lengths.dtype}; use integers"
+        raise DTypeError(message)
+    if tuple(lengths.shape) not in ((), tuple(q.shape[:1])):
+        message = (
+            f"attention: {name} has shape {tuple(lengths.shape)}; "
+            f"use one integer, or ({q.shape[0]},), one for each batch element"
+        )
+        raise ShapeError(message)
+    return lengths.expand(q.shape[0])
+
+
+def _check(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sinks: Tensor | None,
+    causal_align: str,
+    stats: Collection[str],
+    empty: str,
+) -> None:
+    check_dtype("attention", q=q, k=k, v=v, sinks=sinks)
     if causal_align not in _ALIGNMENTS:
         message = f"attention: causal_align is {causal_align!r}; use {' or '.join(_ALIGNMENTS)}"
         raise ArgumentError(message)
@@ -316,4 +415,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, causal_align: str, stats: Collection
             f"attention: {listed} do not fit; use q (B, Hq, T, D), k (B, Hk, S, D), v (B, Hk, S, Dv), "
             f"Hq a multiple of Hk"
         )
+        raise ShapeError(message)
+    if sinks is not None and tuple(sinks.shape) != (q.shape[1],):
+        message = f"attention: sinks has shape {tuple(sinks.shape)}; use ({q.shape[1]},), one number for each head of q"
         raise ShapeError(message)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from logitscope.errors import ArgumentError, ShapeError
 from logitscope.nn.functional._attention import attention
 
@@ -32,7 +34,7 @@ def scaled_dot_product_attention(
     value
         (..., Hk, S, Dv).
     attn_mask
-        None; a mask is refused.
+        Bool, True where a query may attend; broadcasts to (..., Hq, T, S). A mask of numbers is refused.
     dropout_p
         0; dropout is refused.
     is_causal
@@ -52,10 +54,10 @@ def scaled_dot_product_attention(
     >>> torch.allclose(ours, theirs, atol=1e-5)
     True
     """
-    if attn_mask is not None:
+    if attn_mask is not None and attn_mask.dtype != torch.bool:
         message = (
-            "scaled_dot_product_attention: attn_mask is not supported; use is_causal=True or no mask, "
-            "or torch.nn.functional.scaled_dot_product_attention"
+            f"scaled_dot_product_attention: attn_mask is {attn_mask.dtype}; use torch.bool, "
+            f"or torch.nn.functional.scaled_dot_product_attention"
         )
         raise ArgumentError(message)
     if dropout_p != 0.0:
@@ -76,5 +78,23 @@ def scaled_dot_product_attention(
         )
         raise ShapeError(message)
     q, k, v = (tensor if tensor.dim() == 4 else tensor.reshape(-1, *tensor.shape[-3:]) for tensor in tensors)
-    out: Tensor = attention(q, k, v, scale=scale, is_causal=is_causal, causal_align="top_left").out
+    if attn_mask is not None and max(attn_mask.dim(), query.dim()) > 4:
+        attn_mask = _flat_mask(attn_mask, (*query.shape[:-1], key.shape[-2]))
+    out: Tensor = attention(
+        q, k, v, scale=scale, mask=attn_mask, is_causal=is_causal, causal_align="top_left"
+    ).out
     return out if query.dim() == 4 else out.reshape(*query.shape[:-1], value.shape[-1])
+
+
+def _flat_mask(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Make one batch dimension of all leading ones; a mask that has none of them stays as it is."""
+    if mask.dim() < 4:
+        return mask
+    try:
+        return mask.expand(shape).reshape(-1, *shape[-3:])
+    except RuntimeError:
+        message = (
+            f"scaled_dot_product_attention: attn_mask of shape {tuple(mask.shape)} does not broadcast to "
+            f"{shape}; use a shape that does"
+        )
+        raise ShapeError(message) from None

@@ -178,6 +178,12 @@ impl HeadMask<'_> {
         self.data[query * self.query_stride + key * self.key_stride] != 0
     }
 
+    /// Whether all queries may see the same keys, as with a mask of padding.
+    #[inline(always)]
+    pub fn is_shared(&self) -> bool {
+        self.query_stride == 0
+    }
+
     /// Whether any, and whether every one, of the queries may see any, and every one, of the keys.
     pub fn any_and_all(&self, queries: Range<usize>, keys: Range<usize>) -> (bool, bool) {
         let (mut any, mut all) = (false, true);

@@ -86,13 +86,14 @@ impl<'a> Sight<'a> {
         scores
     }
 
-    /// Whether all lanes of a block see the key, without a look at the mask of single scores.
+    /// Whether all lanes of a block see the key, as far as one look at the mask of single scores tells.
     #[inline(always)]
     pub(super) fn sees_block<T: Element>(&self, key: usize, block: usize) -> bool {
         let lanes = self.lanes_of(key);
         // Lanes beyond the queries of the tile do not matter.
         let end = self.queries.len().min((block + 1) * T::LANES);
-        self.mask.is_none() && lanes.start <= block * T::LANES && end <= lanes.end
+        let allowed = self.mask.is_none_or(|mask| mask.is_shared() && mask.get(self.queries.start, key));
+        allowed && lanes.start <= block * T::LANES && end <= lanes.end
     }
 
     /// The lanes of a block of queries that see the key.
@@ -101,11 +102,13 @@ impl<'a> Sight<'a> {
         let lanes = self.lanes_of(key);
         let first = block * T::LANES;
         if let Some(mask) = self.mask {
-            let in_block = lanes.start.max(first)..lanes.end.min(first + T::LANES);
             let mut seen = T::block(T::ZERO);
-            for lane in in_block {
-                if mask.get(self.queries.start + lane, key) {
-                    seen.as_mut()[lane - first] = T::ONE;
+            let in_block = lanes.start.max(first)..lanes.end.min(first + T::LANES);
+            if !mask.is_shared() || mask.get(self.queries.start, key) {
+                for lane in in_block {
+                    if mask.get(self.queries.start + lane, key) {
+                        seen.as_mut()[lane - first] = T::ONE;
+                    }
                 }
             }
             return simd.less(simd.splat(T::ZERO), simd.load(&seen));

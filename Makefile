@@ -57,7 +57,7 @@ docs: setup ## Renew the pictures of the documents from a fresh demo run
 	    $(BIN)/logitscope dashboard target/docs/demo.scope --theme $$theme \
 	        --screenshot docs/images/dashboard-$$theme.png || exit 1; done
 
-bench: setup ## Measure against the peers
+bench: setup ## Measure what recording costs the demo (on an idle machine)
 	$(BIN)/python benches/python/recording_overhead.py
 
 check: test lint test-isa wheel ## What CI runs

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::logsumexp::{self, LogSum};
 use crate::long::{self, BLOCK};
-use crate::rows;
+use crate::rows::{self, BackwardRows};
 use crate::threads::{self, Cancel};
 use logitscope_simd::math::{self, ExpBelow};
 use logitscope_simd::{Element, Kernel, Simd};
@@ -98,41 +98,24 @@ pub fn log_softmax_backward<T: Element>(
     dx: &mut [T],
     cancel: &Cancel,
 ) -> Result<()> {
-    rows::count_rows("log_softmax_backward", y.len(), columns)?;
-    rows::check_len("log_softmax_backward", "dy", dy.len(), y.len())?;
-    rows::check_len("log_softmax_backward", "dx", dx.len(), y.len())?;
     let scale = rows::scale_of("log_softmax_backward", temperature)?;
-    let piece = rows::rows_per_piece(columns) * columns;
-    let pieces: Vec<_> = y.chunks(piece).zip(dy.chunks(piece)).zip(dx.chunks_mut(piece)).collect();
-    threads::for_each(
-        pieces,
-        y.len(),
-        cancel,
-        || (),
-        |(), ((y, dy), dx)| {
-            T::dispatch(BackwardRows { y, dy, dx, columns, scale });
-        },
-    )
+    let all = BackwardRows { y, dy, dx, columns, scale };
+    rows::backward("log_softmax_backward", all, cancel, |piece| T::dispatch(Backward(piece)))
 }
 
-struct BackwardRows<'a, T> {
-    y: &'a [T],
-    dy: &'a [T],
-    dx: &'a mut [T],
-    columns: usize,
-    scale: T,
-}
+struct Backward<'a, T>(BackwardRows<'a, T>);
 
-impl<T: Element> Kernel<T> for BackwardRows<'_, T> {
+impl<T: Element> Kernel<T> for Backward<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let scale = simd.splat(self.scale);
+        let BackwardRows { y, dy, dx, columns, scale } = self.0;
+        let scale = simd.splat(scale);
         let zero = simd.splat(T::ZERO);
         let exp = ExpBelow::new(simd, T::ZERO, T::ONE);
-        let inputs = self.y.chunks_exact(self.columns).zip(self.dy.chunks_exact(self.columns));
-        for ((y, dy), dx) in inputs.zip(self.dx.chunks_exact_mut(self.columns)) {
+        let inputs = y.chunks_exact(columns).zip(dy.chunks_exact(columns));
+        for ((y, dy), dx) in inputs.zip(dx.chunks_exact_mut(columns)) {
             let minus_total = simd.sub(zero, simd.splat(T::from_f64(rows::sum(simd, dy))));
             rows::write_row!(simd, dx, y in y, dy in dy => {
                 let gradient = simd.mul_add(exp.eval(simd, y), minus_total, dy);

@@ -4,6 +4,7 @@
 //! in `f64`: the rounding of a sum does not grow with the length of the row, and its order is always the same.
 
 use crate::error::{Error, Result};
+use crate::threads::{self, Cancel};
 use logitscope_simd::math::{self, ExpBelow};
 use logitscope_simd::{Element, Simd};
 
@@ -70,6 +71,33 @@ pub(crate) fn scale_of<T: Element>(operation: &'static str, temperature: f64) ->
         got: format!("{temperature:?}"),
         expected: format!("a positive finite number whose reciprocal is one in {}", T::NAME),
     })
+}
+
+/// Rows of an operation's result and of its gradient, and the rows of the input's gradient to fill.
+pub(crate) struct BackwardRows<'a, T> {
+    pub y: &'a [T],
+    pub dy: &'a [T],
+    pub dx: &'a mut [T],
+    pub columns: usize,
+    /// 1 / temperature.
+    pub scale: T,
+}
+
+/// Checks the lengths of what the gradient of an operation is given, cuts it into pieces, and has `run` fill each.
+pub(crate) fn backward<T: Element>(
+    operation: &'static str,
+    all: BackwardRows<'_, T>,
+    cancel: &Cancel,
+    run: impl Fn(BackwardRows<'_, T>) + Sync + Send,
+) -> Result<()> {
+    let BackwardRows { y, dy, dx, columns, scale } = all;
+    count_rows(operation, y.len(), columns)?;
+    check_len(operation, "dy", dy.len(), y.len())?;
+    check_len(operation, "dx", dx.len(), y.len())?;
+    let piece = rows_per_piece(columns) * columns;
+    let pieces = y.chunks(piece).zip(dy.chunks(piece)).zip(dx.chunks_mut(piece));
+    let pieces: Vec<_> = pieces.map(|((y, dy), dx)| BackwardRows { y, dy, dx, columns, scale }).collect();
+    threads::for_each(pieces, y.len(), cancel, || (), |(), piece| run(piece))
 }
 
 /// The nearest `T`, 0 where that would be a denormal.

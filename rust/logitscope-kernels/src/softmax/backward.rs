@@ -1,8 +1,8 @@
 //! Gradient of softmax.
 
 use crate::error::Result;
-use crate::rows;
-use crate::threads::{self, Cancel};
+use crate::rows::{self, BackwardRows};
+use crate::threads::Cancel;
 use logitscope_simd::{Element, Kernel, Simd, math};
 
 /// Gradient of [`super::softmax`]: dx = y (dy - sum y dy) / temperature.
@@ -17,39 +17,22 @@ pub fn softmax_backward<T: Element>(
     dx: &mut [T],
     cancel: &Cancel,
 ) -> Result<()> {
-    rows::count_rows("softmax_backward", y.len(), columns)?;
-    rows::check_len("softmax_backward", "dy", dy.len(), y.len())?;
-    rows::check_len("softmax_backward", "dx", dx.len(), y.len())?;
     let scale = rows::scale_of("softmax_backward", temperature)?;
-    let piece = rows::rows_per_piece(columns) * columns;
-    let pieces: Vec<_> = y.chunks(piece).zip(dy.chunks(piece)).zip(dx.chunks_mut(piece)).collect();
-    threads::for_each(
-        pieces,
-        y.len(),
-        cancel,
-        || (),
-        |(), ((y, dy), dx)| {
-            T::dispatch(BackwardRows { y, dy, dx, columns, scale });
-        },
-    )
+    let all = BackwardRows { y, dy, dx, columns, scale };
+    rows::backward("softmax_backward", all, cancel, |piece| T::dispatch(Backward(piece)))
 }
 
-struct BackwardRows<'a, T> {
-    y: &'a [T],
-    dy: &'a [T],
-    dx: &'a mut [T],
-    columns: usize,
-    scale: T,
-}
+struct Backward<'a, T>(BackwardRows<'a, T>);
 
-impl<T: Element> Kernel<T> for BackwardRows<'_, T> {
+impl<T: Element> Kernel<T> for Backward<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let scale = simd.splat(self.scale);
-        let inputs = self.y.chunks_exact(self.columns).zip(self.dy.chunks_exact(self.columns));
-        for ((y, dy), dx) in inputs.zip(self.dx.chunks_exact_mut(self.columns)) {
+        let BackwardRows { y, dy, dx, columns, scale } = self.0;
+        let scale = simd.splat(scale);
+        let inputs = y.chunks_exact(columns).zip(dy.chunks_exact(columns));
+        for ((y, dy), dx) in inputs.zip(dx.chunks_exact_mut(columns)) {
             let mean = simd.splat(T::from_f64(rows::dot(simd, y, dy)));
             rows::write_row!(simd, dx, y in y, dy in dy => {
                 math::flush(simd, simd.mul(simd.mul(y, simd.sub(dy, mean)), scale))

@@ -26,7 +26,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "app" / "README.md"])
 }
-PUBLIC_MODULES = ("logitscope", "data", "errors", "loss", "nn", "nn.functional", "record")
+PUBLIC_MODULES = ("logitscope", "data", "detection", "errors", "loss", "nn", "nn.functional", "record")
 
 # Which other packages a package may import; an operation on a tensor that needs a gradient goes up to nn.functional.
 BASE = {"errors", "_arrays", "_native", "__version__"}

@@ -63,6 +63,29 @@ class LossStatistics(TypedDict):
     entropy: _Floats
     collapsed: NDArray[np.bool_]
 
+class SuppressionOptions(TypedDict):
+    """The options of soft_nms."""
+
+    method: str
+    iou_threshold: float
+    sigma: float
+    score_threshold: float
+    max_output: int | None
+    offset: float
+    hard_cut: float | None
+    prefilter: bool
+
+class DetectionSets(TypedDict):
+    """Detections and true boxes of all images, for coco_match."""
+
+    detections: NDArray[np.float64]
+    truths: NDArray[np.float64]
+    groups: list[tuple[int, int]]
+    crowd: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+    outside: NDArray[np.bool_]
+    thresholds: NDArray[np.float64]
+
 __version__: str
 
 def set_num_threads(threads: int) -> None: ...
@@ -145,3 +168,16 @@ def cross_entropy(
     upstream: _Floats | None,
     statistics: LossStatistics | None,
 ) -> float: ...
+def box_iou(a: _Floats, b: _Floats, offset: float, out: _Floats) -> None: ...
+def soft_nms(
+    operation: str,
+    boxes: _Floats,
+    scores: _Floats,
+    classes: NDArray[np.int64] | None,
+    options: SuppressionOptions,
+    keep: NDArray[np.int64],
+    kept_scores: _Floats,
+) -> int: ...
+def coco_match(
+    boxes: DetectionSets, ranges: int, matched: NDArray[np.bool_], ignored: NDArray[np.bool_]
+) -> None: ...

@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod binary_cross_entropy;
 pub mod cross_entropy;
+pub mod detection;
 mod error;
 mod ext_sum;
 pub mod log_softmax;

@@ -8,6 +8,7 @@ mod attention;
 mod binary_cross_entropy;
 mod call;
 mod cross_entropy;
+mod detection;
 mod errors;
 mod log_softmax;
 mod logsumexp;
@@ -27,6 +28,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     attention::register(module)?;
     binary_cross_entropy::register(module)?;
     cross_entropy::register(module)?;
+    detection::register(module)?;
     row_loss::register(module)?;
     log_softmax::register(module)?;
     logsumexp::register(module)?;

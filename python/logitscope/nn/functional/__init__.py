@@ -11,6 +11,7 @@ from logitscope.nn.functional._cross_entropy import cross_entropy
 from logitscope.nn.functional._log_softmax import log_softmax
 from logitscope.nn.functional._logsumexp import logsumexp
 from logitscope.nn.functional._scaled_dot_product_attention import scaled_dot_product_attention
+from logitscope.nn.functional._soft_nms import soft_nms
 from logitscope.nn.functional._softmax import softmax
 from logitscope.nn.functional._sparsemax import entmax15, sparsemax
 from logitscope.nn.functional._stablemax import log_stablemax, stablemax
@@ -24,6 +25,7 @@ __all__ = [
     "log_stablemax",
     "logsumexp",
     "scaled_dot_product_attention",
+    "soft_nms",
     "softmax",
     "sparsemax",
     "stablemax",

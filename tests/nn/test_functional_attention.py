@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import logitscope
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.nn import composite
 from logitscope.nn.functional import attention, scaled_dot_product_attention
@@ -156,8 +157,11 @@ def test_that_heads_cut_from_one_projection_are_read_where_they_lie() -> None:
     projected = torch.randn(2, 9, 3, 4, 8, requires_grad=True)
     q, k, v = projected.permute(2, 0, 3, 1, 4)
     out = attention(q, k, v, is_causal=True).out
+    assert out.transpose(1, 2).is_contiguous()
     expected = theirs(q, k, v, is_causal=True)
     torch.testing.assert_close(out, expected, rtol=2e-5, atol=2e-5)
+    turned = logitscope.attention(*projected.unbind(2), is_causal=True, layout="blhd").out
+    assert torch.equal(turned, out.transpose(1, 2))
     upstream = torch.randn(2, 9, 4, 8).transpose(1, 2)
     (gradient,) = torch.autograd.grad(out, projected, upstream)
     torch.testing.assert_close(
@@ -168,8 +172,13 @@ def test_that_heads_cut_from_one_projection_are_read_where_they_lie() -> None:
 @quiet
 @pytest.mark.parametrize(("entropy", "bins"), [(False, ()), (True, (2, 3))])
 @pytest.mark.parametrize("tempered", [False, True])
-def test_that_torch_accepts_the_operator(entropy: bool, bins: tuple[int, ...], tempered: bool) -> None:
+@pytest.mark.parametrize("turned", [False, True])
+def test_that_torch_accepts_the_operator(
+    entropy: bool, bins: tuple[int, ...], tempered: bool, turned: bool
+) -> None:
     q, k, v, _ = problem(dtype=torch.float32)
+    if turned:
+        q, k = (x.detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_() for x in (q, k))
     inv_temperature = torch.rand(2, 4, 5, requires_grad=True) if tempered else None
     torch.library.opcheck(
         torch.ops.logitscope.attention.default,

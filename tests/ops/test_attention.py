@@ -75,6 +75,48 @@ def test_strided_views_give_what_copies_give():
     np.testing.assert_array_equal(reversed_heads.out[:, ::-1], wanted.out)
 
 
+def test_results_lie_in_memory_in_the_order_of_the_inputs_with_the_same_bits(isa):
+    rng = np.random.default_rng(0)
+    # Query and key heads of one projection, positions before heads; the values heads first.
+    packed = rng.standard_normal((2, 37, 6, 16), dtype=np.float32)
+    q, k = packed[:, :, :4].swapaxes(1, 2), packed[:, :, 4:].swapaxes(1, 2)
+    v = rng.standard_normal((2, 2, 37, 5), dtype=np.float32)
+    dout = rng.standard_normal((2, 4, 37, 5), dtype=np.float32)
+    got = logitscope.attention(q, k, v, is_causal=True)
+    gradients = logitscope.attention_backward(dout, q, k, v, got, is_causal=True)
+    copies = [np.ascontiguousarray(x) for x in (q, k, v)]
+    wanted = logitscope.attention(*copies, is_causal=True)
+    wanted_gradients = logitscope.attention_backward(dout, *copies, wanted, is_causal=True)
+    for a, b in ((got, wanted), (gradients, wanted_gradients)):
+        for name in a.__slots__:
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert got.out.swapaxes(1, 2).flags.c_contiguous
+    assert wanted.out.flags.c_contiguous
+    assert gradients.dq.swapaxes(1, 2).flags.c_contiguous
+    assert gradients.dk.swapaxes(1, 2).flags.c_contiguous
+    assert gradients.dv.flags.c_contiguous
+
+
+def test_positions_before_heads_are_the_same_arrays_turned():
+    q, k, v = inputs((2, 4, 2, 19, 23, 8, 5), np.float32)
+    dout = np.random.default_rng(1).standard_normal((2, 4, 19, 5)).astype(np.float32)
+    wanted = logitscope.attention(q, k, v, is_causal=True)
+    wanted_gradients = logitscope.attention_backward(dout, q, k, v, wanted, is_causal=True)
+    turned = [np.ascontiguousarray(x.swapaxes(1, 2)) for x in (q, k, v)]
+    got = logitscope.attention(*turned, is_causal=True, layout="blhd")
+    assert got.out.flags.c_contiguous
+    np.testing.assert_array_equal(got.out.swapaxes(1, 2), wanted.out)
+    np.testing.assert_array_equal(got.lse, wanted.lse)
+    gradients = logitscope.attention_backward(
+        dout.swapaxes(1, 2), *turned, got, is_causal=True, layout="blhd"
+    )
+    for name in ("dq", "dk", "dv"):
+        assert getattr(gradients, name).flags.c_contiguous
+        np.testing.assert_array_equal(
+            getattr(gradients, name).swapaxes(1, 2), getattr(wanted_gradients, name)
+        )
+
+
 def test_torch_tensors_give_torch_tensors_with_the_same_values():
     torch = pytest.importorskip("torch")
     q, k, v = inputs((1, 2, 2, 9, 9, 8, 8), np.float32)
@@ -218,6 +260,12 @@ GOOD = np.zeros((1, 2, 3, 4), np.float32)
         ({"stats": "entropy"}, ArgumentError, "attention: stats is 'entropy'; use a collection"),
         ({"empty": "none"}, ArgumentError, "attention: empty is 'none'; use 'zero' or 'nan'"),
         ({"causal_align": "left"}, ArgumentError, "use 'bottom_right' or 'top_left'"),
+        ({"layout": "bld"}, ArgumentError, "attention: layout is 'bld'; use 'bhld' or 'blhd'"),
+        (
+            {"q": GOOD[0], "layout": "blhd"},
+            ShapeError,
+            "attention: q has shape (2, 3, 4); use (batch, length, heads, head_dim)",
+        ),
         (
             {"map_bins": (4, 1)},
             ArgumentError,

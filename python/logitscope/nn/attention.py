@@ -51,7 +51,8 @@ class SelfAttention(nn.Module):
         """Attend: (B, T, width) to (B, T, width)."""
         batch, length, width = x.shape
         heads = self.qkv(x).view(batch, length, 3, self.num_heads, width // self.num_heads)
-        q, k, v = heads.permute(2, 0, 3, 1, 4)  # views, each (B, H, T, D)
+        # Views, each (B, H, T, D); cut along dimension 2, so that their gradients go into place in one copy.
+        q, k, v = (part.transpose(1, 2) for part in heads.unbind(2))
         mixed = self.mix(q, k, v)
         projected: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
         return projected

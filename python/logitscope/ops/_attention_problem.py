@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 CausalAlign: TypeAlias = Literal["bottom_right", "top_left"]
 Window: TypeAlias = tuple[int, int]
+Layout: TypeAlias = Literal["bhld", "blhd"]
+
+
+_AXES = {"bhld": "(batch, heads, length, head_dim)", "blhd": "(batch, length, heads, head_dim)"}
 
 
 class Problem(NamedTuple):
@@ -53,13 +57,19 @@ class Problem(NamedTuple):
         q_len: Any,
         kv_len: Any,
         sinks: Any,
+        layout: Layout,
     ) -> Problem:
         """Check what a user gave; the shapes of q, k and v against each other the compiled module checks."""
         arrays = {name: as_floats(operation, name, value) for name, value in (("q", q), ("k", k), ("v", v))}
+        axes = _AXES.get(layout)
+        if axes is None:
+            message = f"{operation}: layout is {layout!r}; use 'bhld' or 'blhd'"
+            raise ArgumentError(message)
         for name, array in arrays.items():
             if array.ndim != 4:
-                message = f"{operation}: {name} has shape {array.shape}; use (batch, heads, length, head_dim)"
+                message = f"{operation}: {name} has shape {array.shape}; use {axes}"
                 raise ShapeError(message)
+            arrays[name] = heads_first(array, layout)
         (batch, heads, queries, dim), keys = arrays["q"].shape, arrays["k"].shape[2]
         for name, value in (("inv_temperature", inv_temperature), ("sinks", sinks)):
             if value is not None:
@@ -114,12 +124,34 @@ def checked_window(operation: str, window: Sequence[int]) -> Window:
     return min(left, 2**62), min(right, 2**62)
 
 
+def heads_first(array: Any, layout: Layout) -> Any:
+    """``array`` of the given layout as (B, H, L, D), or one of that shape in the given layout: both are a view."""
+    return array.swapaxes(1, 2) if layout == "blhd" else array
+
+
+def positions_first(strides: Sequence[int]) -> bool:
+    """Whether a (B, H, L, D) array with these strides lies in memory as (B, L, H, D), as a projection writes it."""
+    return abs(strides[1]) < abs(strides[2])
+
+
+def new_heads(model: NDArray[Any], size: int) -> NDArray[Any]:
+    """Make a (B, H, L, size) array that lies in memory in the order of ``model``, so that nobody has to copy it."""
+    batch, heads, length, _ = model.shape
+    if positions_first(model.strides):
+        turned: NDArray[Any] = np.empty((batch, length, heads, size), model.dtype).swapaxes(1, 2)
+        return turned
+    return np.empty((batch, heads, length, size), model.dtype)
+
+
 def row_contiguous(array: NDArray[Any]) -> NDArray[Any]:
-    """``array`` itself when its last axis is contiguous and nothing runs backwards, else a copy."""
+    """``array`` itself when its last axis is contiguous and nothing runs backwards, else a copy in the same order."""
     size = array.itemsize
     readable = all(stride >= 0 and stride % size == 0 for stride in array.strides)
     if readable and (array.shape[-1] <= 1 or array.strides[-1] == size):
         return array
+    if positions_first(array.strides):
+        turned: NDArray[Any] = np.ascontiguousarray(array.swapaxes(1, 2)).swapaxes(1, 2)
+        return turned
     return np.ascontiguousarray(array)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,7 +11,15 @@ import numpy as np
 from logitscope import _native
 from logitscope._arrays import as_floats, like, needs_autograd, same_dtype
 from logitscope.errors import ArgumentError, ShapeError
-from logitscope.ops._attention_problem import CausalAlign, Problem, Window, row_contiguous
+from logitscope.ops._attention_problem import (
+    CausalAlign,
+    Layout,
+    Problem,
+    Window,
+    heads_first,
+    new_heads,
+    row_contiguous,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,7 +32,7 @@ class AttentionResult:
     """What attention gives; arrays are of the kind that came in."""
 
     out: Any
-    """(B, Hq, Lq, Dv)."""
+    """(B, Hq, Lq, Dv), or (B, Lq, Hq, Dv) with ``layout="blhd"``."""
     lse: Any
     """Logarithm of the sum of the exponentials of a row's scores, (B, Hq, Lq), a sink's included; where no key is
     visible the sink, or -inf without one."""
@@ -69,6 +77,7 @@ def attention(
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
     empty: Literal["zero", "nan"] = "zero",
+    layout: Layout = "bhld",
 ) -> AttentionResult:
     """Softmax attention with the statistics of its rows, exact, in memory linear in the lengths.
 
@@ -114,6 +123,9 @@ def attention(
         (at most Lq and Lk). Bin i of n positions begins at position floor(i * n / bins).
     empty
         What a row without visible keys gives: ``"zero"`` (its lse is -inf or the sink, its entropy 0) or ``"nan"``.
+    layout
+        Axes of ``q``, ``k``, ``v`` and the output: ``"bhld"`` as above, or ``"blhd"``, positions before heads, as a
+        projection writes them. In memory the output lies in the order in which ``q`` lies, whatever its axes.
 
     Returns
     -------
@@ -154,18 +166,20 @@ def attention(
         from logitscope.nn.functional import attention as differentiable
 
         differentiated: AttentionResult = differentiable(
-            q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
+            *(heads_first(tensor, layout) for tensor in (q, k, v)), scale=scale,
+            inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
             causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, stats=stats,
             map_bins=map_bins, empty=empty,
         )  # fmt: skip
-        return differentiated
+        return replace(differentiated, out=heads_first(differentiated.out, layout))
     problem = Problem.of(
         "attention", q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
         causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
+        layout=layout,
     )  # fmt: skip
     batch, heads, queries, _ = problem.q.shape
     rows = (batch, heads, queries)
-    out = np.empty((*rows, problem.v.shape[3]), problem.q.dtype)
+    out = new_heads(problem.q, problem.v.shape[3])
     max_logit, inv_sum, lse = (np.empty(rows, out.dtype) for _ in range(3))
     entropy = np.empty(rows, out.dtype) if "entropy" in stats else None
     map_ = None
@@ -178,7 +192,7 @@ def attention(
             if array is not None:
                 array[unseen] = np.nan
     return AttentionResult(
-        out=like(q, out),
+        out=like(q, heads_first(out, layout)),
         lse=like(q, lse),
         max_logit=like(q, max_logit),
         inv_sum=like(q, inv_sum),
@@ -205,14 +219,15 @@ def attention_backward(
     sinks: Any = None,
     dlse: Any = None,
     dentropy: Any = None,
+    layout: Layout = "bhld",
 ) -> AttentionGradients:
     """Gradients of :func:`attention` from the gradients of its output, lse and entropy.
 
     Parameters
     ----------
     dout
-        Gradient of ``result.out``, (B, Hq, Lq, Dv).
-    q, k, v, scale, inv_temperature, mask, is_causal, causal_align, window, q_len, kv_len, sinks
+        Gradient of ``result.out``, of its shape.
+    q, k, v, scale, inv_temperature, mask, is_causal, causal_align, window, q_len, kv_len, sinks, layout
         As they were given to :func:`attention`.
     result
         What :func:`attention` returned for them.
@@ -245,9 +260,12 @@ def attention_backward(
     problem = Problem.of(
         operation, q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
         causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
+        layout=layout,
     )  # fmt: skip
-    rows = problem.q.shape[:3]
-    out_shape = (*rows, problem.v.shape[3])
+    batch, heads, queries, _ = problem.q.shape
+    rows = (batch, heads, queries)
+    out_axes = (batch, queries, heads) if layout == "blhd" else rows
+    out_shape = (*out_axes, problem.v.shape[3])
 
     def given(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         array = as_floats(operation, name, value)
@@ -263,15 +281,15 @@ def attention_backward(
     entropy = None
     if dentropy is not None:
         entropy = (given("result.entropy", result.entropy, rows), given("dentropy", dentropy, rows))
-    dq, dk, dv = (np.empty(array.shape, array.dtype) for array in (problem.q, problem.k, problem.v))
+    dq, dk, dv = (new_heads(array, array.shape[3]) for array in (problem.q, problem.k, problem.v))
     dinv_temperature = None if inv_temperature is None else np.empty(rows, problem.q.dtype)
     dsinks = None if sinks is None else np.empty(rows[1], problem.q.dtype)
     _native.attention_backward(
         problem,
-        row_contiguous(given("result.out", result.out, out_shape)),
+        row_contiguous(heads_first(given("result.out", result.out, out_shape), layout)),
         given("result.max_logit", result.max_logit, rows),
         given("result.inv_sum", result.inv_sum, rows),
-        row_contiguous(given("dout", dout, out_shape)),
+        row_contiguous(heads_first(given("dout", dout, out_shape), layout)),
         None if dlse is None else given("dlse", dlse, rows),
         entropy,
         dq,
@@ -281,9 +299,9 @@ def attention_backward(
         dsinks,
     )
     return AttentionGradients(
-        dq=like(q, dq),
-        dk=like(q, dk),
-        dv=like(q, dv),
+        dq=like(q, heads_first(dq, layout)),
+        dk=like(q, heads_first(dk, layout)),
+        dv=like(q, heads_first(dv, layout)),
         dinv_temperature=None if dinv_temperature is None else like(q, dinv_temperature),
         dsinks=None if dsinks is None else like(q, dsinks),
     )

@@ -27,4 +27,4 @@ mod view;
 pub use error::{Error, Result};
 pub use rows::Empty;
 pub use threads::Cancel;
-pub use view::{HeadMask, Heads, Mask, Matrix, Rows};
+pub use view::{HeadScores, Heads, HeadsMut, Mask, Matrix, Order, Rows, Scores};

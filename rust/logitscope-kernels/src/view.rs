@@ -94,6 +94,69 @@ impl<'a, T> Heads<'a, T> {
     }
 }
 
+/// Which axis of [`HeadsMut`] is the outer one in memory, within a batch element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// (batch, heads, length, `head_dim`), row-major.
+    HeadsFirst,
+    /// (batch, length, heads, `head_dim`), as a projection writes it.
+    PositionsFirst,
+}
+
+/// As [`Heads`], to be filled, without gaps.
+#[derive(Debug)]
+pub struct HeadsMut<'a, T> {
+    data: &'a mut [T],
+    shape: [usize; 4],
+    order: Order,
+}
+
+/// Rows that lie anywhere, owned by one piece of work.
+pub(crate) type RowsMut<'a, T> = Vec<&'a mut [T]>;
+
+impl<'a, T> HeadsMut<'a, T> {
+    /// A view of all of `data`; the shape is (batch, heads, length, `head_dim`) in either order.
+    ///
+    /// # Panics
+    /// If the shape has another number of elements.
+    pub fn new(data: &'a mut [T], shape: [usize; 4], order: Order) -> Self {
+        assert_eq!(data.len(), shape.iter().product::<usize>(), "elements of shape {shape:?}");
+        Self { data, shape, order }
+    }
+
+    /// Batch, heads, length, `head_dim`.
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// Hands out all rows in runs of up to `run` positions of one head, ordered by batch, head and position.
+    pub(crate) fn runs(self, run: usize) -> Vec<RowsMut<'a, T>> {
+        let [batch, heads, length, dim] = self.shape;
+        let runs_a_head = length.div_ceil(run);
+        let mut runs: Vec<_> =
+            (0..batch * heads * runs_a_head).map(|_| Vec::with_capacity(run.min(length))).collect();
+        let (outer, inner) = match self.order {
+            Order::HeadsFirst => (heads, length),
+            Order::PositionsFirst => (length, heads),
+        };
+        let mut rest = self.data;
+        for batch in 0..batch {
+            for outer in 0..outer {
+                for inner in 0..inner {
+                    let (head, position) = match self.order {
+                        Order::HeadsFirst => (outer, inner),
+                        Order::PositionsFirst => (inner, outer),
+                    };
+                    let (row, after) = std::mem::take(&mut rest).split_at_mut(dim);
+                    rest = after;
+                    runs[(batch * heads + head) * runs_a_head + position / run].push(row);
+                }
+            }
+        }
+        runs
+    }
+}
+
 /// One number a query: shape (batch, heads, length), any strides.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a, T> {
@@ -123,20 +186,23 @@ impl<'a, T: Copy> Rows<'a, T> {
     }
 }
 
-/// Which scores count: shape (batch, heads, queries, keys), not 0 where a query may see a key; any strides.
+/// One value a score: shape (batch, heads, queries, keys), any strides.
 #[derive(Clone, Copy, Debug)]
-pub struct Mask<'a> {
-    data: &'a [u8],
+pub struct Scores<'a, T> {
+    data: &'a [T],
     shape: [usize; 4],
     strides: [usize; 4],
 }
 
-impl<'a> Mask<'a> {
+/// Which scores count: not 0 where a query may see a key.
+pub type Mask<'a> = Scores<'a, u8>;
+
+impl<'a, T> Scores<'a, T> {
     /// A view of `data` with strides in elements, which may be 0.
     ///
     /// # Panics
     /// If an element of the shape lies outside of `data`.
-    pub fn new(data: &'a [u8], shape: [usize; 4], strides: [usize; 4]) -> Self {
+    pub fn new(data: &'a [T], shape: [usize; 4], strides: [usize; 4]) -> Self {
         let needed = if shape.contains(&0) {
             0
         } else {
@@ -153,39 +219,44 @@ impl<'a> Mask<'a> {
 
     /// The part of one head.
     #[inline(always)]
-    pub fn head(&self, batch: usize, head: usize) -> HeadMask<'a> {
+    pub fn head(&self, batch: usize, head: usize) -> HeadScores<'a, T> {
         let data = if self.shape.contains(&0) {
             &[]
         } else {
             &self.data[batch * self.strides[0] + head * self.strides[1]..]
         };
-        HeadMask { data, query_stride: self.strides[2], key_stride: self.strides[3] }
+        HeadScores { data, query_stride: self.strides[2], key_stride: self.strides[3] }
     }
 }
 
-/// Which scores of one head count.
+/// One value a score of one head.
 #[derive(Clone, Copy, Debug)]
-pub struct HeadMask<'a> {
-    data: &'a [u8],
+pub struct HeadScores<'a, T> {
+    data: &'a [T],
     query_stride: usize,
     key_stride: usize,
 }
 
-impl HeadMask<'_> {
-    /// Whether a query may see a key.
+impl<T: Copy> HeadScores<'_, T> {
+    /// The value of one score.
     #[inline(always)]
-    pub fn get(&self, query: usize, key: usize) -> bool {
-        self.data[query * self.query_stride + key * self.key_stride] != 0
+    pub fn get(&self, query: usize, key: usize) -> T {
+        self.data[query * self.query_stride + key * self.key_stride]
     }
 
-    /// Whether all queries may see the same keys, as with a mask of padding.
+    /// Whether all queries have the same values, as with a mask of padding.
     #[inline(always)]
     pub fn is_shared(&self) -> bool {
         self.query_stride == 0
     }
 
-    /// Whether any, and whether every one, of the queries may see any, and every one, of the keys.
-    pub fn any_and_all(&self, queries: Range<usize>, keys: Range<usize>) -> (bool, bool) {
+    /// Whether any, and whether every one, of the values of these queries and keys passes `test`.
+    pub fn any_and_all(
+        &self,
+        queries: Range<usize>,
+        keys: Range<usize>,
+        test: impl Fn(T) -> bool,
+    ) -> (bool, bool) {
         let (mut any, mut all) = (false, true);
         // Without a stride all queries have the row of the first.
         let rows =
@@ -194,13 +265,13 @@ impl HeadMask<'_> {
             let first = query * self.query_stride + keys.start * self.key_stride;
             if self.key_stride == 1 {
                 for &cell in &self.data[first..first + keys.len()] {
-                    any |= cell != 0;
-                    all &= cell != 0;
+                    any |= test(cell);
+                    all &= test(cell);
                 }
             } else {
                 for key in keys.clone() {
-                    any |= self.get(query, key);
-                    all &= self.get(query, key);
+                    any |= test(self.get(query, key));
+                    all &= test(self.get(query, key));
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! as with `NumPy` itself, the result is then whatever was read.
 
 use crate::errors::{DTypeError, ShapeError};
-use logitscope_kernels::{Heads, Mask, Rows};
+use logitscope_kernels::{Heads, HeadsMut, Mask, Order, Rows};
 use logitscope_simd::Element;
 use numpy::{
     PyArrayDescrMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
@@ -160,5 +160,41 @@ pub(crate) fn filled<'a, T: numpy::Element>(
         _ => Err(ShapeError::new_err(format!(
             "{name}: shape {shape:?}; use a contiguous array of {len} elements"
         ))),
+    }
+}
+
+/// An array to fill of shape (batch, heads, length, dim) that lies in memory in that order, or with heads and length
+/// exchanged, without gaps.
+pub(crate) fn filled_heads<'a, T: ArrayElement>(
+    name: &str,
+    array: &'a mut Filled<'_, T>,
+    shape: [usize; 4],
+) -> PyResult<HeadsMut<'a, T>> {
+    let wrong = ShapeError::new_err(format!(
+        "{name}: shape {:?}, strides {:?}; use a new array of shape {shape:?} in one of the two orders",
+        array.shape(),
+        array.strides()
+    ));
+    let [_, heads, length, dim] = shape;
+    let size = size_of::<T>().cast_signed();
+    let strides = |outer: usize, inner: usize| {
+        let row = dim.cast_signed() * size;
+        [(outer * inner).cast_signed() * row, inner.cast_signed() * row, row]
+    };
+    let [by_batch, by_head, by_position] = strides(heads, length);
+    let [_, by_position_first, by_head_last] = strides(length, heads);
+    let lies = |wanted: [isize; 4]| {
+        shape.iter().zip(array.strides()).zip(wanted).all(|((&n, &got), wanted)| n <= 1 || got == wanted)
+    };
+    let order = if array.is_empty() || lies([by_batch, by_head, by_position, size]) {
+        Order::HeadsFirst
+    } else if lies([by_batch, by_head_last, by_position_first, size]) {
+        Order::PositionsFirst
+    } else {
+        return Err(wrong);
+    };
+    match array.as_array_mut().into_slice_memory_order() {
+        Some(data) if data.len() == shape.iter().product::<usize>() => Ok(HeadsMut::new(data, shape, order)),
+        _ => Err(wrong),
     }
 }

@@ -1,6 +1,8 @@
 //! Attention and its gradients.
 
-use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, heads, mask, optional, rows};
+use crate::arrays::{
+    ArrayElement, Filled, Input, by_dtype, contiguous, filled, filled_heads, heads, mask, optional, rows,
+};
 use crate::call::run;
 use crate::errors::{ArgumentError, ShapeError};
 use logitscope_kernels::attention::{
@@ -124,7 +126,7 @@ fn forward_of<'py, T: ArrayElement>(
         }
     };
     let output = Output {
-        out: filled("out", &mut out, count * problem.values.shape()[3])?,
+        out: filled_heads("out", &mut out, [batch, query_heads, queries, problem.values.shape()[3]])?,
         statistics: Statistics {
             max_logit: filled("max_logit", &mut max_logit, count)?,
             inv_sum: filled("inv_sum", &mut inv_sum, count)?,
@@ -199,9 +201,9 @@ fn backward_of<'py, T: ArrayElement>(
     let mut dsinks: Option<Filled<'py, T>> = optional(dsinks)?;
     let [batch, query_heads, queries, _] = problem.queries.shape();
     let gradients = Gradients {
-        queries: filled("dq", &mut dq, problem.queries.shape().iter().product())?,
-        keys: filled("dk", &mut dk, problem.keys.shape().iter().product())?,
-        values: filled("dv", &mut dv, problem.values.shape().iter().product())?,
+        queries: filled_heads("dq", &mut dq, problem.queries.shape())?,
+        keys: filled_heads("dk", &mut dk, problem.keys.shape())?,
+        values: filled_heads("dv", &mut dv, problem.values.shape())?,
         inv_temperature: dinv_temperature
             .as_mut()
             .map(|x| filled("dinv_temperature", x, batch * query_heads * queries))

@@ -12,7 +12,7 @@ from torch import Tensor
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.nn import composite
 from logitscope.nn.functional._path import array, check_dtype, needs_composite
-from logitscope.ops._attention_problem import CausalAlign, Window, checked_window
+from logitscope.ops._attention_problem import CausalAlign, Window, checked_window, positions_first
 from logitscope.ops.attention import AttentionResult, attention_backward
 from logitscope.ops.attention import attention as fused_attention
 
@@ -244,7 +244,7 @@ def _(
     lse, max_logit, inv_sum = (q.new_empty(rows) for _ in range(3))
     entropy = q.new_empty(rows if with_entropy else 0)
     map_ = q.new_empty(*rows[:2], *map_bins) if map_bins else q.new_empty(0)
-    return q.new_empty(*rows, v.shape[3]), lse, max_logit, inv_sum, entropy, map_
+    return _new_heads(q, v.shape[3]), lse, max_logit, inv_sum, entropy, map_
 
 
 @_attention_backward.register_fake
@@ -259,7 +259,16 @@ def _(
     sinks: Tensor | None,
     *saved: Any,
 ) -> tuple[Tensor, ...]:
-    return tuple(q.new_empty(0 if x is None else x.shape) for x in (q, k, v, inv_temperature, sinks))
+    heads = (_new_heads(x, x.shape[3]) for x in (q, k, v))
+    return *heads, *(q.new_empty(0 if x is None else x.shape) for x in (inv_temperature, sinks))
+
+
+def _new_heads(model: Tensor, size: int) -> Tensor:
+    """As the kernels make their results: in memory in the order of ``model``."""
+    batch, heads, length, _ = model.shape
+    if positions_first(model.stride()):
+        return model.new_empty(batch, length, heads, size).transpose(1, 2)
+    return model.new_empty(batch, heads, length, size)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

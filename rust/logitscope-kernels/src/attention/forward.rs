@@ -10,10 +10,11 @@ use super::tile::{
 use crate::error::Result;
 use crate::matmul::{Panel, add_columns_product, add_rows_product};
 use crate::threads::{self, Cancel};
+use crate::view::{HeadsMut, RowsMut};
 use logitscope_simd::{Element, Kernel, Simd, math};
 use std::ops::Range;
 
-/// Per-row results, each (batch, heads, queries).
+/// Per-row results, each (batch, heads, queries) in row-major order.
 pub struct Statistics<'a, T> {
     /// The largest score of a key; -inf where no key is seen.
     pub max_logit: &'a mut [T],
@@ -26,10 +27,10 @@ pub struct Statistics<'a, T> {
     pub entropy: Option<&'a mut [T]>,
 }
 
-/// Where the results go, in row-major order.
+/// Where the results go.
 pub struct Output<'a, T> {
     /// (batch, heads, queries, value dim).
-    pub out: &'a mut [T],
+    pub out: HeadsMut<'a, T>,
     /// Figures of each row.
     pub statistics: Statistics<'a, T>,
     /// The binned map, (batch, heads, rows, columns), when wanted; at most one bin a query and a key.
@@ -42,14 +43,14 @@ pub struct Output<'a, T> {
 /// What [`Problem::check`] finds, and [`crate::Error::Interrupted`].
 ///
 /// # Panics
-/// If an output has another length than the shapes say.
+/// If an output has another shape or length than the inputs say.
 pub fn forward<T: Element>(problem: &Problem<'_, T>, output: Output<'_, T>, cancel: &Cancel) -> Result<()> {
     problem.check()?;
     let [batch, heads, queries, _] = problem.queries.shape();
     let value_dim = problem.values.shape()[3];
     let rows = batch * heads * queries;
     let Output { out, statistics, map } = output;
-    assert_eq!(out.len(), rows * value_dim, "attention: length of out");
+    assert_eq!(out.shape(), [batch, heads, queries, value_dim], "attention: shape of out");
     if rows == 0 {
         return Ok(());
     }
@@ -58,7 +59,8 @@ pub fn forward<T: Element>(problem: &Problem<'_, T>, output: Output<'_, T>, canc
     let tiles = queries.div_ceil(tile_queries::<T>());
     let mut parts = vec![T::ZERO; batch * heads * tiles * part_len];
 
-    let (mut out, mut part) = (Cursor(out), Cursor(&mut parts));
+    let mut out = out.runs(tile_queries::<T>()).into_iter();
+    let mut part = Cursor(&mut parts);
     let (mut max_logit, mut inv_sum) = (Cursor(statistics.max_logit), Cursor(statistics.inv_sum));
     let (mut lse, mut entropy) = (Cursor(statistics.lse), statistics.entropy.map(Cursor));
     let mut pieces = Vec::with_capacity(batch * heads * tiles);
@@ -72,7 +74,7 @@ pub fn forward<T: Element>(problem: &Problem<'_, T>, output: Output<'_, T>, canc
                     batch,
                     head,
                     queries: range,
-                    out: out.take(rows * value_dim),
+                    out: out.next().expect("one run a tile"),
                     max_logit: max_logit.take(rows),
                     inv_sum: inv_sum.take(rows),
                     lse: lse.take(rows),
@@ -97,7 +99,7 @@ struct Tile<'a, T> {
     batch: usize,
     head: usize,
     queries: Range<usize>,
-    out: &'a mut [T],
+    out: RowsMut<'a, T>,
     max_logit: &'a mut [T],
     inv_sum: &'a mut [T],
     lse: &'a mut [T],
@@ -295,10 +297,8 @@ fn finish<T: Element, S: Simd<T>>(
             }
         }
     }
-    let value_dim = out.len() / width;
-    for (row, &share) in inv_sum.iter().enumerate() {
+    for (row, (written, &share)) in tile.out.into_iter().zip(inv_sum.iter()).enumerate() {
         let (block, lane) = (row / T::LANES, row % T::LANES);
-        let written = &mut tile.out[row * value_dim..(row + 1) * value_dim];
         for (cell, sums) in written.iter_mut().zip(out.chunks_exact(width)) {
             *cell = sums[block].as_ref()[lane] * share;
         }

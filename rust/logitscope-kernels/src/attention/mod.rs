@@ -18,6 +18,7 @@
 //! A row that sees no key gives `o = 0`, `lse = -inf` (the sink where there is one), `h = 0` and no gradient.
 
 mod backward;
+mod backward_tile;
 mod forward;
 mod map;
 mod masks;

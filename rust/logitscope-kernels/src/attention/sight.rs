@@ -3,7 +3,7 @@
 use super::masks::Band;
 use super::problem::Problem;
 use super::tile::KEYS;
-use crate::view::HeadMask;
+use crate::view::HeadScores;
 use logitscope_simd::{Element, Simd};
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub(super) enum Sees {
 /// What the queries `queries` of one head see.
 pub(super) struct Sight<'a> {
     band: Band,
-    mask: Option<HeadMask<'a>>,
+    mask: Option<HeadScores<'a, u8>>,
     queries: Range<usize>,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Sight<'a> {
     pub(super) fn of(&self, keys: &Range<usize>) -> Sees {
         let in_band = [keys.start, keys.end - 1].map(|key| self.lanes_of(key).len() == self.queries.len());
         let in_band = in_band == [true; 2];
-        match self.mask.map(|mask| mask.any_and_all(self.queries.clone(), keys.clone())) {
+        match self.mask.map(|mask| mask.any_and_all(self.queries.clone(), keys.clone(), |cell| cell != 0)) {
             Some((false, _)) => Sees::Nothing,
             Some((_, true)) | None if in_band => Sees::All,
             _ => Sees::Part,
@@ -72,7 +72,7 @@ impl<'a> Sight<'a> {
     /// Whether the mask of single scores lets a lane (in the band of the key) see the key.
     #[inline(always)]
     pub(super) fn allows(&self, key: usize, lane: usize) -> bool {
-        self.mask.is_none_or(|mask| mask.get(self.queries.start + lane, key))
+        self.mask.is_none_or(|mask| mask.get(self.queries.start + lane, key) != 0)
     }
 
     /// A block of queries with `score` where they are real, -inf elsewhere.
@@ -92,7 +92,7 @@ impl<'a> Sight<'a> {
         let lanes = self.lanes_of(key);
         // Lanes beyond the queries of the tile do not matter.
         let end = self.queries.len().min((block + 1) * T::LANES);
-        let allowed = self.mask.is_none_or(|mask| mask.is_shared() && mask.get(self.queries.start, key));
+        let allowed = self.mask.is_none_or(|mask| mask.is_shared() && mask.get(self.queries.start, key) != 0);
         allowed && lanes.start <= block * T::LANES && end <= lanes.end
     }
 
@@ -104,9 +104,9 @@ impl<'a> Sight<'a> {
         if let Some(mask) = self.mask {
             let mut seen = T::block(T::ZERO);
             let in_block = lanes.start.max(first)..lanes.end.min(first + T::LANES);
-            if !mask.is_shared() || mask.get(self.queries.start, key) {
+            if !mask.is_shared() || mask.get(self.queries.start, key) != 0 {
                 for lane in in_block {
-                    if mask.get(self.queries.start + lane, key) {
+                    if mask.get(self.queries.start + lane, key) != 0 {
                         seen.as_mut()[lane - first] = T::ONE;
                     }
                 }

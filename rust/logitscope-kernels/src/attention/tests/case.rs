@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::threads::Cancel;
-use crate::view::{Heads, Mask, Rows};
+use crate::view::{Heads, HeadsMut, Mask, Order, Rows};
 use logitscope_simd::Element;
 
 /// A stream of numbers in [-1, 1), the same on every machine.
@@ -149,7 +149,7 @@ impl<T: Element> Case<T> {
             dsinks: zeros(self.sinks.as_ref().map_or(0, Vec::len)),
         };
         let output = Output {
-            out: &mut r.out,
+            out: HeadsMut::new(&mut r.out, [b, h, lq, dv], Order::HeadsFirst),
             statistics: Statistics {
                 max_logit: &mut r.max_logit,
                 inv_sum: &mut r.inv_sum,
@@ -168,9 +168,9 @@ impl<T: Element> Case<T> {
             entropy: Some((row_view(&r.entropy), row_view(&self.dentropy))),
         };
         let gradients = Gradients {
-            queries: &mut r.dq,
-            keys: &mut r.dk,
-            values: &mut r.dv,
+            queries: HeadsMut::new(&mut r.dq, [b, h, lq, d], Order::HeadsFirst),
+            keys: HeadsMut::new(&mut r.dk, [b, g, lk, d], Order::HeadsFirst),
+            values: HeadsMut::new(&mut r.dv, [b, g, lk, dv], Order::HeadsFirst),
             inv_temperature: Some(&mut r.dtemperature),
             sinks: self.sinks.is_some().then_some(&mut r.dsinks),
         };

@@ -4,7 +4,7 @@ mod case;
 
 use super::*;
 use crate::threads::{self, Cancel};
-use crate::view::{Heads, Mask};
+use crate::view::{Heads, HeadsMut, Mask, Order};
 use case::{Case, Hidden, Numbers, Results, Sizes};
 use logitscope_simd::Element;
 
@@ -40,6 +40,9 @@ fn cases() -> Vec<(Sizes, Hidden)> {
         (Sizes(1, 8, 1, 3, 257, 64, 80), Hidden::causal(Align::BottomRight)),
         (Sizes(1, 1, 1, 5, 0, 4, 4), Hidden::default()),
         (Sizes(1, 1, 1, 31, 129, 128, 128), Hidden::default()),
+        // Few key heads and many queries: more than one span.
+        (Sizes(1, 2, 1, 520, 67, 8, 5), Hidden::default()),
+        (Sizes(1, 1, 1, 600, 600, 8, 8), Hidden::causal(TopLeft)),
         (Sizes(1, 2, 1, 131, 400, 16, 16), window(BottomRight, Some(40), Some(0))),
         (Sizes(1, 1, 1, 211, 127, 8, 8), window(BottomRight, Some(5), Some(3))),
         (Sizes(1, 1, 1, 127, 211, 8, 8), window(TopLeft, Some(17), None)),
@@ -119,13 +122,16 @@ fn results_have_the_same_bits_at_any_number_of_threads() {
         scores: Some(((0..200).map(|j| u8::from(j % 7 > 0)).collect(), [0, 0, 0, 1])),
         ..Hidden::default()
     };
-    let mut case = Case::<f32>::new(Sizes(2, 6, 3, 200, 200, 32, 32), hidden);
-    case.sinks = Some(vec![0.3; 6]);
-    threads::set_num_threads(1);
-    let wanted = case.run();
-    for count in [2, 3, 8] {
-        threads::set_num_threads(count);
-        assert!(case.run() == wanted, "{count} threads");
+    let mut masked = Case::<f32>::new(Sizes(2, 6, 3, 200, 200, 32, 32), hidden);
+    masked.sinks = Some(vec![0.3; 6]);
+    let few_key_heads = Case::<f32>::new(Sizes(1, 4, 1, 300, 200, 16, 16), Hidden::default());
+    for case in [masked, few_key_heads] {
+        threads::set_num_threads(1);
+        let wanted = case.run();
+        for count in [2, 3, 8] {
+            threads::set_num_threads(count);
+            assert!(case.run() == wanted, "{count} threads");
+        }
     }
     threads::set_num_threads(0);
 }
@@ -276,7 +282,8 @@ fn the_map_is_the_pooled_dense_map() {
     let (max_logit, rest) = stats.split_at_mut(b * h * lq);
     let (inv_sum, lse) = rest.split_at_mut(b * h * lq);
     let statistics = Statistics { max_logit, inv_sum, lse, entropy: None };
-    let output = Output { out: &mut out, statistics, map: Some((bins, &mut map)) };
+    let out = HeadsMut::new(&mut out, [b, h, lq, dv], Order::HeadsFirst);
+    let output = Output { out, statistics, map: Some((bins, &mut map)) };
     forward(&problem, output, &Cancel::default()).unwrap();
     let mut wanted = vec![0.0; map.len()];
     for head in 0..b * h {

@@ -43,6 +43,7 @@ lint: setup ## Formatting, clippy, ruff, mypy, stubs
 test: setup ## Every test: Rust, Python, torch, recorder, dashboard, command line
 	cargo test -q --workspace --exclude logitscope-py
 	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -q benches
 
 test-isa: setup ## The operations' tests once more with scalar kernels only
 	LOGITSCOPE_ISA=scalar $(BIN)/python -m pytest -q tests/ops tests/nn
@@ -57,7 +58,9 @@ docs: setup ## Renew the pictures of the documents from a fresh demo run
 	    $(BIN)/logitscope dashboard target/docs/demo.scope --theme $$theme \
 	        --screenshot docs/images/dashboard-$$theme.png || exit 1; done
 
-bench: setup ## Measure what recording costs the demo (on an idle machine)
+bench: setup ## Measure all suites beside torch, JAX and SciPy (on an idle machine)
+	"$$(command -v uv || echo $(BIN)/uv)" pip install -q --python $(BIN)/python --group bench
+	for suite in softmax loss accuracy; do $(BIN)/logitscope bench $$suite --save || exit 1; done
 	$(BIN)/python benches/python/recording_overhead.py
 
 check: test lint test-isa wheel ## What CI runs

@@ -43,7 +43,7 @@ def test_that_info_names_what_a_bug_report_needs(capsys) -> None:
 def test_that_help_shows_every_command_and_examples(capsys) -> None:
     code, out, _ = leave(capsys, "--help")
     assert code == 0
-    for word in ("demo", "dashboard", "info", "examples:"):
+    for word in ("demo", "bench", "dashboard", "info", "examples:"):
         assert word in out
     code, out, _ = leave(capsys, "demo", "--help")
     assert code == 0

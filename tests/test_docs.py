@@ -26,7 +26,17 @@ PAGES = {
     str(path.relative_to(ROOT)): path
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "app" / "README.md"])
 }
-PUBLIC_MODULES = ("logitscope", "data", "detection", "errors", "loss", "nn", "nn.functional", "record")
+PUBLIC_MODULES = (
+    "logitscope",
+    "bench",
+    "data",
+    "detection",
+    "errors",
+    "loss",
+    "nn",
+    "nn.functional",
+    "record",
+)
 
 # Which other packages a package may import; an operation on a tensor that needs a gradient goes up to nn.functional.
 BASE = {"errors", "_arrays", "_native", "__version__"}
@@ -240,7 +250,7 @@ def test_that_the_reference_lists_the_functions_of_the_root_as_they_are():
             assert signature.replace('"', "'") == str(inspect.Signature(bare)).replace('"', "'"), name
 
 
-@pytest.mark.parametrize("command", ["demo", "dashboard"])
+@pytest.mark.parametrize("command", ["demo", "dashboard", "bench"])
 def test_that_the_reference_lists_the_options_of_a_command_as_they_are(command):
     if command == "dashboard":
         pytest.importorskip("logitscope_app")

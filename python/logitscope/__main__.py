@@ -20,6 +20,7 @@ _EXAMPLES = """examples:
   logitscope demo                    train a small language model and watch it live
   logitscope dashboard               show the runs in ./runs
   logitscope dashboard my.scope      show one run
+  logitscope bench softmax           measure it beside torch, JAX and SciPy
   logitscope info                    what to put into a bug report
 
 logitscope COMMAND --help says more of each."""
@@ -40,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == ["dashboard"]:
             return _dashboard(words[1:])
         arguments = _parser().parse_args(words)
-        return _demo(arguments) if arguments.command == "demo" else _info()
+        if arguments.command == "info":
+            return _info()
+        return _demo(arguments) if arguments.command == "demo" else _bench(arguments)
     except LogitscopeError as error:
         print(f"logitscope {words[0]}: {' '.join(str(error).split())}", file=sys.stderr)
         return USAGE_ERROR
@@ -57,7 +60,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from logitscope.demo import command
+    from logitscope.bench import command as bench
+    from logitscope.demo import command as demo
 
     parser = _Parser(
         prog="logitscope",
@@ -67,14 +71,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"logitscope {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    demo = commands.add_parser(
-        "demo",
-        help="train a small language model and watch it live",
-        description="Train a small language model with the cores, record it, and watch it live.",
-        epilog=command.EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    demo.add_arguments(
+        commands.add_parser(
+            "demo",
+            help="train a small language model and watch it live",
+            description="Train a small language model with the cores, record it, and watch it live.",
+            epilog=demo.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
     )
-    command.add_arguments(demo)
+    bench.add_arguments(
+        commands.add_parser(
+            "bench",
+            help="measure operations beside torch, JAX, SciPy and what the machine can do",
+            description="Measure operations beside torch, JAX and SciPy, those that are installed, and beside what one "
+            "thread of this machine can do at most.",
+            epilog=bench.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     # Its arguments go to the dashboard as they are (see `main`); here it is for the list of commands.
     commands.add_parser("dashboard", help="show runs, live and finished")
     commands.add_parser("info", help="versions, instruction sets, threads")
@@ -97,6 +112,12 @@ def _dashboard(words: Sequence[str]) -> int:
     from logitscope_app.__main__ import main as dashboard
 
     return dashboard(words)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from logitscope.bench import command
+
+    return command.run(arguments)
 
 
 def _info() -> int:

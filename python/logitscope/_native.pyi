@@ -145,6 +145,7 @@ def topk_softmax(x: _Floats, k: int, weights: _Floats, indices: NDArray[np.int64
 def binary_cross_entropy(
     logits: _Floats, targets: _Floats, pos_weight: _Floats, losses: _Floats, slopes: _Floats
 ) -> None: ...
+def roofline(probe: str, x: _Floats, y: _Floats, rounds: int) -> float: ...
 def row_loss(
     operation: str,
     parameters: list[float],

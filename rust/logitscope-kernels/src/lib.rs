@@ -14,6 +14,7 @@ pub mod log_softmax;
 pub mod logsumexp;
 mod long;
 mod matmul;
+pub mod roofline;
 pub mod row_loss;
 mod rows;
 pub mod softmax;

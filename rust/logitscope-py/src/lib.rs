@@ -12,6 +12,7 @@ mod detection;
 mod errors;
 mod log_softmax;
 mod logsumexp;
+mod roofline;
 mod row_loss;
 mod runtime;
 mod softmax;
@@ -29,6 +30,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     binary_cross_entropy::register(module)?;
     cross_entropy::register(module)?;
     detection::register(module)?;
+    roofline::register(module)?;
     row_loss::register(module)?;
     log_softmax::register(module)?;
     logsumexp::register(module)?;

@@ -1,0 +1,184 @@
+"""The command ``logitscope bench``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logitscope import __version__
+from logitscope.bench import accuracy, machine, report, suites
+from logitscope.bench.cases import IN_CACHE, Settings
+from logitscope.bench.peers import DTYPES, Peers, as_array
+from logitscope.bench.progress import Progress
+from logitscope.bench.results import CaseResult, evaluate, summarise
+from logitscope.bench.roofline import Roofline
+from logitscope.bench.timing import take_turns
+from logitscope.errors import ArgumentError, DTypeError, LogitscopeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from logitscope.bench.cases import Case, Contender
+
+ACCURACY = "accuracy"
+RESULTS = Path("benches/results")
+BUSY = 0.5
+
+EXAMPLES = """examples:
+  logitscope bench softmax               the whole suite, some minutes; on a machine that does nothing else
+  logitscope bench loss --quick          a first impression
+  logitscope bench softmax --sizes 64x1000,1x1000000 --dtype float64
+  logitscope bench softmax --save        keep the results in benches/results/<cpu>/
+  logitscope bench accuracy              errors in units in the last place, ours beside torch's"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    names = [*suites.NAMES, ACCURACY]
+    parser.add_argument("suite", metavar="SUITE", choices=names, help=f"one of {', '.join(names)}")
+    parser.add_argument("--quick", action="store_true", help="few rounds; the same cases")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", metavar="NAME", help=f"one of {', '.join(DTYPES)}"
+    )
+    parser.add_argument(
+        "--sizes",
+        type=_sizes,
+        metavar="LIST",
+        help="ROWSxCOLUMNS, or COLUMNS for rows of a million elements together; separated by commas",
+    )
+    parser.add_argument("--json", "--out", type=Path, metavar="FILE", help="write all numbers to this file")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        nargs="?",
+        const=RESULTS,
+        metavar="DIR",
+        help=f"keep numbers and tables below this directory (default: {RESULTS}), by the name of the CPU",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what the options say; returns the exit code."""
+    files = [file for file in (arguments.json, _saved(arguments)) if file is not None]
+    for file in files:
+        report.require_writable(file)
+    if arguments.suite == ACCURACY and (arguments.sizes or arguments.dtype != "float32"):
+        message = "accuracy has logits of its own, in float32; use it without --sizes and --dtype"
+        raise ArgumentError(message)
+    settings = Settings(dtype=arguments.dtype, sizes=arguments.sizes)
+    if arguments.quick:
+        settings = Settings(dtype=arguments.dtype, sizes=arguments.sizes, seconds=0.8, least_rounds=3)
+    load = machine.load()
+    if load is not None and load > BUSY and arguments.suite != ACCURACY:
+        _say(f"{load:.1f} processes want a CPU on average; measure on a machine that does nothing else")
+    with machine.one_thread() as cpu:
+        peers = Peers.load(("torch",)) if arguments.suite == ACCURACY else Peers.load()
+        for name, reason in peers.missing.items():
+            _say(f"{name} is not measured: {reason}")
+        head = {
+            "suite": arguments.suite,
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "machine": machine.describe(cpu),
+            "load_before": load,
+            "versions": {"logitscope": __version__, **peers.versions},
+            "missing": peers.missing,
+            "quick": arguments.quick,
+        }
+        numbers, tables = (
+            _accuracy(peers) if arguments.suite == ACCURACY else _times(arguments.suite, settings, peers)
+        )
+    report.show(tables)
+    for file in files:
+        report.write(file, head | numbers, tables)
+        _say(f"wrote {file}")
+    return 0
+
+
+def _times(suite: str, settings: Settings, peers: Peers) -> tuple[dict[str, Any], list[report.Table]]:
+    results = measure(suite, settings, peers)
+    summary = summarise(results)
+    numbers = {"summary": list(map(asdict, summary)), "results": list(map(asdict, results))}
+    return numbers, report.tables(results)
+
+
+def _accuracy(peers: Peers) -> tuple[dict[str, Any], list[report.Table]]:
+    measured = accuracy.measure(peers.torch)
+    return {"results": list(map(asdict, measured))}, [accuracy.table(measured)]
+
+
+def _saved(arguments: argparse.Namespace) -> Path | None:
+    """Where ``--save`` keeps the numbers; the tables go beside them."""
+    if arguments.save is None:
+        return None
+    name = arguments.suite if arguments.dtype == "float32" else f"{arguments.suite}-{arguments.dtype}"
+    return Path(arguments.save / machine.slug() / f"{name}.json")
+
+
+def _say(line: str) -> None:
+    print(f"logitscope bench: {line}", file=sys.stderr)
+
+
+def measure(suite: str, settings: Settings, peers: Peers) -> list[CaseResult]:
+    """Measure the cases of a suite, one after the other."""
+    cases = list(suites.cases(suite, settings, peers))
+    results = []
+    with Progress(len(cases)) as bar:
+        for index, case in enumerate(cases):
+            bar.begin(index, case.title)
+            results.append(measure_case(case, settings, bar.tick))
+    return results
+
+
+def measure_case(
+    case: Case, settings: Settings, tick: Callable[[float], None] = lambda _: None
+) -> CaseResult:
+    """Measure one case, after a look at whether all contenders give the same answer."""
+    try:
+        contenders = case.make()
+        _compare(case, contenders)
+    except DTypeError as error:
+        message = f"bench: {case.title} cannot be measured: {error}"
+        raise DTypeError(message) from None
+    roofline = Roofline([case.work, *(contender.work for contender in contenders if contender.work)])
+    runs = {contender.label: contender.run for contender in contenders}
+    times = take_turns({**runs, **roofline.runs}, settings, tick)
+    return evaluate(case, contenders, times, roofline.rates(times))
+
+
+class WrongAnswerError(LogitscopeError):
+    """Contenders that do not compute the same."""
+
+
+def _compare(case: Case, contenders: list[Contender]) -> None:
+    first, *others = contenders
+    wanted = as_array(first.run())
+    largest = abs(wanted).max()
+    for other in others:
+        error = abs(as_array(other.run()) - wanted).max() / largest
+        if not error <= case.tolerance:
+            message = (
+                f"bench: {case.title}: {other.label} and {first.label} differ by {error:.1e} of the largest "
+                f"element; use a version that computes the same (at most {case.tolerance:.0e})"
+            )
+            raise WrongAnswerError(message)
+
+
+def _sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """Read ``--sizes``."""
+    sizes = []
+    for word in text.split(","):
+        first, cross, second = word.strip().partition("x")
+        columns = int(second if cross else first)
+        rows = int(first) if cross else max(1, IN_CACHE // max(columns, 1))
+        if rows < 1 or columns < 1:
+            message = f"{word!r} has no elements; use 1 or more"
+            raise argparse.ArgumentTypeError(message)
+        sizes.append((rows, columns))
+    return tuple(sizes)
+
+
+_sizes.__name__ = "list of sizes"  # what argparse calls it in "invalid list of sizes value: 'x'"

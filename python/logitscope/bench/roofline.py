@@ -1,0 +1,65 @@
+"""What this machine can do at most, measured among the contenders of a case and on arrays of its size."""
+
+from __future__ import annotations
+
+from functools import partial
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from logitscope import _native
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from logitscope.bench.cases import Pass, Work
+
+_IN_REGISTERS = 4096
+_ROUNDS = 64
+_MEMORY = {"read": ("read",), "copied": ("copy", "streaming_copy"), "written": ("write",)}
+_ARITHMETIC = {"exps": "exp", "flops": "multiply_add"}
+
+
+class Roofline:
+    """The probes that some works need, and what they say once they were timed."""
+
+    def __init__(self, works: Iterable[Work]) -> None:
+        passes = [part for work in works for part in work]
+        self._memory = {kind: max((getattr(part, kind) for part in passes), default=0) for kind in _MEMORY}
+        needed = {kind for kind in _ARITHMETIC if any(getattr(part, kind) for part in passes)}
+        elements = max(_IN_REGISTERS, max(self._memory.values()) // 4096 * 1024)
+        self._elements = elements
+        # Whole pages of zeros are one page until they are written.
+        x, y = np.ones(elements, np.float32), np.ones(elements, np.float32)
+        few_x, few_y = -np.ones(_IN_REGISTERS, np.float32), np.ones(_IN_REGISTERS, np.float32)
+        self.runs: dict[str, Callable[[], object]] = {}
+        for kind, probes in _MEMORY.items():
+            for name in probes if self._memory[kind] else ():
+                self.runs[name] = partial(_native.roofline, name, x, y, 1)
+        for kind in needed:
+            name = _ARITHMETIC[kind]
+            self.runs[name] = partial(_native.roofline, name, few_x, few_y, _ROUNDS)
+
+    def rates(self, times: Mapping[str, list[float]]) -> dict[str, float]:
+        """Bytes (of what is copied, those that are read), exponentials and operations a second."""
+        seconds = {name: median(times[name]) for name in self.runs}
+        rates = {}
+        for kind, probes in _MEMORY.items():
+            if self._memory[kind]:
+                rates[kind] = 4 * self._elements / min(seconds[name] for name in probes)
+        for kind, name in _ARITHMETIC.items():
+            if name in seconds:
+                operations = 2 if kind == "flops" else 1
+                rates[kind] = operations * _ROUNDS * _IN_REGISTERS / seconds[name]
+        return rates
+
+
+def least_seconds(work: Work, rates: Mapping[str, float], *, memory_only: bool = False) -> float:
+    """How long a work takes at the least: in each pass memory and arithmetic overlap, unless only memory counts."""
+
+    def total(part: Pass, kinds: Iterable[str]) -> float:
+        amounts = ((float(getattr(part, kind)), kind) for kind in kinds)
+        return sum(amount / rates[kind] for amount, kind in amounts if amount)
+
+    return sum(max(total(part, _MEMORY), 0.0 if memory_only else total(part, _ARITHMETIC)) for part in work)

@@ -28,6 +28,7 @@ PAGES = {
 }
 PUBLIC_MODULES = (
     "logitscope",
+    "activation",
     "bench",
     "data",
     "detection",

@@ -26,6 +26,7 @@ from logitscope.ops.stablemax import stablemax_backward as stablemax_backward
 from logitscope.ops.topk_softmax import topk_softmax as topk_softmax
 from logitscope.ops.topk_softmax import topk_softmax_backward as topk_softmax_backward
 
+from . import activation as activation
 from . import detection as detection
 from . import errors as errors
 from . import loss as loss

@@ -9,6 +9,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(message, name="torch") from error
 
 from logitscope.nn import functional
+from logitscope.nn.activation import PolyNorm, PolyReLU
 from logitscope.nn.attention import CausalSelfAttention
 from logitscope.nn.choice import attention_names
 from logitscope.nn.gpt import GPT, GPTConfig
@@ -20,6 +21,8 @@ __all__ = [
     "CausalSelfAttention",
     "CrossEntropyLoss",
     "GPTConfig",
+    "PolyNorm",
+    "PolyReLU",
     "TorchCausalSelfAttention",
     "attention_names",
     "functional",

@@ -4,6 +4,7 @@
 //! results have the same bits at any number of threads ([`threads`]).
 #![forbid(unsafe_code)]
 
+pub mod activation;
 pub mod attention;
 pub mod binary_cross_entropy;
 pub mod cross_entropy;

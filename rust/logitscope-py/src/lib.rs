@@ -3,6 +3,7 @@
 //! Every function takes its inputs and the arrays it fills; shapes, dtypes and defaults that a user sees are
 //! settled in `python/logitscope/ops/`, and `python/logitscope/_native.pyi` is the list of signatures.
 
+mod activation;
 mod arrays;
 mod attention;
 mod binary_cross_entropy;
@@ -26,6 +27,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     runtime::register(module)?;
+    activation::register(module)?;
     attention::register(module)?;
     binary_cross_entropy::register(module)?;
     cross_entropy::register(module)?;

@@ -10,6 +10,8 @@ from logitscope.nn.functional._attention import attention
 from logitscope.nn.functional._cross_entropy import cross_entropy
 from logitscope.nn.functional._log_softmax import log_softmax
 from logitscope.nn.functional._logsumexp import logsumexp
+from logitscope.nn.functional._poly_norm import poly_norm
+from logitscope.nn.functional._poly_relu import poly_relu
 from logitscope.nn.functional._scaled_dot_product_attention import scaled_dot_product_attention
 from logitscope.nn.functional._soft_nms import soft_nms
 from logitscope.nn.functional._softmax import softmax
@@ -24,6 +26,8 @@ __all__ = [
     "log_softmax",
     "log_stablemax",
     "logsumexp",
+    "poly_norm",
+    "poly_relu",
     "scaled_dot_product_attention",
     "soft_nms",
     "softmax",

@@ -9,7 +9,11 @@ from logitscope.nn import functional
 
 
 def top(x, dim=-1):
-    return functional.topk_softmax(x, 3, dim)[0]
+    return functional.topk_softmax(x, 3, dim)
+
+
+def top_alone(x, dim=-1):
+    return functional.topk_softmax(x, 3, dim, return_indices=True)[1]
 
 
 FUNCTIONS = {
@@ -18,6 +22,7 @@ FUNCTIONS = {
     "stablemax": functional.stablemax,
     "log_stablemax": functional.log_stablemax,
     "topk_softmax": top,
+    "topk_softmax_sparse": top_alone,
 }
 
 names = pytest.mark.parametrize("name", FUNCTIONS)
@@ -37,11 +42,18 @@ def values(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
 def test_that_values_are_those_of_the_root(name: str, dim: int) -> None:
     x = values(5, 7, 17)
     y = FUNCTIONS[name](x, dim)
-    root = getattr(logitscope, name)
-    expected = root(x.detach(), 3, dim)[0] if name == "topk_softmax" else root(x.detach(), dim)
-    torch.testing.assert_close(y.detach(), expected, rtol=0, atol=0)
-    from_root = root(x, 3, dim)[0] if name == "topk_softmax" else root(x, dim)
-    assert from_root.requires_grad
+
+    def root(x):
+        if name == "topk_softmax_sparse":
+            return logitscope.topk_softmax(x, 3, dim, return_indices=True)[1]
+        return (
+            logitscope.topk_softmax(x, 3, dim)
+            if name == "topk_softmax"
+            else getattr(logitscope, name)(x, dim)
+        )
+
+    torch.testing.assert_close(y.detach(), root(x.detach()), rtol=0, atol=0)
+    assert root(x).requires_grad
 
 
 @names
@@ -56,7 +68,7 @@ def test_that_first_and_second_derivatives_are_right(name: str) -> None:
 @names
 def test_that_torch_accepts_the_operator(name: str) -> None:
     operator = getattr(torch.ops.logitscope, name).default
-    arguments = (3, 2) if name == "topk_softmax" else (1,)
+    arguments = (3, 2) if name.startswith("topk_softmax") else (1,)
     torch.library.opcheck(operator, (values(2, 3, 9, dtype=torch.float32), *arguments))
 
 
@@ -92,7 +104,7 @@ def test_that_function_transforms_give_the_operators_derivatives(name: str) -> N
 
 @names
 def test_that_other_types_and_dimensions_are_refused_by_name(name: str) -> None:
-    function = FUNCTIONS[name]
+    function, name = FUNCTIONS[name], name.removesuffix("_sparse")
     with pytest.raises(DTypeError, match=rf"{name}: x is torch.int64; use torch.float32 or torch.float64"):
         function(torch.arange(3))
     with pytest.raises(ShapeError, match=rf"{name}: dim 2 is out of range for shape \(3, 4\); use -2..1"):
@@ -102,3 +114,13 @@ def test_that_other_types_and_dimensions_are_refused_by_name(name: str) -> None:
 def test_that_a_k_beyond_the_dimension_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"topk_softmax: k is 5; use 1..4"):
         functional.topk_softmax(torch.zeros(3, 4), 5)
+
+
+def test_that_both_paths_of_topk_softmax_have_the_same_limits() -> None:
+    inf, nan = torch.inf, torch.nan
+    x = torch.tensor([[-inf] * 4, [inf, 0, inf, 1], [0, nan, 1, 2], [-inf, 5, -inf, -inf]])
+    for k in (1, 2, 4):
+        composite = torch.func.vmap(lambda row, k=k: functional.topk_softmax(row, k))(x)
+        torch.testing.assert_close(composite[[0, 1, 3]], functional.topk_softmax(x, k)[[0, 1, 3]])
+        assert composite[2].isnan().any()
+        assert functional.topk_softmax(x, k)[2].isnan().all()

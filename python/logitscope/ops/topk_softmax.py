@@ -14,8 +14,8 @@ from logitscope.ops import _rows
 from logitscope.ops.softmax import softmax_backward
 
 
-def topk_softmax(x: Any, k: int, axis: int = -1) -> tuple[Any, Any]:
-    """Softmax over the ``k`` largest elements along an axis, as the gates of mixtures of experts compute it.
+def topk_softmax(x: Any, k: int, axis: int = -1, *, return_indices: bool = False) -> Any:
+    """Softmax over the ``k`` largest elements along an axis, 0 elsewhere: the gates of mixtures of experts.
 
     Parameters
     ----------
@@ -25,12 +25,14 @@ def topk_softmax(x: Any, k: int, axis: int = -1) -> tuple[Any, Any]:
         How many are selected, 1 to the length of the axis.
     axis
         The axis they are selected from.
+    return_indices
+        Give the selected alone, as ``(indices, weights)``.
 
     Returns
     -------
-    weights, indices
-        Shape of ``x`` with ``k`` in place of the length of ``axis``; largest first. Weights of the kind and dtype of
-        ``x``, indices int64.
+    weights or (indices, weights)
+        Weights of the kind, shape and dtype of ``x``. Or where the selected stand, largest first, and their
+        weights: with ``k`` in place of the length of ``axis``; indices are int64, as gather and scatter want them.
 
     Raises
     ------
@@ -45,15 +47,17 @@ def topk_softmax(x: Any, k: int, axis: int = -1) -> tuple[Any, Any]:
     Examples
     --------
     >>> import numpy as np, logitscope
-    >>> weights, indices = logitscope.topk_softmax(np.array([0.0, 2.0, -1.0, 2.0]), 2)
-    >>> weights, indices
-    (array([0.5, 0.5]), array([1, 3]))
+    >>> x = np.array([0.0, 2.0, -1.0, 2.0])
+    >>> logitscope.topk_softmax(x, 2)
+    array([0. , 0.5, 0. , 0.5])
+    >>> logitscope.topk_softmax(x, 2, return_indices=True)
+    (array([1, 3]), array([0.5, 0.5]))
     """
     operation = "topk_softmax"
     if needs_autograd(x):
         from logitscope.nn.functional import topk_softmax as differentiable
 
-        return differentiable(x, k, axis)
+        return differentiable(x, k, axis, return_indices=return_indices)
     array = as_floats(operation, "x", x)
     axis = _rows.axis_of(operation, array, axis)
     rows = _rows.with_rows_last(array, axis)
@@ -61,31 +65,37 @@ def topk_softmax(x: Any, k: int, axis: int = -1) -> tuple[Any, Any]:
     if not 1 <= count <= rows.shape[-1]:
         message = f"{operation}: k is {count}; use 1..{rows.shape[-1]}"
         raise ArgumentError(message)
+    if not return_indices:
+        y = np.empty(array.shape, array.dtype)
+        _rows.run(_native.topk_softmax_dense, [rows], [_rows.with_rows_last(y, axis)], count)
+        return like(x, y)
     shape = array.shape[:axis] + (count,) * bool(array.ndim) + array.shape[axis + 1 :]
     weights, indices = np.empty(shape, array.dtype), np.empty(shape, np.int64)
     fills = [_rows.with_rows_last(weights, axis), _rows.with_rows_last(indices, axis)]
     _rows.run(_native.topk_softmax, [rows], fills, count)
-    return like(x, weights), like(x, indices)
+    return like(x, indices), like(x, weights)
 
 
-def topk_softmax_backward(weights: Any, indices: Any, dweights: Any, size: int, axis: int = -1) -> Any:
+def topk_softmax_backward(
+    weights: Any, dweights: Any, axis: int = -1, *, indices: Any = None, size: int | None = None
+) -> Any:
     """Gradient of :func:`topk_softmax`: ``weights * (dweights - sum(weights * dweights))``, 0 outside the selection.
 
     Parameters
     ----------
-    weights, indices
-        What :func:`topk_softmax` returned.
+    weights
+        What :func:`topk_softmax` returned, in either form.
     dweights
         Gradient of the weights; their shape and dtype.
-    size
-        Length of the axis of ``x``.
     axis
         As it was given to :func:`topk_softmax`.
+    indices, size
+        With the weights of the selected alone: where these stand, and the length of the axis of ``x``.
 
     Returns
     -------
     array
-        Gradient of the logits, of the kind of ``weights``.
+        Gradient of the logits in the shape of ``x``, of the kind of ``weights``.
 
     Raises
     ------
@@ -95,14 +105,20 @@ def topk_softmax_backward(weights: Any, indices: Any, dweights: Any, size: int, 
     Examples
     --------
     >>> import numpy as np, logitscope
-    >>> weights, indices = logitscope.topk_softmax(np.array([0.0, 2.0, -1.0, 2.0]), 2)
-    >>> logitscope.topk_softmax_backward(weights, indices, np.array([1.0, 0.0]), 4)
+    >>> x, dweights = np.array([0.0, 2.0, -1.0, 2.0]), np.array([9.0, 1.0, 9.0, 0.0])
+    >>> logitscope.topk_softmax_backward(logitscope.topk_softmax(x, 2), dweights)
+    array([ 0.  ,  0.25,  0.  , -0.25])
+    >>> indices, weights = logitscope.topk_softmax(x, 2, return_indices=True)
+    >>> logitscope.topk_softmax_backward(weights, dweights[indices], indices=indices, size=4)
     array([ 0.  ,  0.25,  0.  , -0.25])
     """
     operation = "topk_softmax_backward"
     array = as_floats(operation, "weights", weights)
     upstream = _rows.same_shape(operation, "dweights", dweights, array)
     axis = _rows.axis_of(operation, array, axis)
+    selected = softmax_backward(array, upstream, axis)
+    if indices is None:
+        return like(weights, selected)
     places = as_numpy(operation, "indices", indices)
     if places.shape != array.shape:
         message = f"{operation}: indices has shape {places.shape}; use {array.shape}"
@@ -110,12 +126,15 @@ def topk_softmax_backward(weights: Any, indices: Any, dweights: Any, size: int, 
     if places.dtype.kind not in "iu":
         message = f"{operation}: indices has dtype {places.dtype}; use int64"
         raise DTypeError(message)
+    if size is None:
+        message = f"{operation}: size is None; use the length of the axis of x, with indices"
+        raise ArgumentError(message)
     length = operator.index(size)
     if places.size and not 0 <= places.min() <= places.max() < length:
         message = f"{operation}: indices reach from {places.min()} to {places.max()}; use 0..{length - 1}"
         raise ArgumentError(message)
     if array.ndim == 0:
-        return like(weights, softmax_backward(array, upstream))
+        return like(weights, selected)
     dx = np.zeros((*array.shape[:axis], length, *array.shape[axis + 1 :]), array.dtype)
-    np.put_along_axis(dx, places, softmax_backward(array, upstream, axis), axis)
+    np.put_along_axis(dx, places, selected, axis)
     return like(weights, dx)

@@ -9,10 +9,39 @@ use std::cmp::Ordering;
 /// Up to this k the largest so far are kept in order; beyond, a row is partitioned.
 const INSERTION: usize = 32;
 
-/// Softmax over the `k` largest elements of each row of `columns`, largest first, and where they stand.
+/// Where the weights of the selected go.
+#[derive(Debug)]
+pub enum Selected<'a, T> {
+    /// `k` a row, largest first, and where they stand.
+    Sparse {
+        /// Rows of `k`.
+        weights: &'a mut [T],
+        /// Rows of `k`.
+        indices: &'a mut [i64],
+    },
+    /// Into rows like those of x, whose other elements become 0.
+    Dense(&'a mut [T]),
+}
+
+impl<'a, T> Selected<'a, T> {
+    /// The parts of so many rows each.
+    fn pieces(self, rows: usize, columns: usize, k: usize) -> Vec<Selected<'a, T>> {
+        match self {
+            Selected::Sparse { weights, indices } => weights
+                .chunks_mut(rows * k)
+                .zip(indices.chunks_mut(rows * k))
+                .map(|(weights, indices)| Selected::Sparse { weights, indices })
+                .collect(),
+            Selected::Dense(y) => y.chunks_mut(rows * columns).map(Selected::Dense).collect(),
+        }
+    }
+}
+
+/// Softmax over the `k` largest elements of each row of `columns`.
 ///
 /// Of equal elements the first is taken. Positive infinities share the probability equally; a row whose `k` largest
-/// are all negative infinity has weights 0; a row with a NaN has weights NaN and the indices 0 to k - 1.
+/// are all negative infinity has weights 0; a row with a NaN has weights NaN and the indices 0 to k - 1, and is NaN
+/// as a whole where rows are dense.
 ///
 /// # Errors
 /// [`crate::Error`] if lengths or `k` do not fit, or when cancelled.
@@ -20,8 +49,7 @@ pub fn topk_softmax<T: Element>(
     x: &[T],
     columns: usize,
     k: usize,
-    weights: &mut [T],
-    indices: &mut [i64],
+    selected: Selected<'_, T>,
     cancel: &Cancel,
 ) -> Result<()> {
     let count = rows::count_rows("topk_softmax", x.len(), columns)?;
@@ -33,51 +61,69 @@ pub fn topk_softmax<T: Element>(
             expected: format!("1..{columns}"),
         });
     }
-    rows::check_len("topk_softmax", "weights", weights.len(), count * k)?;
-    rows::check_len("topk_softmax", "indices", indices.len(), count * k)?;
+    match &selected {
+        Selected::Sparse { weights, indices } => {
+            rows::check_len("topk_softmax", "weights", weights.len(), count * k)?;
+            rows::check_len("topk_softmax", "indices", indices.len(), count * k)?;
+        }
+        Selected::Dense(y) => rows::check_len("topk_softmax", "y", y.len(), x.len())?,
+    }
     let piece = rows::rows_per_piece(columns);
-    let outputs = weights.chunks_mut(piece * k).zip(indices.chunks_mut(piece * k));
-    let pieces: Vec<_> = x.chunks(piece * columns).zip(outputs).collect();
-    threads::for_each(pieces, x.len(), cancel, Vec::new, |scratch, (x, (weights, indices))| {
-        T::dispatch(TopRows { x, weights, indices, columns, k, scratch });
+    let pieces: Vec<_> = x.chunks(piece * columns).zip(selected.pieces(piece, columns, k)).collect();
+    threads::for_each(pieces, x.len(), cancel, Vec::new, |scratch, (x, selected)| {
+        T::dispatch(TopRows { x, selected, columns, k, scratch });
     })
 }
 
-struct TopRows<'a, T> {
+struct TopRows<'a, 'b, T> {
     x: &'a [T],
-    weights: &'a mut [T],
-    indices: &'a mut [i64],
+    selected: Selected<'a, T>,
     columns: usize,
     k: usize,
     /// Elements and where they stand.
-    scratch: &'a mut Vec<(T, usize)>,
+    scratch: &'b mut Vec<(T, usize)>,
 }
 
-impl<T: Element> Kernel<T> for TopRows<'_, T> {
+impl<T: Element> Kernel<T> for TopRows<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let outputs = self.weights.chunks_exact_mut(self.k).zip(self.indices.chunks_exact_mut(self.k));
-        for (x, (weights, indices)) in self.x.chunks_exact(self.columns).zip(outputs) {
-            // Infinities of both signs also have NaN for a sum.
-            if rows::sum(simd, x).is_nan() && x.iter().any(|x| x.is_nan()) {
-                weights.fill(T::NAN);
-                for (index, slot) in indices.iter_mut().enumerate() {
-                    *slot = index as i64;
+        let TopRows { x, mut selected, columns, k, scratch } = self;
+        let mut own_weights = vec![T::ZERO; k];
+        for (row, x) in x.chunks_exact(columns).enumerate() {
+            select(simd, x, k, scratch);
+            match &mut selected {
+                Selected::Sparse { weights, indices } => {
+                    softmax_of_sorted(scratch, &mut weights[row * k..(row + 1) * k]);
+                    for (slot, &(_, index)) in indices[row * k..(row + 1) * k].iter_mut().zip(&*scratch) {
+                        *slot = index as i64;
+                    }
                 }
-                continue;
+                Selected::Dense(y) => {
+                    let y = &mut y[row * columns..(row + 1) * columns];
+                    softmax_of_sorted(scratch, &mut own_weights);
+                    y.fill(if own_weights[0].is_nan() { T::NAN } else { T::ZERO });
+                    for (&weight, &(_, index)) in own_weights.iter().zip(&*scratch) {
+                        y[index] = weight;
+                    }
+                }
             }
-            if self.k <= INSERTION {
-                insert(simd, x, self.k, self.scratch);
-            } else {
-                partition(x, self.k, self.scratch);
-            }
-            for (slot, &(_, index)) in indices.iter_mut().zip(&*self.scratch) {
-                *slot = index as i64;
-            }
-            softmax_of_sorted(self.scratch, weights);
         }
+    }
+}
+
+/// The k largest in order; NaN, and the first places, of a row with a NaN.
+#[inline(always)]
+fn select<T: Element, S: Simd<T>>(simd: S, x: &[T], k: usize, top: &mut Vec<(T, usize)>) {
+    // Infinities of both signs also have NaN for a sum.
+    if rows::sum(simd, x).is_nan() && x.iter().any(|x| x.is_nan()) {
+        top.clear();
+        top.extend((0..k).map(|index| (T::NAN, index)));
+    } else if k <= INSERTION {
+        insert(simd, x, k, top);
+    } else {
+        partition(x, k, top);
     }
 }
 

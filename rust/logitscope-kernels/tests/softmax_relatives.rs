@@ -3,7 +3,7 @@
 use logitscope_kernels::softmax_stats::softmax_stats;
 use logitscope_kernels::sparsemax::{Sparse, sparse, sparse_backward};
 use logitscope_kernels::stablemax::{Scale, stablemax, stablemax_backward};
-use logitscope_kernels::topk_softmax::topk_softmax;
+use logitscope_kernels::topk_softmax::{Selected, topk_softmax};
 use logitscope_kernels::{Cancel, Error};
 use logitscope_testing::{self as testing, Random, assert_within_ulps, each_isa, sizes};
 
@@ -124,11 +124,19 @@ fn the_largest_are_taken_in_order_and_the_first_of_equal_ones() {
     each_isa(|_| {
         for k in [1, 2, 32, 33, 300] {
             let (mut weights, mut indices) = (vec![7.0; 3 * k], vec![-1; 3 * k]);
-            topk_softmax(&x, 300, k, &mut weights, &mut indices, &Cancel::default()).unwrap();
+            let sparse = Selected::Sparse { weights: &mut weights, indices: &mut indices };
+            topk_softmax(&x, 300, k, sparse, &Cancel::default()).unwrap();
             let want: Vec<i64> = order[..k].iter().map(|&index| index as i64).collect();
             assert_eq!(indices[k..2 * k], want);
             let top: Vec<f64> = order[..k].iter().map(|&index| f64::from(x[300 + index])).collect();
             assert_within_ulps(&weights[k..2 * k], &testing::softmax(&top), 1.0, 1e-37, "weights");
+            let mut dense = vec![7.0; 900];
+            topk_softmax(&x, 300, k, Selected::Dense(&mut dense), &Cancel::default()).unwrap();
+            let mut scattered = vec![0.0; 900];
+            for (place, (&weight, &index)) in weights.iter().zip(&indices).enumerate() {
+                scattered[place / k * 300 + index as usize] = weight;
+            }
+            assert_eq!(dense, scattered);
         }
     });
 }
@@ -137,7 +145,8 @@ fn the_largest_are_taken_in_order_and_the_first_of_equal_ones() {
 fn a_k_that_does_not_fit_is_refused() {
     let run = |k: usize| {
         let (mut weights, mut indices) = (vec![0.0; k], vec![0; k]);
-        topk_softmax(&[0.0_f32; 3], 3, k, &mut weights, &mut indices, &Cancel::default())
+        let sparse = Selected::Sparse { weights: &mut weights, indices: &mut indices };
+        topk_softmax(&[0.0_f32; 3], 3, k, sparse, &Cancel::default())
     };
     assert_eq!(run(3), Ok(()));
     assert!(matches!(run(0), Err(Error::Argument { argument: "k", .. })));

@@ -2,7 +2,7 @@
 
 use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, last_axis};
 use crate::call::run;
-use logitscope_kernels::topk_softmax as kernel;
+use logitscope_kernels::topk_softmax::{self as kernel, Selected};
 use pyo3::prelude::*;
 
 #[pyfunction]
@@ -31,10 +31,35 @@ fn topk_of<'py, T: ArrayElement>(
     let weights = filled("weights", &mut weights, len)?;
     let indices = filled("indices", &mut indices, len)?;
     run::<T, _>(py, "topk_softmax", x.len(), |cancel| {
-        kernel::topk_softmax(x, columns, k, weights, indices, cancel)
+        kernel::topk_softmax(x, columns, k, Selected::Sparse { weights, indices }, cancel)
+    })
+}
+
+#[pyfunction]
+fn topk_softmax_dense<'py>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    k: usize,
+    out: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    by_dtype!("topk_softmax", x => dense_of(py, x, k, out))
+}
+
+fn dense_of<'py, T: ArrayElement>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    k: usize,
+    out: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let (x, mut out): (Input<'py, T>, Filled<'py, T>) = (x.extract()?, out.extract()?);
+    let (columns, x) = (last_axis(&x), contiguous("x", &x)?);
+    let out = filled("out", &mut out, x.len())?;
+    run::<T, _>(py, "topk_softmax", x.len(), |cancel| {
+        kernel::topk_softmax(x, columns, k, Selected::Dense(out), cancel)
     })
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(topk_softmax, module)?)
+    module.add_function(wrap_pyfunction!(topk_softmax, module)?)?;
+    module.add_function(wrap_pyfunction!(topk_softmax_dense, module)?)
 }

@@ -13,17 +13,33 @@ from logitscope.nn.activation import PolyNorm, PolyReLU
 from logitscope.nn.attention import CausalSelfAttention
 from logitscope.nn.choice import attention_names
 from logitscope.nn.gpt import GPT, GPTConfig
+from logitscope.nn.linked_losses import (
+    CompSumLoss,
+    FocalLoss,
+    GeneralizedCrossEntropy,
+    PolyLoss,
+    SymmetricCrossEntropy,
+)
 from logitscope.nn.loss import CrossEntropyLoss
+from logitscope.nn.topk_gate import GateOutput, TopKSoftmaxGate, load_balance_loss
 from logitscope.nn.torch_attention import TorchCausalSelfAttention
 
 __all__ = [
     "GPT",
     "CausalSelfAttention",
+    "CompSumLoss",
     "CrossEntropyLoss",
+    "FocalLoss",
     "GPTConfig",
+    "GateOutput",
+    "GeneralizedCrossEntropy",
+    "PolyLoss",
     "PolyNorm",
     "PolyReLU",
+    "SymmetricCrossEntropy",
+    "TopKSoftmaxGate",
     "TorchCausalSelfAttention",
     "attention_names",
     "functional",
+    "load_balance_loss",
 ]

@@ -3,6 +3,9 @@
 from logitscope.ops.attention import AttentionResult as AttentionResult
 from logitscope.ops.attention import attention as attention
 from logitscope.ops.attention import attention_backward as attention_backward
+from logitscope.ops.ext_exp import ext_add as ext_add
+from logitscope.ops.ext_exp import ext_exp as ext_exp
+from logitscope.ops.ext_exp import ext_sum as ext_sum
 from logitscope.ops.log_softmax import log_softmax as log_softmax
 from logitscope.ops.log_softmax import log_softmax_backward as log_softmax_backward
 from logitscope.ops.logsumexp import logsumexp as logsumexp

@@ -10,6 +10,7 @@ pub mod binary_cross_entropy;
 pub mod cross_entropy;
 pub mod detection;
 mod error;
+pub mod ext_exp;
 mod ext_sum;
 pub mod log_softmax;
 pub mod logsumexp;

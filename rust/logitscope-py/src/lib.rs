@@ -11,6 +11,7 @@ mod call;
 mod cross_entropy;
 mod detection;
 mod errors;
+mod ext_exp;
 mod log_softmax;
 mod logsumexp;
 mod roofline;
@@ -32,6 +33,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     binary_cross_entropy::register(module)?;
     cross_entropy::register(module)?;
     detection::register(module)?;
+    ext_exp::register(module)?;
     roofline::register(module)?;
     row_loss::register(module)?;
     log_softmax::register(module)?;

@@ -8,7 +8,7 @@ SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup build fmt lint test test-isa wheel docs check app bench clean
+.PHONY: help demo setup build fmt lint test test-isa wheel docs check app bench fuzz clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -29,11 +29,13 @@ app: setup ## Open the dashboard on the runs in ./runs
 
 fmt: setup ## Format Rust and Python
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff check --fix -q python app tests benches
 	$(BIN)/ruff format python app tests benches
 
 lint: setup ## Formatting, clippy, ruff, mypy, stubs
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy -q --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check python app tests benches
 	$(BIN)/ruff format --check python app tests benches
@@ -58,12 +60,16 @@ docs: setup ## Renew the pictures of the documents from a fresh demo run
 	    $(BIN)/logitscope dashboard target/docs/demo.scope --theme $$theme \
 	        --screenshot docs/images/dashboard-$$theme.png || exit 1; done
 
+fuzz: ## Fuzz the kernels on rows for a minute (needs a nightly compiler)
+	scripts/fuzz.sh
+
 bench: setup ## Measure all suites beside torch, JAX and SciPy (on an idle machine)
 	"$$(command -v uv || echo $(BIN)/uv)" pip install -q --python $(BIN)/python --group bench
 	for suite in softmax loss accuracy; do $(BIN)/logitscope bench $$suite --save || exit 1; done
 	$(BIN)/python benches/python/recording_overhead.py
 
 check: test lint test-isa wheel ## What CI runs
+	scripts/fuzz.sh --if-possible
 
 clean: ## Remove what was built (not the runs)
 	rm -rf target dist $(VENV)

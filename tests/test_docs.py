@@ -20,7 +20,7 @@ import logitscope
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(logitscope.__file__).parent
-TOP = ("rust", "python", "app", "tests", "docs", "scripts", "benches", ".ci", "shaders")
+TOP = ("rust", "python", "app", "tests", "docs", "scripts", "benches", "fuzz", ".ci", "shaders")
 
 PAGES = {
     str(path.relative_to(ROOT)): path

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# A minute (or FUZZ_SECONDS) of fuzzing. With --if-possible a machine without a nightly compiler is no error; it is said.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$HOME/.cargo/bin:$PATH"
+
+cannot() {
+    if [ "${1:-}" = --if-possible ]; then
+        printf '\033[1mfuzz: SKIPPED, nothing was fuzzed: %s\033[0m\n' "$2" >&2
+        exit 0
+    fi
+    printf 'fuzz: %s\n' "$2" >&2
+    exit 2
+}
+
+MODE=${1:-}
+cargo +nightly --version >/dev/null 2>&1 || cannot "$MODE" "needs a nightly compiler (rustup toolchain install nightly)"
+command -v c++ >/dev/null || cannot "$MODE" "needs a C++ compiler for libFuzzer (such as the package g++)"
+command -v cargo-fuzz >/dev/null || cargo install -q cargo-fuzz --locked ||
+    cannot "$MODE" "needs cargo-fuzz, which could not be installed (cargo install cargo-fuzz)"
+
+cargo +nightly fuzz run rows -- -max_total_time="${FUZZ_SECONDS:-60}" -max_len=2000 -timeout=20 -verbosity=0 -print_final_stats=1
+echo "fuzz: no fault found"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import logitscope
-from logitscope import loss
+from logitscope import activation, loss
 from logitscope._arrays import FLOATS
 from logitscope.ops.softmax import Algorithm
 
@@ -117,7 +117,16 @@ OPERATIONS = {
     "stablemax": Operation(one(logitscope.stablemax)),
     "stablemax_backward, x": Operation(of_stablemax, nan="lane", infinity=None, nothing=None),
     "log_stablemax": Operation(one(logitscope.log_stablemax)),
-    "topk_softmax": Operation(partial(logitscope.topk_softmax, k=5), infinity=None, nothing=None),
+    "topk_softmax": Operation(one(logitscope.topk_softmax, k=5), infinity=None),
+    "topk_softmax, the selected": Operation(
+        partial(logitscope.topk_softmax, k=5, return_indices=True), infinity=None, nothing="fine"
+    ),
+    "poly_relu": Operation(
+        one(activation.poly_relu, weight=np.float32([1, 2, 3])), nan="lane", infinity=None, nothing=None
+    ),
+    "poly_norm": Operation(
+        one(activation.poly_norm, weight=np.float32([1, 2, 3])), infinity=None, nothing=None
+    ),
     "cross_entropy": Operation(with_gradient(loss.cross_entropy)),
     "cross_entropy, textbook": Operation(with_gradient(loss.cross_entropy, complement=False)),
     "cross_entropy, every option": Operation(

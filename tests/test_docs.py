@@ -40,7 +40,7 @@ PUBLIC_MODULES = (
 )
 
 # Which other packages a package may import; an operation on a tensor that needs a gradient goes up to nn.functional.
-BASE = {"errors", "_arrays", "_native", "__version__"}
+BASE = {"errors", "_arrays", "_dtypes", "_native", "__version__"}
 FLOORS = {
     "ops": BASE | {"ops", "nn.functional", ""},
     "record": {"errors", "record"},

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from logitscope._dtypes import BFLOAT16, FLOATS, WIDE, name_of
 from logitscope.errors import DeviceError, DTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
-
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def is_tensor(value: Any) -> bool:
@@ -33,7 +32,7 @@ def needs_autograd(*values: Any) -> bool:
 
 
 def as_floats(operation: str, name: str, value: Any) -> NDArray[Any]:
-    """``value`` as a NumPy array of float32 or float64 in native byte order, without a copy where it is one.
+    """``value`` as a NumPy array of one of ``FLOATS`` in native byte order, without a copy where it is one.
 
     Raises
     ------
@@ -42,9 +41,20 @@ def as_floats(operation: str, name: str, value: Any) -> NDArray[Any]:
     DeviceError
         For a tensor that is not in the memory of the CPU.
     """
+    return _of_types(FLOATS, "float32, float64, float16 or bfloat16", operation, name, value)
+
+
+def as_wide_floats(operation: str, name: str, value: Any) -> NDArray[Any]:
+    """As :func:`as_floats`, for operations that take no 16-bit numbers."""
+    return _of_types(WIDE, "float32 or float64", operation, name, value)
+
+
+def _of_types(
+    types: tuple[np.dtype[Any], ...], names: str, operation: str, name: str, value: Any
+) -> NDArray[Any]:
     array = as_numpy(operation, name, value)
-    if array.dtype.newbyteorder("=") not in FLOATS:
-        message = f"{operation}: {name} has dtype {array.dtype}; use float32 or float64"
+    if array.dtype.newbyteorder("=") not in types:
+        message = f"{operation}: {name} has dtype {name_of(array.dtype)}; use {names}"
         raise DTypeError(message)
     if not (array.flags.aligned and array.dtype.isnative):
         array = array.astype(array.dtype.newbyteorder("="))
@@ -58,12 +68,13 @@ def as_numpy(operation: str, name: str, value: Any) -> NDArray[Any]:
             message = f"{operation}: {name} is on device '{value.device}'; use a CPU tensor ({name}.cpu())"
             raise DeviceError(message)
         try:
-            array: NDArray[Any] = value.detach().numpy()
+            return array_of(value.detach())
         except TypeError:
             message = f"{operation}: {name} has dtype {value.dtype}; use torch.float32 or torch.float64"
             raise DTypeError(message) from None
-        return array
     array = np.asarray(value)
+    if array.dtype.name == "bfloat16":
+        array = array.view(BFLOAT16)
     if array.dtype == object:
         message = f"{operation}: {name} is a {type(value).__name__}; use a NumPy array or a torch tensor"
         raise DTypeError(message)
@@ -82,7 +93,8 @@ def same_dtype(operation: str, arrays: Iterable[tuple[str, NDArray[Any]]]) -> np
     for name, array in rest:
         if array.dtype != first.dtype:
             message = (
-                f"{operation}: {name} has dtype {array.dtype}, {first_name} has {first.dtype}; use one dtype"
+                f"{operation}: {name} has dtype {name_of(array.dtype)}, "
+                f"{first_name} has {name_of(first.dtype)}; use one dtype"
             )
             raise DTypeError(message)
     return first.dtype
@@ -90,4 +102,24 @@ def same_dtype(operation: str, arrays: Iterable[tuple[str, NDArray[Any]]]) -> np
 
 def like(value: Any, array: NDArray[Any]) -> Any:
     """``array`` as the kind of array that ``value`` is, sharing its memory."""
-    return sys.modules["torch"].from_numpy(array) if is_tensor(value) else array
+    if is_tensor(value):
+        return tensor_of(array)
+    if array.dtype == BFLOAT16 and getattr(value, "dtype", None) != BFLOAT16:
+        return array.view(sys.modules["ml_dtypes"].bfloat16)
+    return array
+
+
+def array_of(tensor: Any) -> NDArray[Any]:
+    """View a tensor as an array, without a copy if it is a plain CPU tensor."""
+    torch = sys.modules["torch"]
+    bfloat16 = tensor.dtype == torch.bfloat16
+    array: NDArray[Any] = (tensor.view(torch.int16) if bfloat16 else tensor).numpy(force=True)
+    return array.view(BFLOAT16) if bfloat16 else array
+
+
+def tensor_of(array: NDArray[Any]) -> Any:
+    """View an array as a tensor."""
+    torch = sys.modules["torch"]
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

@@ -1,6 +1,7 @@
 """The compiled module: NumPy arrays in, NumPy arrays filled. Users call ``logitscope``; nothing here checks for them.
 
-Arrays of one call have one dtype, float32 or float64. Arrays that are filled are C-contiguous.
+Arrays of rows have one dtype, float32, float64, float16 or bits of bfloat16 (``_dtypes.BFLOAT16``); the numbers of a
+row that go with 16-bit ones, such as losses, are float32. Arrays that are filled are C-contiguous.
 """
 
 from typing import Literal, Protocol, TypeAlias, TypedDict
@@ -8,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-_Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+_Floats: TypeAlias = NDArray[np.floating] | NDArray[np.void]
 
 class _AttentionProblem(Protocol):
     """The inputs of attention, by name."""
@@ -145,7 +146,7 @@ def log_stablemax_backward(x: _Floats, y: _Floats, dy: _Floats, dx: _Floats) -> 
 def topk_softmax(x: _Floats, k: int, weights: _Floats, indices: NDArray[np.int64]) -> None: ...
 def topk_softmax_dense(x: _Floats, k: int, out: _Floats) -> None: ...
 def binary_cross_entropy(
-    logits: _Floats, targets: _Floats, pos_weight: _Floats, losses: _Floats, slopes: _Floats
+    logits: _Floats, targets: _Floats, pos_weight: _Floats, factor: float, losses: _Floats, slopes: _Floats
 ) -> None: ...
 def roofline(probe: str, x: _Floats, y: _Floats, rounds: int) -> float: ...
 def row_loss(

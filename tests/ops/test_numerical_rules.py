@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from logitscope._arrays import FLOATS
+from logitscope._dtypes import WIDE
 from logitscope.bench.peers import as_torch
 from logitscope.errors import ArgumentError, DTypeError, ShapeError, TargetError
 from logitscope.loss import cross_entropy, cross_entropy_backward
@@ -221,7 +221,7 @@ def assert_is(got, wanted, tolerance):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", WIDE, ids=str)
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_rule(isa, rule, dtype, way):
     logits, targets, options = arrays(rule, dtype)
@@ -268,7 +268,7 @@ def test_rule_int32_targets_in_torch():
     assert_is(leaf.grad, [[-0.25, 0.25], [0.25, -0.25]], 1e-6)
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", WIDE, ids=str)
 @pytest.mark.parametrize("p", [1e-2, 1e-4])
 def test_the_gradient_at_a_confident_target_keeps_its_digits(isa, dtype, p):
     """The result is rounded once: in half precision 1 - p would keep nothing of p."""

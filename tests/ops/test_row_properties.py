@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 import logitscope
 import row_oracles
 from logitscope import loss
-from logitscope._arrays import FLOATS
+from logitscope._dtypes import WIDE
 
 TOLERANCES = {8: 1e-12, 4: 5e-6, 2: 2e-2}
 STEPS = (slice(None), slice(None, None, 2), slice(1, None), slice(None, None, -1))
@@ -20,7 +20,7 @@ STEPS = (slice(None), slice(None, None, 2), slice(1, None), slice(None, None, -1
 @st.composite
 def views(draw, reach=50.0):
     """An array of up to four axes, seldom contiguous, and one of its axes."""
-    dtype = draw(st.sampled_from(FLOATS))
+    dtype = draw(st.sampled_from(WIDE))
     shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, max_side=9))
     whole = draw(hnp.arrays(np.float64, shape, elements=st.floats(-reach, reach), fill=st.nothing()))
     steps = [draw(st.sampled_from(STEPS)) if side > 1 else slice(None) for side in shape]

@@ -261,7 +261,9 @@ def test_bad_input_is_refused_with_what_came_and_what_would_work():
         np.exceptions.AxisError, match=r"^softmax: axis 3 is out of range for shape \(2, 8, 64\); use -3..2$"
     ):
         logitscope.softmax(x, 3)
-    with pytest.raises(DTypeError, match=r"^softmax: x has dtype int64; use float32 or float64$"):
+    with pytest.raises(
+        DTypeError, match=r"^softmax: x has dtype int64; use float32, float64, float16 or bfloat16$"
+    ):
         logitscope.softmax(np.zeros(3, np.int64))
     for temperature in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ArgumentError, match=r"^softmax: temperature is .*; use a positive finite number"):

@@ -95,7 +95,9 @@ def test_layouts_threads_and_tensors(name):
 @NAMES
 def test_bad_input_is_refused_with_what_came_and_what_would_work(name):
     x = np.zeros((2, 3), np.float32)
-    with pytest.raises(DTypeError, match=rf"^{name}: x has dtype int64; use float32 or float64$"):
+    with pytest.raises(
+        DTypeError, match=rf"^{name}: x has dtype int64; use float32, float64, float16 or bfloat16$"
+    ):
         getattr(logitscope, name)(np.zeros(3, np.int64))
     with pytest.raises(ShapeError, match=rf"^{name}_backward: dy has shape \(3,\); use \(2, 3\)$"):
         getattr(logitscope, f"{name}_backward")(x, x[0])

@@ -9,16 +9,18 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 import logitscope
 from logitscope import activation, loss
-from logitscope._arrays import FLOATS
+from logitscope._dtypes import WIDE
 from logitscope.ops.softmax import Algorithm
 
 INF, NAN = np.inf, np.nan
 SIZE = 67
+DTYPES = (*WIDE, np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 PLACES = (0, 7, 15, 16, 40, 63, 64, 66)
 TARGETS = np.array([4, 20, 66])
 
@@ -34,6 +36,8 @@ class Operation(NamedTuple):
     """The same for +inf; "infinite" if it leaves no finite number; None where it has a limit, tested elsewhere."""
     nothing: str | None = "left out"
     """What -inf is: an element that might as well not be there; "fine" if no NaN comes of it; or as above."""
+    dtypes: tuple = DTYPES
+    """The types of numbers it takes."""
 
 
 INFINITE = {"infinity": "infinite", "nothing": "infinite"}
@@ -122,10 +126,14 @@ OPERATIONS = {
         partial(logitscope.topk_softmax, k=5, return_indices=True), infinity=None, nothing="fine"
     ),
     "poly_relu": Operation(
-        one(activation.poly_relu, weight=np.float32([1, 2, 3])), nan="lane", infinity=None, nothing=None
+        one(activation.poly_relu, weight=np.float32([1, 2, 3])),
+        nan="lane",
+        infinity=None,
+        nothing=None,
+        dtypes=WIDE,
     ),
     "poly_norm": Operation(
-        one(activation.poly_norm, weight=np.float32([1, 2, 3])), infinity=None, nothing=None
+        one(activation.poly_norm, weight=np.float32([1, 2, 3])), infinity=None, nothing=None, dtypes=WIDE
     ),
     "cross_entropy": Operation(with_gradient(loss.cross_entropy)),
     "cross_entropy, textbook": Operation(with_gradient(loss.cross_entropy, complement=False)),
@@ -177,12 +185,14 @@ def lanes_of(result, place):
     return result[1, place] if result.ndim == 2 else result[1]
 
 
-every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-every_dtype = pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def every(operations):
+    """Each operation with each type of numbers that it takes."""
+    cases = [(name, operation, dtype) for name, operation in operations.items() for dtype in operation.dtypes]
+    ids = [f"{name}-{dtype}" for name, _, dtype in cases]
+    return pytest.mark.parametrize(("operation", "dtype"), [case[1:] for case in cases], ids=ids)
 
 
-@every_operation
-@every_dtype
+@every(OPERATIONS)
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
 def test_a_bad_number_stays_in_its_row(isa, operation, dtype, bad):
     wanted = results(operation, clean(dtype))
@@ -207,8 +217,7 @@ def test_a_bad_number_stays_in_its_row(isa, operation, dtype, bad):
 LEFT_OUT = {name: one for name, one in OPERATIONS.items() if one.nothing == "left out"}
 
 
-@pytest.mark.parametrize("operation", LEFT_OUT.values(), ids=LEFT_OUT)
-@every_dtype
+@every(LEFT_OUT)
 def test_negative_infinity_might_as_well_not_be_there(isa, operation, dtype):
     for place in PLACES:
         if place in TARGETS:
@@ -229,7 +238,7 @@ LONG = (1 << 17) + 37
 
 
 @pytest.mark.parametrize("place", [0, 65_535, 65_536, 131_071, 131_072, LONG - 1])
-@every_dtype
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_bad_number_anywhere_in_a_long_row_spoils_it(isa, dtype, place):
     for bad, limit in ((NAN, NAN), (INF, INF)):
         x = np.zeros((2, LONG), dtype)

@@ -113,7 +113,9 @@ def test_layouts_threads_and_tensors():
 
 def test_bad_input_is_refused_with_what_came_and_what_would_work():
     x = np.zeros((2, 3), np.float32)
-    with pytest.raises(DTypeError, match=r"^stablemax: x has dtype int64; use float32 or float64$"):
+    with pytest.raises(
+        DTypeError, match=r"^stablemax: x has dtype int64; use float32, float64, float16 or bfloat16$"
+    ):
         logitscope.stablemax(np.zeros(3, np.int64))
     with pytest.raises(ShapeError, match=r"^log_stablemax_backward: dy has shape \(3,\); use \(2, 3\)$"):
         logitscope.log_stablemax_backward(x, x, x[0])

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from logitscope.nn.functional._path import wide
+
 if TYPE_CHECKING:
     from logitscope.ops._loss_problem import Options
 
@@ -23,6 +25,8 @@ def cross_entropy(logits: Tensor, targets: Tensor, options: Options) -> Tensor:
     The class weights and the normalizer of the options are tensors or None.
     """
     soft = targets.is_floating_point()
+    logits = logits.to(wide(logits.dtype))
+    targets = targets.to(logits.dtype) if soft else targets
     live = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
     if not soft:
         live = targets != options.ignore_index

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from logitscope._arrays import as_floats, as_numpy, is_tensor, same_dtype
+from logitscope._arrays import as_numpy, as_wide_floats, is_tensor, same_dtype
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ class Problem(NamedTuple):
         layout: Layout,
     ) -> Problem:
         """Check what a user gave; the shapes of q, k and v against each other the compiled module checks."""
-        arrays = {name: as_floats(operation, name, value) for name, value in (("q", q), ("k", k), ("v", v))}
+        arrays = {
+            name: as_wide_floats(operation, name, value) for name, value in (("q", q), ("k", k), ("v", v))
+        }
         axes = _AXES.get(layout)
         if axes is None:
             message = f"{operation}: layout is {layout!r}; use 'bhld' or 'blhd'"
@@ -73,7 +75,7 @@ class Problem(NamedTuple):
         (batch, heads, queries, dim), keys = arrays["q"].shape, arrays["k"].shape[2]
         for name, value in (("inv_temperature", inv_temperature), ("sinks", sinks)):
             if value is not None:
-                arrays[name] = as_floats(operation, name, value)
+                arrays[name] = as_wide_floats(operation, name, value)
         same_dtype(operation, arrays.items())
         temperature = arrays.get("inv_temperature")
         if temperature is not None:

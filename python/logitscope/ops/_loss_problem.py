@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from logitscope._arrays import as_floats, as_numpy, is_tensor, like
+from logitscope._dtypes import BFLOAT16, name_of, wide, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops import _rows
 
@@ -54,7 +55,7 @@ class Problem(NamedTuple):
     def of(cls, operation: str, logits: Any, targets: Any, options: Options) -> Problem:
         rows = class_rows(operation, logits, options.axis)
         wanted = as_numpy(operation, "targets", targets)
-        if wanted.dtype.kind == "f":
+        if wanted.dtype.kind == "f" or wanted.dtype == BFLOAT16:
             wanted = _masses(operation, wanted, rows, options)
         else:
             wanted = class_indices(operation, wanted, rows.shape[:-1])
@@ -92,14 +93,14 @@ def class_indices(operation: str, targets: Any, rows: tuple[int, ...]) -> NDArra
 
 def class_weight(operation: str, weight: Any, rows: NDArray[Any]) -> NDArray[Any]:
     """Read one factor a class."""
-    factors = as_numpy(operation, "weight", weight)
+    factors = widen(as_numpy(operation, "weight", weight))
     if factors.dtype.kind not in "fiu":
-        message = f"{operation}: weight has dtype {factors.dtype}; use {rows.dtype}"
+        message = f"{operation}: weight has dtype {name_of(factors.dtype)}; use {name_of(rows.dtype)}"
         raise DTypeError(message)
     if factors.shape != rows.shape[-1:]:
         message = f"{operation}: weight has shape {factors.shape}; use {rows.shape[-1:]}, one a class"
         raise ShapeError(message)
-    return factors.astype(rows.dtype, order="C", copy=False)
+    return factors.astype(wide(rows.dtype), order="C", copy=False)
 
 
 def four_axes(logits: NDArray[Any]) -> NDArray[Any]:
@@ -139,7 +140,10 @@ def _masses(operation: str, masses: NDArray[Any], rows: NDArray[Any], options: O
         message = f"{operation}: {got}; use a weight of 0 for what does not count, or targets of classes"
         raise ArgumentError(message)
     if masses.dtype != rows.dtype:
-        message = f"{operation}: targets has dtype {masses.dtype}; use {rows.dtype}, or integers for classes"
+        message = (
+            f"{operation}: targets has dtype {name_of(masses.dtype)}; use {name_of(rows.dtype)}, "
+            "or integers for classes"
+        )
         raise DTypeError(message)
     if masses.ndim == rows.ndim:
         masses = np.moveaxis(masses, options.axis, -1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitscope._arrays import as_floats, as_numpy, is_tensor, like
+from logitscope._dtypes import name_of
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def without_axis(x: Any, array: NDArray[Any], axis: int, numbers: NDArray[Any], 
     if shape:
         shape[axis : axis + 1] = [1] if keepdims else []
     result = numbers.reshape(shape)
-    return result[()] if result.ndim == 0 and not keepdims and not is_tensor(x) else like(x, result)
+    result = like(x, result)
+    return result[()] if result.ndim == 0 and not keepdims and not is_tensor(x) else result
 
 
 def same_shape(operation: str, name: str, value: Any, array: NDArray[Any]) -> NDArray[Any]:
@@ -65,7 +67,7 @@ def same_shape(operation: str, name: str, value: Any, array: NDArray[Any]) -> ND
         message = f"{operation}: {name} has shape {other.shape}; use {array.shape}"
         raise ShapeError(message)
     if other.dtype != array.dtype:
-        message = f"{operation}: {name} has dtype {other.dtype}; use {array.dtype}"
+        message = f"{operation}: {name} has dtype {name_of(other.dtype)}; use {name_of(array.dtype)}"
         raise DTypeError(message)
     return other
 
@@ -89,7 +91,7 @@ def output(operation: str, x: Any, array: NDArray[Any], out: Any) -> tuple[Any, 
         message = f"{operation}: out has shape {target.shape}; use {array.shape}"
         raise ShapeError(message)
     if target.dtype != array.dtype:
-        message = f"{operation}: out has dtype {target.dtype}; use {array.dtype}"
+        message = f"{operation}: out has dtype {name_of(target.dtype)}; use {name_of(array.dtype)}"
         raise DTypeError(message)
     if not target.flags.writeable:
         message = f"{operation}: out is read-only; use an array that can be written"

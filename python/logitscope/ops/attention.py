@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_floats, like, needs_autograd, same_dtype
+from logitscope._arrays import as_wide_floats, like, needs_autograd, same_dtype
 from logitscope.errors import ArgumentError, ShapeError
 from logitscope.ops._attention_problem import (
     CausalAlign,
@@ -268,7 +268,7 @@ def attention_backward(
     out_shape = (*out_axes, problem.v.shape[3])
 
     def given(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        array = as_floats(operation, name, value)
+        array = as_wide_floats(operation, name, value)
         same_dtype(operation, [("q", problem.q), (name, array)])
         if array.shape != shape:
             message = f"{operation}: {name} has shape {array.shape}; use {shape}"

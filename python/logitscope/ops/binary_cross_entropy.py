@@ -8,6 +8,7 @@ import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import as_floats, as_numpy, like, needs_autograd
+from logitscope._dtypes import name_of, wide, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops import _rows
 from logitscope.ops._loss_problem import reduced
@@ -31,7 +32,7 @@ def binary_cross_entropy_with_logits(
     Parameters
     ----------
     logits
-        Any shape, NumPy array or torch CPU tensor of float32 or float64.
+        Any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16.
     targets
         Probabilities of the shape and dtype of ``logits``.
     pos_weight
@@ -80,25 +81,24 @@ def binary_cross_entropy_with_logits(
     array = as_floats(operation, "logits", logits)
     wanted = _rows.same_shape(operation, "targets", targets, array)
     factors = _pos_weight(operation, pos_weight, array)
-    losses, slopes = np.empty(array.shape, array.dtype), np.empty(array.shape, array.dtype)
+    losses, slopes = np.empty(array.shape, wide(array.dtype)), np.empty(array.shape, array.dtype)
+    divisor = losses.size if reduction == "mean" else 1
     if array.size:
         contiguous = np.ascontiguousarray(array), np.ascontiguousarray(wanted)
-        _native.binary_cross_entropy(*contiguous, factors, losses, slopes)
+        _native.binary_cross_entropy(*contiguous, factors, 1 / divisor, losses, slopes)
     loss = like(logits, losses)
     if reduction != "none":
         total = float(losses.sum(dtype=np.float64))
-        divisor = losses.size if reduction == "mean" else 1
-        loss = reduced(logits, total / divisor if divisor else np.nan, array.dtype)
-        slopes /= max(divisor, 1)
+        loss = reduced(logits, total / divisor if divisor else np.nan, losses.dtype)
     return (loss, like(logits, slopes)) if return_grad else loss
 
 
 def _pos_weight(operation: str, pos_weight: Any, array: NDArray[Any]) -> NDArray[Any]:
     """One factor for each element of the last axis."""
     columns = array.shape[-1:] or (1,)
-    given = as_numpy(operation, "pos_weight", 1.0 if pos_weight is None else pos_weight)
+    given = widen(as_numpy(operation, "pos_weight", 1.0 if pos_weight is None else pos_weight))
     if given.dtype.kind not in "fiu":
-        message = f"{operation}: pos_weight has dtype {given.dtype}; use {array.dtype}"
+        message = f"{operation}: pos_weight has dtype {given.dtype}; use {name_of(array.dtype)}"
         raise DTypeError(message)
     if given.shape not in ((), columns):
         message = f"{operation}: pos_weight has shape {given.shape}; use a number or {columns}"
@@ -106,4 +106,4 @@ def _pos_weight(operation: str, pos_weight: Any, array: NDArray[Any]) -> NDArray
     if not (given >= 0).all():
         message = f"{operation}: pos_weight is {given.min()}; use numbers of at least 0"
         raise ArgumentError(message)
-    return np.ascontiguousarray(np.broadcast_to(given.astype(array.dtype), columns))
+    return np.ascontiguousarray(np.broadcast_to(given.astype(wide(array.dtype)), columns))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_floats, like, same_dtype
+from logitscope._arrays import as_wide_floats, like, same_dtype
 from logitscope.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def box_iou(a: Any, b: Any, *, offset: int = 0) -> Any:
 
 def read_boxes(operation: str, name: str, value: Any) -> NDArray[Any]:
     """Read boxes in row-major order."""
-    boxes = as_floats(operation, name, value)
+    boxes = as_wide_floats(operation, name, value)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         message = f"{operation}: {name} has shape {boxes.shape}; use (N, 4)"
         raise ShapeError(message)

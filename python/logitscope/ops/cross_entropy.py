@@ -9,6 +9,7 @@ import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import as_numpy, like, needs_autograd
+from logitscope._dtypes import wide, widen
 from logitscope.errors import ShapeError
 from logitscope.ops._loss_problem import Options, Problem, reduced
 
@@ -71,7 +72,8 @@ def cross_entropy(
     Parameters
     ----------
     logits
-        (..., V), NumPy array or torch CPU tensor of float32 or float64; the classes are the last axis.
+        (..., V), NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16; the classes are
+        the last axis.
     targets
         (...) integers of any type, in 0..V-1 or ``ignore_index``; or (..., V) soft targets of the dtype of
         ``logits``, which need not sum to 1.
@@ -184,9 +186,9 @@ def loss(
         detached = loss(operation, logits.detach(), targets, options, False, True)
         return value, detached[1]
     problem = Problem.of(operation, logits, targets, options)
-    dtype, rows = problem.logits.dtype, problem.logits.shape[:-1]
+    dtype, rows = wide(problem.logits.dtype), problem.logits.shape[:-1]
     losses = np.empty(rows, dtype)
-    gradient = np.empty(problem.logits.shape, dtype) if return_grad else None
+    gradient = np.empty(problem.logits.shape, problem.logits.dtype) if return_grad else None
     stats = _statistics(rows, dtype) if return_stats else None
     value = _native.cross_entropy(*problem.arguments(), losses, gradient, None, stats)
     answer = [reduced(logits, value, dtype) if options.reduction != "none" else like(logits, losses)]
@@ -270,14 +272,14 @@ def cross_entropy_backward(
         axis=axis,
     )
     problem = Problem.of(operation, logits, targets, options)
-    dtype, rows = problem.logits.dtype, problem.logits.shape[:-1]
-    upstream = as_numpy(operation, "dloss", dloss)
+    dtype, rows = wide(problem.logits.dtype), problem.logits.shape[:-1]
+    upstream = widen(as_numpy(operation, "dloss", dloss))
     expected = rows if reduction == "none" else ()
     if upstream.shape != expected:
         message = f"{operation}: dloss has shape {upstream.shape}; use {expected} for reduction '{reduction}'"
         raise ShapeError(message)
     factors = np.broadcast_to(upstream, rows).astype(dtype, order="C")
-    losses, gradient = np.empty(rows, dtype), np.empty(problem.logits.shape, dtype)
+    losses, gradient = np.empty(rows, dtype), np.empty(problem.logits.shape, problem.logits.dtype)
     _native.cross_entropy(*problem.arguments(), losses, gradient, factors, None)
     return like(logits, np.moveaxis(gradient, -1, axis))
 

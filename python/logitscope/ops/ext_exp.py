@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_floats, like, same_dtype
+from logitscope._arrays import as_wide_floats, like, same_dtype
 from logitscope.errors import ShapeError
 from logitscope.ops import _rows
 from logitscope.ops.logsumexp import logsumexp
@@ -47,7 +47,7 @@ def ext_exp(x: Any) -> tuple[Any, Any]:
     >>> mantissa.round(4), exponent
     (array([1.    , 0.8095, 0.    ]), array([   0., 1443.,  -inf]))
     """
-    array = as_floats("ext_exp", "x", x)
+    array = as_wide_floats("ext_exp", "x", x)
     mantissa, exponent = np.empty(array.shape, array.dtype), np.empty(array.shape, array.dtype)
     fills = [_rows.with_rows_last(fill, -1) for fill in (mantissa, exponent)]
     _rows.run(_native.ext_exp, [_rows.with_rows_last(array, -1)], fills)
@@ -82,7 +82,7 @@ def ext_add(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
     (array(2.), array(1000.))
     """
     names = ("a[0]", "a[1]", "b[0]", "b[1]")
-    given = [as_floats("ext_add", name, one) for name, one in zip(names, (*a, *b), strict=True)]
+    given = [as_wide_floats("ext_add", name, one) for name, one in zip(names, (*a, *b), strict=True)]
     dtype = same_dtype("ext_add", zip(names, given, strict=True))
     try:
         first, first_at, second, second_at = np.broadcast_arrays(*given)

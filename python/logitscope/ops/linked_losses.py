@@ -36,7 +36,7 @@ def comp_sum_loss(
     Parameters
     ----------
     logits
-        (..., V), NumPy array or torch CPU tensor of float32 or float64.
+        (..., V), NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16.
     targets
         (...) integers in 0..V-1 or ``ignore_index``, or (..., V) soft targets: the loss is then the sum over the
         classes of the target's mass times the loss with that class as the target.

@@ -18,7 +18,7 @@ def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, out: Any = 
     Parameters
     ----------
     x
-        Logits of any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+        Logits of any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     axis
         The axis whose probabilities sum to 1.
     temperature

@@ -8,6 +8,7 @@ import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import as_floats, is_tensor, like, needs_autograd
+from logitscope._dtypes import name_of, narrow, wide, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops import _rows
 
@@ -21,7 +22,7 @@ def logsumexp(x: Any, axis: int = -1, *, keepdims: bool = False, return_pair: bo
     Parameters
     ----------
     x
-        Any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+        Any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     axis
         The axis that is summed over.
     keepdims
@@ -65,11 +66,20 @@ def logsumexp(x: Any, axis: int = -1, *, keepdims: bool = False, return_pair: bo
     array = as_floats("logsumexp", "x", x)
     axis = _rows.axis_of("logsumexp", array, axis)
     rows = _rows.with_rows_last(array, axis)
-    kernel = _native.logsumexp_pair if return_pair else _native.logsumexp
-    results = [np.empty(rows.shape[:-1], array.dtype) for _ in range(1 + return_pair)]
-    _rows.run(kernel, [rows], results)
+    if return_pair:
+        results = [np.empty(rows.shape[:-1], wide(array.dtype)) for _ in range(2)]
+        _rows.run(_native.logsumexp_pair, [rows], results)
+    else:
+        results = [narrow(lse_of_rows(rows), array.dtype)]
     shaped = tuple(_rows.without_axis(x, array, axis, result, keepdims=keepdims) for result in results)
     return shaped if return_pair else shaped[0]
+
+
+def lse_of_rows(rows: NDArray[Any]) -> NDArray[Any]:
+    """Logsumexp along the last axis as it was computed, not rounded to 16 bits; for the package itself."""
+    lse = np.empty(rows.shape[:-1], wide(rows.dtype))
+    _rows.run(_native.logsumexp, [np.atleast_2d(rows)], [np.atleast_1d(lse)])
+    return lse
 
 
 def logsumexp_backward(x: Any, lse: Any, dlse: Any, axis: int = -1) -> Any:
@@ -111,7 +121,7 @@ def logsumexp_backward(x: Any, lse: Any, dlse: Any, axis: int = -1) -> Any:
     dx = np.empty(array.shape, array.dtype)
     reads = [rows]
     for name, value in (("lse", lse), ("dlse", dlse)):
-        reads.append(_of_rows(operation, name, value, array, axis).reshape(rows.shape[:-1]))
+        reads.append(widen(_of_rows(operation, name, value, array, axis)).reshape(rows.shape[:-1]))
     _rows.run(_native.logsumexp_backward, reads, [_rows.with_rows_last(dx, axis)])
     return like(x, dx)
 
@@ -120,12 +130,12 @@ def _of_rows(operation: str, name: str, value: Any, x: NDArray[Any], axis: int) 
     """Read an array with one number for each row of ``x``."""
     array = as_floats(operation, name, value)
     if array.ndim == 0 and not is_tensor(value):
-        array = array.astype(x.dtype)  # a Python number has no element type of its own
+        array = array.astype(wide(x.dtype))  # a Python number has no element type of its own
     without = x.shape[:axis] + x.shape[axis + 1 :]
     if array.shape not in (without, x.shape[:axis] + (1,) * bool(x.ndim) + x.shape[axis + 1 :]):
         message = f"{operation}: {name} has shape {array.shape}; use {without}"
         raise ShapeError(message)
-    if array.dtype != x.dtype:
-        message = f"{operation}: {name} has dtype {array.dtype}; use {x.dtype}"
+    if array.dtype not in (x.dtype, wide(x.dtype)):
+        message = f"{operation}: {name} has dtype {name_of(array.dtype)}; use {name_of(x.dtype)}"
         raise DTypeError(message)
     return array

@@ -8,8 +8,9 @@ import numpy as np
 
 from logitscope._arrays import as_floats, like, needs_autograd
 from logitscope.errors import ArgumentError
+from logitscope.ops import _rows
 from logitscope.ops._loss_problem import reduced
-from logitscope.ops.logsumexp import logsumexp, logsumexp_backward
+from logitscope.ops.logsumexp import logsumexp_backward, lse_of_rows
 
 if TYPE_CHECKING:
     from logitscope.ops.cross_entropy import Reduction
@@ -26,7 +27,7 @@ def logsumexp_penalty(
     Parameters
     ----------
     logits
-        (..., V), NumPy array or torch CPU tensor of float32 or float64.
+        (..., V), NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16.
     scale
         At least 0.
     reduction
@@ -65,14 +66,15 @@ def logsumexp_penalty(
             lambda x: logsumexp_penalty(x, scale, reduction=reduction, return_grad=True), logits
         )
     rows = as_floats(operation, "logits", logits)
-    lse = logsumexp(rows)
-    penalties = np.asarray(scale * np.square(lse), rows.dtype)
+    _rows.axis_of(operation, rows, -1)
+    lse = lse_of_rows(np.atleast_1d(rows))
+    penalties = np.asarray(scale * np.square(lse), lse.dtype)
     divisor = penalties.size if reduction == "mean" else 1
     penalty = like(logits, penalties)
     if reduction != "none":
         total = float(penalties.sum(dtype=np.float64))
-        penalty = reduced(logits, total / divisor if divisor else np.nan, rows.dtype)
+        penalty = reduced(logits, total / divisor if divisor else np.nan, lse.dtype)
     if not return_grad:
         return penalty
-    slope = np.asarray(2 * scale / max(divisor, 1) * lse, rows.dtype)
+    slope = np.asarray(2 * scale / max(divisor, 1) * lse, lse.dtype)
     return penalty, like(logits, logsumexp_backward(rows, lse, slope))

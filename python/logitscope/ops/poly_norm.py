@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_floats, like, needs_autograd
+from logitscope._arrays import as_wide_floats, like, needs_autograd
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops import _rows
 from logitscope.ops.poly_relu import read_bias, read_weight, split_sums
@@ -73,7 +73,7 @@ def poly_norm(
         from logitscope.nn.functional import poly_norm as differentiable
 
         return differentiable(x, weight, bias, eps, axis, scale=scale)
-    array = as_floats(operation, "x", x)
+    array = as_wide_floats(operation, "x", x)
     axis = _rows.axis_of(operation, array, axis)
     coefficients = read_weight(operation, weight).tolist()
     constant = read_bias(operation, bias)
@@ -125,13 +125,13 @@ def poly_norm_backward(
     (array([[ 0.181 , -0.1358]]), array([0.5497, 0.6933, 0.8485]), array(1.))
     """
     operation = "poly_norm_backward"
-    array = as_floats(operation, "x", x)
+    array = as_wide_floats(operation, "x", x)
     slope = _rows.same_shape(operation, "dy", dy, array)
     axis = _rows.axis_of(operation, array, axis)
     coefficients = read_weight(operation, weight).tolist()
     is_l2 = _is_l2(operation, scale)
     rows = _rows.with_rows_last(array, axis)
-    kept = as_floats(operation, "saved", saved)
+    kept = as_wide_floats(operation, "saved", saved)
     expected = (*rows.shape[:-1], len(coefficients) + 1)
     if kept.shape != expected:
         message = f"{operation}: saved has shape {kept.shape}; use {expected}, as poly_norm returned it"

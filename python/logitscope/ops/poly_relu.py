@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_floats, as_numpy, like, needs_autograd
+from logitscope._arrays import as_numpy, as_wide_floats, like, needs_autograd
 from logitscope.errors import DTypeError, ShapeError
 from logitscope.ops import _rows
 
@@ -51,7 +51,7 @@ def poly_relu(x: Any, weight: Any, bias: Any = 0.0) -> Any:
         from logitscope.nn.functional import poly_relu as differentiable
 
         return differentiable(x, weight, bias)
-    array = as_floats(operation, "x", x)
+    array = as_wide_floats(operation, "x", x)
     coefficients = read_weight(operation, weight).tolist()
     constant = read_bias(operation, bias)
     y = np.empty(array.shape, array.dtype)
@@ -92,7 +92,7 @@ def poly_relu_backward(x: Any, dy: Any, weight: Any) -> tuple[Any, Any, Any]:
     (array([ 0.  , 14.25]), array([8., 4., 2.]), array(2.))
     """
     operation = "poly_relu_backward"
-    array = as_floats(operation, "x", x)
+    array = as_wide_floats(operation, "x", x)
     slope = _rows.same_shape(operation, "dy", dy, array)
     coefficients = read_weight(operation, weight).tolist()
     dx, sums = np.empty(array.shape, array.dtype), np.zeros(len(coefficients) + 1)

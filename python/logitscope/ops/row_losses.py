@@ -9,6 +9,7 @@ import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import like, needs_autograd
+from logitscope._dtypes import wide
 from logitscope.ops._loss_problem import class_indices, class_rows, class_weight, reduced
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def stablemax_cross_entropy(
     Parameters
     ----------
     logits
-        (..., V), NumPy array or torch CPU tensor of float32 or float64.
+        (..., V), NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16.
     targets
         (...) integers in 0..V-1 or ``ignore_index``.
     weight, ignore_index, reduction, empty, return_grad
@@ -221,7 +222,7 @@ def row_loss(
     rows = class_rows(operation, logits)
     classes = class_indices(operation, targets, rows.shape[:-1])
     factors = None if weight is None else class_weight(operation, weight, rows)
-    losses = np.empty(rows.shape[:-1], rows.dtype)
+    losses = np.empty(rows.shape[:-1], wide(rows.dtype))
     gradient = np.empty(rows.shape, rows.dtype) if return_grad else None
     value = _native.row_loss(
         operation,
@@ -235,5 +236,5 @@ def row_loss(
         losses,
         gradient,
     )
-    loss = like(logits, losses) if reduction == "none" else reduced(logits, value, rows.dtype)
+    loss = like(logits, losses) if reduction == "none" else reduced(logits, value, losses.dtype)
     return loss if gradient is None else (loss, like(logits, gradient))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_floats, as_numpy, like, same_dtype
+from logitscope._arrays import as_numpy, as_wide_floats, like, same_dtype
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops.box_iou import read_boxes, read_offset
 
@@ -228,7 +228,7 @@ class _Scene(NamedTuple):
     @classmethod
     def of(cls, operation: str, boxes: Any, scores: Any) -> _Scene:
         corners = read_boxes(operation, "boxes", boxes)
-        numbers = as_floats(operation, "scores", scores)
+        numbers = as_wide_floats(operation, "scores", scores)
         if numbers.shape != corners.shape[:1]:
             message = f"{operation}: scores has shape {numbers.shape}; use {corners.shape[:1]}, one a box"
             raise ShapeError(message)

@@ -29,7 +29,7 @@ def softmax(
     Parameters
     ----------
     x
-        Logits of any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+        Logits of any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     axis
         The axis that sums to 1.
     temperature
@@ -56,7 +56,7 @@ def softmax(
     Notes
     -----
     NaN or positive infinity in a row makes that row NaN; ``-inf`` has probability 0; probabilities below the
-    smallest normal number are 0. float32 probabilities are within 4e-7 of the truth, relatively, however
+    smallest normal number are 0. float32 probabilities are within 5e-7 of the truth, relatively, however
     small. A row of 131072 elements or more is worked on by all threads.
     Two-pass softmax: Dukhan and Ablavatski, arXiv 2001.04438. Online softmax: Milakov and Gimelshein, arXiv
     1805.02867.

@@ -8,6 +8,7 @@ import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import as_floats
+from logitscope._dtypes import wide
 from logitscope.ops import _rows
 
 
@@ -34,7 +35,7 @@ def softmax_stats(x: Any, axis: int = -1) -> SoftmaxStats:
     Parameters
     ----------
     x
-        Logits of any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+        Logits of any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     axis
         The axis that the softmax would sum over.
 
@@ -65,7 +66,8 @@ def softmax_stats(x: Any, axis: int = -1) -> SoftmaxStats:
     array = as_floats("softmax_stats", "x", x)
     axis = _rows.axis_of("softmax_stats", array, axis)
     rows = _rows.with_rows_last(array, axis)
-    types = [array.dtype, np.dtype(np.int64), *[array.dtype] * 4]
+    number = wide(array.dtype)
+    types = [number, np.dtype(np.int64), *[number] * 4]
     results = [np.empty(rows.shape[:-1], dtype) for dtype in types]
     _rows.run(_native.softmax_stats, [rows], results)
     return SoftmaxStats(*(_rows.without_axis(x, array, axis, numbers, keepdims=False) for numbers in results))

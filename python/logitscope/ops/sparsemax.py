@@ -20,7 +20,7 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     Parameters
     ----------
     x
-        Logits of any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+        Logits of any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     axis
         The axis that sums to 1.
 
@@ -90,7 +90,7 @@ def entmax15(x: Any, axis: int = -1) -> Any:
     Parameters
     ----------
     x
-        Logits of any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+        Logits of any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     axis
         The axis that sums to 1.
 

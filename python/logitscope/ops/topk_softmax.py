@@ -20,7 +20,7 @@ def topk_softmax(x: Any, k: int, axis: int = -1, *, return_indices: bool = False
     Parameters
     ----------
     x
-        Logits of any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+        Logits of any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     k
         How many are selected, 1 to the length of the axis.
     axis

@@ -7,21 +7,22 @@ use crate::error::Result;
 use crate::rows::{self, weighed};
 use crate::threads::{self, Cancel};
 use logitscope_simd::math;
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 const NAME: &str = "binary_cross_entropy_with_logits";
 
-/// Fills the loss and, if there is where, its derivative for each logit of rows of `columns`; `pos_weight` has the
-/// factors of the targets' part, one a column.
+/// Fills the loss of each logit of rows of `columns`, and its derivative times `factor`; `pos_weight` has the factors
+/// of the targets' part, one a column.
 ///
 /// # Errors
 /// [`crate::Error`] if lengths do not fit, or when cancelled.
-pub fn binary_cross_entropy<T: Element>(
-    logits: &[T],
-    targets: &[T],
-    pos_weight: &[T],
-    losses: &mut [T],
-    slopes: &mut [T],
+pub fn binary_cross_entropy<X: Stored>(
+    logits: &[X],
+    targets: &[X],
+    pos_weight: &[X::Wide],
+    factor: f64,
+    losses: &mut [X::Wide],
+    slopes: &mut [X],
     cancel: &Cancel,
 ) -> Result<()> {
     let columns = pos_weight.len();
@@ -29,16 +30,22 @@ pub fn binary_cross_entropy<T: Element>(
     rows::check_len(NAME, "targets", targets.len(), logits.len())?;
     rows::check_len(NAME, "losses", losses.len(), logits.len())?;
     rows::check_len(NAME, "slopes", slopes.len(), logits.len())?;
+    let factor = X::Wide::from_f64(factor);
     let size = rows::rows_per_piece(columns) * columns;
     let inputs = logits.chunks(size).zip(targets.chunks(size));
     let pieces: Vec<_> = inputs.zip(losses.chunks_mut(size).zip(slopes.chunks_mut(size))).collect();
+    let buffers = || (Vec::new(), Vec::new(), Vec::new());
     threads::for_each(
         pieces,
         logits.len(),
         cancel,
-        || (),
-        |(), ((logits, targets), (losses, slopes))| {
-            T::dispatch(Piece { logits, targets, pos_weight, losses, slopes });
+        buffers,
+        |(z, t, target), ((logits, targets), outputs)| {
+            let (losses, slopes) = outputs;
+            let (logits, targets) = (X::wide(logits, z), X::wide(targets, t));
+            let wide_slopes = X::target(slopes, target);
+            X::Wide::dispatch(Piece { logits, targets, pos_weight, factor, losses, slopes: wide_slopes });
+            X::settle(target, slopes);
         },
     )
 }
@@ -47,6 +54,7 @@ struct Piece<'a, T> {
     logits: &'a [T],
     targets: &'a [T],
     pos_weight: &'a [T],
+    factor: T,
     losses: &'a mut [T],
     slopes: &'a mut [T],
 }
@@ -57,6 +65,7 @@ impl<T: Element> Kernel<T> for Piece<'_, T> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let columns = self.pos_weight.len();
+        let factor = simd.splat(self.factor);
         let inputs = self.logits.chunks_exact(columns).zip(self.targets.chunks_exact(columns));
         let outputs = self.losses.chunks_exact_mut(columns).zip(self.slopes.chunks_exact_mut(columns));
         for ((logits, targets), (losses, slopes)) in inputs.zip(outputs) {
@@ -67,6 +76,7 @@ impl<T: Element> Kernel<T> for Piece<'_, T> {
                 let w = simd.load_partial(&self.pos_weight[part.clone()], T::ZERO);
                 let (loss, slope) = of_logits(simd, z, t, w);
                 simd.store_partial(loss, &mut losses[part.clone()]);
+                let slope = math::flush(simd, simd.mul(slope, factor));
                 simd.store_partial(slope, &mut slopes[part]);
             }
         }
@@ -99,5 +109,5 @@ fn of_logits<T: Element, S: Simd<T>>(
     let (of_z, of_minus) = (simd.select(negative, no, yes), simd.select(negative, yes, no));
     let loss = simd.add(weighed(simd, off, up), weighed(simd, on, down));
     let slope = simd.sub(weighed(simd, off, of_z), weighed(simd, on, of_minus));
-    (loss, math::flush(simd, slope))
+    (loss, slope)
 }

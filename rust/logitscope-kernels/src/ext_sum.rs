@@ -1,11 +1,10 @@
 //! Sums of exponentials as (mantissa, exponent) pairs: a running sum that needs no maximum and cannot overflow.
 
-use crate::rows;
 use logitscope_simd::ext_exp::{EXACT_EXPONENT, ExtExp};
-use logitscope_simd::{Element, Simd};
+use logitscope_simd::{Element, Simd, Stored};
 
-/// Elements whose sum is formed in `T`: 64 additions a lane.
-const SUM_BLOCK: usize = 4096;
+/// Elements whose sum is formed in `T`: 16 additions a lane.
+const SUM_BLOCK: usize = 1024;
 
 /// Below the exponent of any pair that [`ExtExp`] gives.
 const LOWEST_EXPONENT: f64 = -8_388_608.0;
@@ -39,44 +38,46 @@ impl ExtSum {
 
     /// The sum of e^{scale x} over a row; `SCALED` says whether the scale is other than 1.
     #[inline(always)]
-    pub(crate) fn of_row<T: Element, S: Simd<T>, const SCALED: bool>(
+    fn of_row<X: Stored, S: Simd<X::Wide>, const SCALED: bool>(
         simd: S,
         exp: &ExtExp<S::Vector>,
-        row: &[T],
+        row: &[X],
     ) -> Self {
         let mut total = ExtSum::default();
         for part in row.chunks(SUM_BLOCK) {
-            total = total.add(Self::of_block::<T, S, SCALED>(simd, exp, part));
+            total = total.add(Self::of_block::<X, S, SCALED>(simd, exp, part));
         }
         total
     }
 
     #[inline(always)]
-    fn of_block<T: Element, S: Simd<T>, const SCALED: bool>(
+    fn of_block<X: Stored, S: Simd<X::Wide>, const SCALED: bool>(
         simd: S,
         exp: &ExtExp<S::Vector>,
-        part: &[T],
+        part: &[X],
     ) -> Self {
-        let (blocks, tail) = T::blocks(part);
-        let (fours, rest) = blocks.as_chunks::<4>();
-        let mut sum = (simd.splat(T::ZERO), simd.splat(T::from_f64(LOWEST_EXPONENT)));
-        for [a, b, c, d] in fours {
-            let (a, b) = (simd.load(a), simd.load(b));
-            let (a, b) = (exp.eval::<T, S, SCALED>(simd, a), exp.eval::<T, S, SCALED>(simd, b));
-            let (c, d) = (simd.load(c), simd.load(d));
-            let (c, d) = (exp.eval::<T, S, SCALED>(simd, c), exp.eval::<T, S, SCALED>(simd, d));
-            let exponent = simd.max(simd.max(simd.max(a.1, b.1), simd.max(c.1, d.1)), sum.1);
-            let low = simd.add(at(simd, a, exponent), at(simd, b, exponent));
-            let high = simd.add(at(simd, c, exponent), at(simd, d, exponent));
-            sum = (simd.add(at(simd, sum, exponent), simd.add(low, high)), exponent);
+        let (packs, tail) = X::packs(part);
+        let (fours, rest) = packs.as_chunks::<4>();
+        let (pairs, odd) = fours.as_chunks::<2>();
+        let nothing = (simd.splat(X::Wide::ZERO), simd.splat(X::Wide::from_f64(LOWEST_EXPONENT)));
+        // Two sums: where one element towers, fewer of the others are rounded to it.
+        let mut sums = [nothing; 2];
+        for pair in pairs {
+            for (sum, four) in sums.iter_mut().zip(pair) {
+                *sum = add_four::<X, S, SCALED>(simd, exp, *sum, four);
+            }
         }
-        for block in rest {
-            sum = add_one(simd, sum, exp.eval::<T, S, SCALED>(simd, simd.load(block)));
+        for four in odd {
+            sums[0] = add_four::<X, S, SCALED>(simd, exp, sums[0], four);
+        }
+        for pack in rest {
+            sums[1] = add_one(simd, sums[1], exp.eval::<X::Wide, S, SCALED>(simd, X::load(simd, pack)));
         }
         if !tail.is_empty() {
-            let x = simd.load_partial(tail, T::NEG_INFINITY);
-            sum = add_one(simd, sum, exp.eval::<T, S, SCALED>(simd, x));
+            let x = X::load_partial(simd, tail, X::Wide::NEG_INFINITY);
+            sums[1] = add_one(simd, sums[1], exp.eval::<X::Wide, S, SCALED>(simd, x));
         }
+        let sum = add_one(simd, sums[0], sums[1]);
         let exponent = simd.max_lane(sum.1);
         let mantissa = simd.sum(at(simd, sum, simd.splat(exponent)));
         ExtSum { mantissa: mantissa.to_f64(), exponent: exponent.to_f64() }
@@ -99,6 +100,24 @@ impl ExtSum {
 #[inline(always)]
 fn at<T: Element, S: Simd<T>>(simd: S, (m, n): (S::Vector, S::Vector), exponent: S::Vector) -> S::Vector {
     simd.scale_down_by_pow2(m, simd.sub(n, exponent))
+}
+
+/// Adds the exponentials of four vectors of elements.
+#[inline(always)]
+fn add_four<X: Stored, S: Simd<X::Wide>, const SCALED: bool>(
+    simd: S,
+    exp: &ExtExp<S::Vector>,
+    sum: (S::Vector, S::Vector),
+    [a, b, c, d]: &[X::Pack; 4],
+) -> (S::Vector, S::Vector) {
+    let (a, b) = (X::load(simd, a), X::load(simd, b));
+    let (a, b) = (exp.eval::<X::Wide, S, SCALED>(simd, a), exp.eval::<X::Wide, S, SCALED>(simd, b));
+    let (c, d) = (X::load(simd, c), X::load(simd, d));
+    let (c, d) = (exp.eval::<X::Wide, S, SCALED>(simd, c), exp.eval::<X::Wide, S, SCALED>(simd, d));
+    let exponent = simd.max(simd.max(simd.max(a.1, b.1), simd.max(c.1, d.1)), sum.1);
+    let low = simd.add(at(simd, a, exponent), at(simd, b, exponent));
+    let high = simd.add(at(simd, c, exponent), at(simd, d, exponent));
+    (simd.add(at(simd, sum, exponent), simd.add(low, high)), exponent)
 }
 
 #[inline(always)]
@@ -145,51 +164,79 @@ impl<V: Copy> ExtQuotient<V> {
         let quotient = simd.scale_by_normal_pow2(quotient, n);
         simd.select(simd.less(n, self.lowest), simd.splat(T::ZERO), quotient)
     }
+
+    /// Writes a row; `STREAM` says whether past the caches.
+    #[inline(always)]
+    fn write<X: Stored, S: Simd<X::Wide, Vector = V>, const SCALED: bool, const STREAM: bool>(
+        &self,
+        simd: S,
+        x: &[X],
+        y: &mut [X],
+    ) {
+        let ((x_packs, x_tail), (y_packs, y_tail)) = (X::packs(x), X::packs_mut(y));
+        for (x, y) in x_packs.iter().zip(y_packs) {
+            let quotient = self.eval::<X::Wide, S, SCALED>(simd, X::load(simd, x));
+            if STREAM {
+                X::store_stream(simd, quotient, y);
+            } else {
+                X::store(simd, quotient, y);
+            }
+        }
+        if !x_tail.is_empty() {
+            let x = X::load_partial(simd, x_tail, X::Wide::ZERO);
+            X::store_partial(simd, self.eval::<X::Wide, S, SCALED>(simd, x), y_tail);
+        }
+    }
 }
 
-/// The normalised sum of e^{scale x} over a row, if pairs are exact for it.
+/// The sum of e^{scale x} over a row.
 #[inline(always)]
-pub(crate) fn sum_of_row<T: Element, S: Simd<T>>(simd: S, row: &[T], scale: T) -> ExtSum {
+pub(crate) fn sum_of_row<X: Stored, S: Simd<X::Wide>>(simd: S, row: &[X], scale: X::Wide) -> ExtSum {
     let exp = ExtExp::new(simd, scale);
-    if scale == T::ONE {
-        ExtSum::of_row::<T, S, false>(simd, &exp, row)
+    if scale == X::Wide::ONE {
+        ExtSum::of_row::<X, S, false>(simd, &exp, row)
     } else {
-        ExtSum::of_row::<T, S, true>(simd, &exp, row)
+        ExtSum::of_row::<X, S, true>(simd, &exp, row)
     }
 }
 
 /// Writes e^{scale x} / sum over a row, for a normalised sum.
 #[inline(always)]
-pub(crate) fn write_quotients<T: Element, S: Simd<T>>(simd: S, x: &[T], scale: T, sum: ExtSum, y: &mut [T]) {
+pub(crate) fn write_quotients<X: Stored, S: Simd<X::Wide>>(
+    simd: S,
+    x: &[X],
+    scale: X::Wide,
+    sum: ExtSum,
+    y: &mut [X],
+) {
     let quotient = ExtQuotient::new(simd, ExtExp::new(simd, scale), sum);
-    if scale == T::ONE {
-        rows::write_row!(simd, y, x in x => quotient.eval::<T, S, false>(simd, x));
+    if scale == X::Wide::ONE {
+        quotient.write::<X, S, false, false>(simd, x, y);
     } else {
-        rows::write_row!(simd, y, x in x => quotient.eval::<T, S, true>(simd, x));
+        quotient.write::<X, S, true, false>(simd, x, y);
     }
 }
 
 /// As [`write_quotients`], past the caches.
 #[inline(always)]
-pub(crate) fn stream_quotients<T: Element, S: Simd<T>>(simd: S, x: &[T], scale: T, sum: ExtSum, y: &mut [T]) {
-    let ahead = y.as_ptr().align_offset(size_of::<T::Block>()).min(y.len());
+pub(crate) fn stream_quotients<X: Stored, S: Simd<X::Wide>>(
+    simd: S,
+    x: &[X],
+    scale: X::Wide,
+    sum: ExtSum,
+    y: &mut [X],
+) {
+    let ahead = y.as_ptr().align_offset(size_of::<X::Pack>()).min(y.len());
     let (first_x, x) = x.split_at(ahead);
     let (first_y, y) = y.split_at_mut(ahead);
     write_quotients(simd, first_x, scale, sum, first_y);
     let quotient = ExtQuotient::new(simd, ExtExp::new(simd, scale), sum);
-    let (x_blocks, x_tail) = T::blocks(x);
-    let (y_blocks, y_tail) = T::blocks_mut(y);
-    if scale == T::ONE {
-        for (x, y) in x_blocks.iter().zip(y_blocks) {
-            simd.store_stream(quotient.eval::<T, S, false>(simd, simd.load(x)), y);
-        }
+    if scale == X::Wide::ONE {
+        quotient.write::<X, S, false, true>(simd, x, y);
     } else {
-        for (x, y) in x_blocks.iter().zip(y_blocks) {
-            simd.store_stream(quotient.eval::<T, S, true>(simd, simd.load(x)), y);
-        }
+        quotient.write::<X, S, true, true>(simd, x, y);
     }
     simd.fence();
-    write_quotients(simd, x_tail, scale, sum, y_tail);
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use crate::error::Result;
 use crate::logsumexp::{self, LogSum};
 use crate::long::{self, BLOCK};
-use crate::rows::{self, BackwardRows};
-use crate::threads::{self, Cancel};
+use crate::rows;
+use crate::threads::Cancel;
 use logitscope_simd::math::{self, ExpBelow};
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 /// Logarithm of the softmax of each row of `columns` elements.
 ///
@@ -15,35 +15,30 @@ use logitscope_simd::{Element, Kernel, Simd};
 ///
 /// # Errors
 /// [`crate::Error`] if lengths or the temperature do not fit, or when cancelled.
-pub fn log_softmax<T: Element>(
-    x: &[T],
+pub fn log_softmax<X: Stored>(
+    x: &[X],
     columns: usize,
     temperature: f64,
-    y: &mut [T],
+    y: &mut [X],
     cancel: &Cancel,
 ) -> Result<()> {
+    let scale: X::Wide = rows::scale_of("log_softmax", temperature)?;
+    if !long::is_long(columns) {
+        return rows::fill("log_softmax", [("x", x)], ("y", y), columns, cancel, |[x], y| {
+            X::Wide::dispatch(LogSoftmaxRows { x, y, columns, scale });
+        });
+    }
     rows::count_rows("log_softmax", x.len(), columns)?;
     rows::check_len("log_softmax", "y", y.len(), x.len())?;
-    let scale = rows::scale_of("log_softmax", temperature)?;
-    if long::is_long(columns) {
-        for (x, y) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)) {
-            let sum = logsumexp::of_long_row(x, scale, cancel)?;
-            let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
-            long::each_block::<T, _>(blocks.map(|(x, y)| Write { x, sum, scale, y }), cancel)?;
-        }
-        return Ok(());
+    for (x, y) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)) {
+        let sum = logsumexp::of_long_row(x, scale, cancel)?;
+        let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
+        long::each_block(blocks, cancel, |(wide, target): &mut (Vec<_>, Vec<_>), (x, y)| {
+            X::Wide::dispatch(Write { x: X::wide(x, wide), sum, scale, y: X::target(y, target) });
+            X::settle(target, y);
+        })?;
     }
-    let piece = rows::rows_per_piece(columns) * columns;
-    let pieces: Vec<_> = x.chunks(piece).zip(y.chunks_mut(piece)).collect();
-    threads::for_each(
-        pieces,
-        x.len(),
-        cancel,
-        || (),
-        |(), (x, y)| {
-            T::dispatch(LogSoftmaxRows { x, y, columns, scale });
-        },
-    )
+    Ok(())
 }
 
 struct LogSoftmaxRows<'a, T> {
@@ -90,32 +85,38 @@ impl<T: Element> Kernel<T> for Write<'_, T> {
 ///
 /// # Errors
 /// [`crate::Error`] if lengths or the temperature do not fit, or when cancelled.
-pub fn log_softmax_backward<T: Element>(
-    y: &[T],
-    dy: &[T],
+pub fn log_softmax_backward<X: Stored>(
+    y: &[X],
+    dy: &[X],
     columns: usize,
     temperature: f64,
-    dx: &mut [T],
+    dx: &mut [X],
     cancel: &Cancel,
 ) -> Result<()> {
-    let scale = rows::scale_of("log_softmax_backward", temperature)?;
-    let all = BackwardRows { y, dy, dx, columns, scale };
-    rows::backward("log_softmax_backward", all, cancel, |piece| T::dispatch(Backward(piece)))
+    let scale: X::Wide = rows::scale_of("log_softmax_backward", temperature)?;
+    let inputs = [("y", y), ("dy", dy)];
+    rows::fill("log_softmax_backward", inputs, ("dx", dx), columns, cancel, |[y, dy], dx| {
+        X::Wide::dispatch(BackwardRows { y, dy, dx, columns, scale });
+    })
 }
 
-struct Backward<'a, T>(BackwardRows<'a, T>);
+struct BackwardRows<'a, T> {
+    y: &'a [T],
+    dy: &'a [T],
+    dx: &'a mut [T],
+    columns: usize,
+    scale: T,
+}
 
-impl<T: Element> Kernel<T> for Backward<'_, T> {
+impl<T: Element> Kernel<T> for BackwardRows<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let BackwardRows { y, dy, dx, columns, scale } = self.0;
-        let scale = simd.splat(scale);
-        let zero = simd.splat(T::ZERO);
+        let (scale, zero) = (simd.splat(self.scale), simd.splat(T::ZERO));
         let exp = ExpBelow::new(simd, T::ZERO, T::ONE);
-        let inputs = y.chunks_exact(columns).zip(dy.chunks_exact(columns));
-        for ((y, dy), dx) in inputs.zip(dx.chunks_exact_mut(columns)) {
+        let inputs = self.y.chunks_exact(self.columns).zip(self.dy.chunks_exact(self.columns));
+        for ((y, dy), dx) in inputs.zip(self.dx.chunks_exact_mut(self.columns)) {
             let minus_total = simd.sub(zero, simd.splat(T::from_f64(rows::sum(simd, dy))));
             rows::write_row!(simd, dx, y in y, dy in dy => {
                 let gradient = simd.mul_add(exp.eval(simd, y), minus_total, dy);

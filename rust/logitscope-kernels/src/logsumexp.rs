@@ -5,7 +5,7 @@ use crate::long;
 use crate::rows;
 use crate::threads::{self, Cancel};
 use logitscope_simd::math::ExpBelow;
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 /// What the nearest `f64` to ln 2 lacks of it.
 const LN_2_REST: f64 = 2.319_046_813_846_299_6e-17;
@@ -77,15 +77,15 @@ impl<T: Element> LogSum<T> {
     }
 
     /// ln sum e^x of the row with this sum.
-    fn value(&self, row: &[T]) -> T {
+    fn value<X: Stored<Wide = T>>(&self, row: &[X]) -> T {
         if self.max == T::INFINITY {
-            return if row.iter().any(|x| x.is_nan()) { T::NAN } else { T::INFINITY };
+            return if row.iter().any(|x| x.widen().is_nan()) { T::NAN } else { T::INFINITY };
         }
         T::from_f64(self.max.to_f64() + self.ln())
     }
 
     /// sum e^x of the row with this sum, as a number between 1 and 2 and the exponent of the 2 it is scaled by.
-    fn pair(&self, row: &[T]) -> (f64, f64) {
+    fn pair<X: Stored<Wide = T>>(&self, row: &[X]) -> (f64, f64) {
         if self.max == T::INFINITY {
             return (self.value(row).to_f64(), 0.0);
         }
@@ -127,10 +127,10 @@ fn add_split<T: Element, S: Simd<T>>(
     [simd.add(ones, simd.sub(power, small)), simd.add(rest, small)]
 }
 
-/// The [`LogSum`] of a block of a long row.
-pub(crate) struct LogSumOf<'a, T> {
-    pub x: &'a [T],
-    pub scale: T,
+/// The [`LogSum`] of a row, or of a block of a long one.
+struct LogSumOf<'a, T> {
+    x: &'a [T],
+    scale: T,
 }
 
 impl<T: Element> Kernel<T> for LogSumOf<'_, T> {
@@ -142,17 +142,19 @@ impl<T: Element> Kernel<T> for LogSumOf<'_, T> {
     }
 }
 
-/// The [`LogSum`] of a row, a long one by all threads.
-pub(crate) fn of_long_row<T: Element>(row: &[T], scale: T, cancel: &Cancel) -> Result<LogSum<T>> {
-    let sums = long::each_block::<T, _>(row.chunks(long::BLOCK).map(|x| LogSumOf { x, scale }), cancel)?;
-    Ok(long::merge(&sums, &|a: LogSum<T>, b| a.merge(b, scale)))
+/// The [`LogSum`] of a long row by all threads.
+pub(crate) fn of_long_row<X: Stored>(row: &[X], scale: X::Wide, cancel: &Cancel) -> Result<LogSum<X::Wide>> {
+    let sums = long::each_block(row.chunks(long::BLOCK), cancel, |buffer: &mut Vec<_>, x| {
+        X::Wide::dispatch(LogSumOf { x: X::wide(x, buffer), scale })
+    })?;
+    Ok(long::merge(&sums, &|a: LogSum<X::Wide>, b| a.merge(b, scale)))
 }
 
 /// ln sum e^x of each row of `columns` elements.
 ///
 /// # Errors
 /// [`crate::Error`] if lengths do not fit, or when cancelled.
-pub fn logsumexp<T: Element>(x: &[T], columns: usize, lse: &mut [T], cancel: &Cancel) -> Result<()> {
+pub fn logsumexp<X: Stored>(x: &[X], columns: usize, lse: &mut [X::Wide], cancel: &Cancel) -> Result<()> {
     let count = rows::count_rows("logsumexp", x.len(), columns)?;
     rows::check_len("logsumexp", "lse", lse.len(), count)?;
     let sums = sums(x, columns, cancel)?;
@@ -170,11 +172,11 @@ pub fn logsumexp<T: Element>(x: &[T], columns: usize, lse: &mut [T], cancel: &Ca
 ///
 /// # Errors
 /// [`crate::Error`] if lengths do not fit, or when cancelled.
-pub fn logsumexp_pair<T: Element>(
-    x: &[T],
+pub fn logsumexp_pair<X: Stored>(
+    x: &[X],
     columns: usize,
-    mantissa: &mut [T],
-    exponent: &mut [T],
+    mantissa: &mut [X::Wide],
+    exponent: &mut [X::Wide],
     cancel: &Cancel,
 ) -> Result<()> {
     let count = rows::count_rows("logsumexp", x.len(), columns)?;
@@ -183,28 +185,22 @@ pub fn logsumexp_pair<T: Element>(
     let sums = sums(x, columns, cancel)?;
     for (index, (sum, row)) in sums.into_iter().zip(x.chunks_exact(columns)).enumerate() {
         let (m, n) = sum.pair(row);
-        (mantissa[index], exponent[index]) = (T::from_f64(m), T::from_f64(n));
+        (mantissa[index], exponent[index]) = (X::Wide::from_f64(m), X::Wide::from_f64(n));
     }
     Ok(())
 }
 
 /// The [`LogSum`] of each row.
-fn sums<T: Element>(x: &[T], columns: usize, cancel: &Cancel) -> Result<Vec<LogSum<T>>> {
+fn sums<X: Stored>(x: &[X], columns: usize, cancel: &Cancel) -> Result<Vec<LogSum<X::Wide>>> {
     if long::is_long(columns) {
-        return x.chunks_exact(columns).map(|row| of_long_row(row, T::ONE, cancel)).collect();
+        return x.chunks_exact(columns).map(|row| of_long_row(row, X::Wide::ONE, cancel)).collect();
     }
     let piece = rows::rows_per_piece(columns);
     let mut sums = vec![LogSum::default(); x.len() / columns];
     let pieces: Vec<_> = x.chunks(piece * columns).zip(sums.chunks_mut(piece)).collect();
-    threads::for_each(
-        pieces,
-        x.len(),
-        cancel,
-        || (),
-        |(), (x, sums)| {
-            T::dispatch(LogSumRows { x, sums, columns });
-        },
-    )?;
+    threads::for_each(pieces, x.len(), cancel, Vec::new, |buffer, (x, sums)| {
+        X::Wide::dispatch(LogSumRows { x: X::wide(x, buffer), sums, columns });
+    })?;
     Ok(sums)
 }
 
@@ -232,12 +228,12 @@ impl<T: Element> Kernel<T> for LogSumRows<'_, T> {
 ///
 /// # Errors
 /// [`crate::Error`] if lengths do not fit, or when cancelled.
-pub fn logsumexp_backward<T: Element>(
-    x: &[T],
+pub fn logsumexp_backward<X: Stored>(
+    x: &[X],
     columns: usize,
-    lse: &[T],
-    dlse: &[T],
-    dx: &mut [T],
+    lse: &[X::Wide],
+    dlse: &[X::Wide],
+    dx: &mut [X],
     cancel: &Cancel,
 ) -> Result<()> {
     let count = rows::count_rows("logsumexp_backward", x.len(), columns)?;
@@ -247,15 +243,12 @@ pub fn logsumexp_backward<T: Element>(
     let piece = rows::rows_per_piece(columns);
     let inputs = x.chunks(piece * columns).zip(lse.chunks(piece)).zip(dlse.chunks(piece));
     let pieces: Vec<_> = inputs.zip(dx.chunks_mut(piece * columns)).collect();
-    threads::for_each(
-        pieces,
-        x.len(),
-        cancel,
-        || (),
-        |(), (((x, lse), dlse), dx)| {
-            T::dispatch(BackwardRows { x, lse, dlse, dx, columns });
-        },
-    )
+    let buffers = || (Vec::new(), Vec::new());
+    threads::for_each(pieces, x.len(), cancel, buffers, |(wide, target), (((x, lse), dlse), dx)| {
+        let (x, wide_dx) = (X::wide(x, wide), X::target(dx, target));
+        X::Wide::dispatch(BackwardRows { x, lse, dlse, dx: wide_dx, columns });
+        X::settle(target, dx);
+    })
 }
 
 struct BackwardRows<'a, T> {

@@ -5,7 +5,6 @@
 
 use crate::error::Result;
 use crate::threads::{self, Cancel};
-use logitscope_simd::{Element, Kernel};
 
 /// Elements in a block of a long row.
 pub(crate) const BLOCK: usize = 1 << 16;
@@ -15,18 +14,25 @@ pub(crate) fn is_long(columns: usize) -> bool {
     columns >= 2 * BLOCK
 }
 
-/// Runs one kernel a block, on all threads, and returns what each gave.
-pub(crate) fn each_block<T, K>(kernels: impl Iterator<Item = K>, cancel: &Cancel) -> Result<Vec<K::Output>>
+/// Runs a task on each block, on all threads, and returns what each gave; `B` is what a thread reuses from block
+/// to block.
+pub(crate) fn each_block<P, O, B>(
+    blocks: impl Iterator<Item = P>,
+    cancel: &Cancel,
+    run: impl Fn(&mut B, P) -> O + Sync + Send,
+) -> Result<Vec<O>>
 where
-    T: Element,
-    K: Kernel<T> + Send,
-    K::Output: Send + Default,
+    P: Send,
+    O: Send + Default,
+    B: Default,
 {
-    let kernels: Vec<K> = kernels.collect();
-    let work = kernels.len() * BLOCK;
-    let mut outputs: Vec<K::Output> = kernels.iter().map(|_| K::Output::default()).collect();
-    let pieces: Vec<_> = kernels.into_iter().zip(&mut outputs).collect();
-    threads::for_each(pieces, work, cancel, || (), |(), (kernel, output)| *output = T::dispatch(kernel))?;
+    let blocks: Vec<P> = blocks.collect();
+    let work = blocks.len() * BLOCK;
+    let mut outputs: Vec<O> = blocks.iter().map(|_| O::default()).collect();
+    let pieces: Vec<_> = blocks.into_iter().zip(&mut outputs).collect();
+    threads::for_each(pieces, work, cancel, B::default, |buffer, (block, output)| {
+        *output = run(buffer, block);
+    })?;
     Ok(outputs)
 }
 

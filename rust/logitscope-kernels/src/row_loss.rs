@@ -8,7 +8,7 @@ use crate::cross_entropy::{Divisors, Reduction, check_classes, check_weight, spl
 use crate::error::{Error, Result};
 use crate::rows::{self, Empty};
 use crate::threads::{self, Cancel};
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 /// Which loss is taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,9 +34,9 @@ pub enum RowLoss {
 
 /// What a loss is taken of.
 #[derive(Clone, Copy, Debug)]
-pub struct Problem<'a, T> {
+pub struct Problem<'a, X: Stored> {
     /// Rows of `classes` logits, one after the other.
-    pub logits: &'a [T],
+    pub logits: &'a [X],
     /// The length of a row.
     pub classes: usize,
     /// The class of each row.
@@ -44,7 +44,7 @@ pub struct Problem<'a, T> {
     /// Rows with this target have no loss and no gradient.
     pub ignore_index: i64,
     /// A factor for the loss of each class, not negative.
-    pub weight: Option<&'a [T]>,
+    pub weight: Option<&'a [X::Wide]>,
     /// Which loss.
     pub loss: RowLoss,
     /// How the losses become one number.
@@ -92,10 +92,10 @@ impl RowLoss {
 /// # Errors
 /// [`crate::Error`] for targets that are no classes, lengths that do not fit, or parameters out of range, before
 /// anything is written; or when cancelled.
-pub fn row_loss<T: Element>(
-    problem: &Problem<'_, T>,
-    losses: &mut [T],
-    gradient: Option<&mut [T]>,
+pub fn row_loss<X: Stored>(
+    problem: &Problem<'_, X>,
+    losses: &mut [X::Wide],
+    gradient: Option<&mut [X]>,
     cancel: &Cancel,
 ) -> Result<f64> {
     let &Problem { logits, classes, targets, weight, .. } = problem;
@@ -118,21 +118,31 @@ pub fn row_loss<T: Element>(
     let pieces: Vec<_> = losses
         .chunks_mut(size)
         .enumerate()
-        .map(|(index, losses)| Piece {
-            problem,
-            divisors,
-            first: index * size,
-            gradient: split_off(&mut gradient, losses.len() * classes),
-            losses,
-        })
+        .map(|(index, losses)| (index * size, split_off(&mut gradient, losses.len() * classes), losses))
         .collect();
-    threads::for_each(pieces, logits.len(), cancel, || (), |(), piece| T::dispatch(piece))?;
+    let buffers = || (Vec::new(), Vec::new());
+    threads::for_each(pieces, logits.len(), cancel, buffers, |(wide, target), piece| {
+        let (first, mut gradient, losses) = piece;
+        let &Problem { ignore_index, loss, reduction, empty, .. } = problem;
+        let rows = first..first + losses.len();
+        let logits = X::wide(&logits[rows.start * classes..rows.end * classes], wide);
+        let targets = &targets[rows];
+        let part = Problem { logits, classes, targets, ignore_index, weight, loss, reduction, empty };
+        let wide_gradient = gradient.as_deref_mut().map(|gradient| X::target(gradient, target));
+        X::Wide::dispatch(Piece { problem: &part, divisors, first, losses, gradient: wide_gradient });
+        if let Some(gradient) = gradient {
+            X::settle(target, gradient);
+        }
+    })?;
     Ok(divisors.reduce(losses, &[]))
 }
 
-struct Piece<'a, T> {
+/// Some rows and what is filled for them.
+struct Piece<'a, T: Element> {
+    /// What the loss of these rows is taken of.
     problem: &'a Problem<'a, T>,
     divisors: Divisors<'a>,
+    /// The index of the first among all rows.
     first: usize,
     losses: &'a mut [T],
     gradient: Option<&'a mut [T]>,
@@ -145,19 +155,18 @@ impl<T: Element> Kernel<T> for Piece<'_, T> {
     fn run<S: Simd<T>>(mut self, simd: S) {
         let &Problem { logits, classes, targets, ignore_index, weight, loss, .. } = self.problem;
         for row in 0..self.losses.len() {
-            let index = self.first + row;
-            let logits = &logits[index * classes..(index + 1) * classes];
+            let logits = &logits[row * classes..(row + 1) * classes];
             let mut gradient = split_off(&mut self.gradient, classes);
-            if targets[index] == ignore_index {
+            if targets[row] == ignore_index {
                 self.losses[row] = T::ZERO;
                 if let Some(gradient) = &mut gradient {
                     gradient.fill(T::ZERO);
                 }
                 continue;
             }
-            let target = targets[index] as usize;
+            let target = targets[row] as usize;
             let weight = weight.map_or(1.0, |weight| weight[target].to_f64());
-            let factor = weight * self.divisors.factors(index, 1.0).0;
+            let factor = weight * self.divisors.factors(self.first + row, 1.0).0;
             let value = match loss {
                 RowLoss::StableMax => stablemax::row(simd, logits, target, factor, gradient),
                 _ => spherical::row(simd, loss, logits, target, factor, gradient),

@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::threads::{self, Cancel};
 use logitscope_simd::math::{self, ExpBelow};
-use logitscope_simd::{Element, Simd};
+use logitscope_simd::{Element, Simd, Stored};
 
 /// Elements in a piece of rows: enough to be worth a task, few enough to stay in a core's cache.
 const PIECE: usize = 1 << 14;
@@ -73,31 +73,35 @@ pub(crate) fn scale_of<T: Element>(operation: &'static str, temperature: f64) ->
     })
 }
 
-/// Rows of an operation's result and of its gradient, and the rows of the input's gradient to fill.
-pub(crate) struct BackwardRows<'a, T> {
-    pub y: &'a [T],
-    pub dy: &'a [T],
-    pub dx: &'a mut [T],
-    pub columns: usize,
-    /// 1 / temperature.
-    pub scale: T,
-}
+/// An array of rows with the name that errors give it.
+pub(crate) type Named<A> = (&'static str, A);
 
-/// Checks the lengths of what the gradient of an operation is given, cuts it into pieces, and has `run` fill each.
-pub(crate) fn backward<T: Element>(
+/// Checks the lengths of arrays of rows, cuts them into pieces, and has `run` fill each piece of the last.
+pub(crate) fn fill<X: Stored, const N: usize>(
     operation: &'static str,
-    all: BackwardRows<'_, T>,
+    inputs: [Named<&[X]>; N],
+    (output_name, output): Named<&mut [X]>,
+    columns: usize,
     cancel: &Cancel,
-    run: impl Fn(BackwardRows<'_, T>) + Sync + Send,
+    run: impl Fn([&[X::Wide]; N], &mut [X::Wide]) + Sync + Send,
 ) -> Result<()> {
-    let BackwardRows { y, dy, dx, columns, scale } = all;
-    count_rows(operation, y.len(), columns)?;
-    check_len(operation, "dy", dy.len(), y.len())?;
-    check_len(operation, "dx", dx.len(), y.len())?;
-    let piece = rows_per_piece(columns) * columns;
-    let pieces = y.chunks(piece).zip(dy.chunks(piece)).zip(dx.chunks_mut(piece));
-    let pieces: Vec<_> = pieces.map(|((y, dy), dx)| BackwardRows { y, dy, dx, columns, scale }).collect();
-    threads::for_each(pieces, y.len(), cancel, || (), |(), piece| run(piece))
+    let len = inputs[0].1.len();
+    count_rows(operation, len, columns)?;
+    for (name, input) in inputs {
+        check_len(operation, name, input.len(), len)?;
+    }
+    check_len(operation, output_name, output.len(), len)?;
+    let size = rows_per_piece(columns) * columns;
+    let pieces: Vec<_> = output.chunks_mut(size).enumerate().collect();
+    let buffers = || (std::array::from_fn::<_, N, _>(|_| Vec::new()), Vec::new());
+    threads::for_each(pieces, len, cancel, buffers, |(buffers, buffer), (index, output)| {
+        let mut rows: [&[X::Wide]; N] = [&[]; N];
+        for ((rows, (_, input)), buffer) in rows.iter_mut().zip(inputs).zip(buffers) {
+            *rows = X::wide(&input[index * size..][..output.len()], buffer);
+        }
+        run(rows, X::target(output, buffer));
+        X::settle(buffer, output);
+    })
 }
 
 /// The nearest `T`, 0 where that would be a denormal.
@@ -128,19 +132,27 @@ pub(crate) fn maximum<T: Element, S: Simd<T>>(simd: S, row: &[T]) -> T {
 }
 
 /// The sum of e^{scale (x - max)}.
+///
+/// Four sums a block: where one element towers, only those that share its lane and its sum are rounded to it.
 #[inline(always)]
 pub(crate) fn sum_exp<T: Element, S: Simd<T>>(simd: S, exp: &ExpBelow<S::Vector>, row: &[T]) -> f64 {
     let mut total = 0.0;
     for part in row.chunks(SUM_BLOCK) {
         let (blocks, tail) = T::blocks(part);
-        let mut sum = simd.splat(T::ZERO);
-        for block in blocks {
-            sum = simd.add(sum, exp.eval(simd, simd.load(block)));
+        let (fours, rest) = blocks.as_chunks::<4>();
+        let mut sums = [simd.splat(T::ZERO); 4];
+        for four in fours {
+            for (sum, block) in sums.iter_mut().zip(four) {
+                *sum = simd.add(*sum, exp.eval(simd, simd.load(block)));
+            }
+        }
+        for (sum, block) in sums.iter_mut().zip(rest) {
+            *sum = simd.add(*sum, exp.eval(simd, simd.load(block)));
         }
         if !tail.is_empty() {
-            sum = simd.add(sum, exp.eval(simd, simd.load_partial(tail, T::NEG_INFINITY)));
+            sums[3] = simd.add(sums[3], exp.eval(simd, simd.load_partial(tail, T::NEG_INFINITY)));
         }
-        total += simd.sum(sum).to_f64();
+        total += sum_of_four(simd, sums);
     }
     total
 }
@@ -155,22 +167,36 @@ pub(crate) fn exp_into<T: Element, S: Simd<T>>(
 ) -> f64 {
     let mut total = 0.0;
     for (part, out) in row.chunks(SUM_BLOCK).zip(out.chunks_mut(SUM_BLOCK)) {
-        let (blocks, tail) = T::blocks(part);
-        let (out_blocks, out_tail) = T::blocks_mut(out);
-        let mut sum = simd.splat(T::ZERO);
-        for (block, out) in blocks.iter().zip(out_blocks) {
+        let ((blocks, tail), (out_blocks, out_tail)) = (T::blocks(part), T::blocks_mut(out));
+        let ((fours, rest), (out_fours, out_rest)) =
+            (blocks.as_chunks::<4>(), out_blocks.as_chunks_mut::<4>());
+        let mut sums = [simd.splat(T::ZERO); 4];
+        for (four, out) in fours.iter().zip(out_fours) {
+            for ((sum, block), out) in sums.iter_mut().zip(four).zip(out) {
+                let power = exp.eval(simd, simd.load(block));
+                simd.store(power, out);
+                *sum = simd.add(*sum, power);
+            }
+        }
+        for ((sum, block), out) in sums.iter_mut().zip(rest).zip(out_rest) {
             let power = exp.eval(simd, simd.load(block));
             simd.store(power, out);
-            sum = simd.add(sum, power);
+            *sum = simd.add(*sum, power);
         }
         if !tail.is_empty() {
             let power = exp.eval(simd, simd.load_partial(tail, T::NEG_INFINITY));
             simd.store_partial(power, out_tail);
-            sum = simd.add(sum, power);
+            sums[3] = simd.add(sums[3], power);
         }
-        total += simd.sum(sum).to_f64();
+        total += sum_of_four(simd, sums);
     }
     total
+}
+
+/// The sum of the lanes of four vectors.
+#[inline(always)]
+fn sum_of_four<T: Element, S: Simd<T>>(simd: S, [a, b, c, d]: [S::Vector; 4]) -> f64 {
+    simd.sum(simd.add(simd.add(a, b), simd.add(c, d))).to_f64()
 }
 
 /// Writes a value over the elements of a row: `write_row!(simd, out, x in row => value of x)`, for one row or two.
@@ -288,9 +314,9 @@ pub(crate) fn dot<T: Element, S: Simd<T>>(simd: S, a: &[T], b: &[T]) -> f64 {
         for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
             *sum = simd.mul_add(simd.load(a), simd.load(b), *sum);
         }
-        let [first, second, third, last] = sums;
-        let last = simd.mul_add(simd.load_partial(a_tail, T::ZERO), simd.load_partial(b_tail, T::ZERO), last);
-        total += simd.sum(simd.add(simd.add(first, second), simd.add(third, last))).to_f64();
+        sums[3] =
+            simd.mul_add(simd.load_partial(a_tail, T::ZERO), simd.load_partial(b_tail, T::ZERO), sums[3]);
+        total += sum_of_four(simd, sums);
     }
     total
 }

@@ -5,7 +5,7 @@ use crate::long;
 use crate::rows::{self, SUM_BLOCK};
 use crate::threads::{self, Cancel};
 use logitscope_simd::math::ExpBelow;
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 /// The statistics of one row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,27 +31,23 @@ pub struct Stats {
 ///
 /// # Errors
 /// [`crate::Error`] if the length does not fit, or when cancelled.
-pub fn softmax_stats<T: Element>(x: &[T], columns: usize, cancel: &Cancel) -> Result<Vec<Stats>> {
+pub fn softmax_stats<X: Stored>(x: &[X], columns: usize, cancel: &Cancel) -> Result<Vec<Stats>> {
     let count = rows::count_rows("softmax_stats", x.len(), columns)?;
     let mut sums = vec![Sums::default(); count];
     if long::is_long(columns) {
         for (row, sums) in x.chunks_exact(columns).zip(&mut sums) {
             let blocks = row.chunks(long::BLOCK).enumerate();
-            let parts = blocks.map(|(index, x)| Part { x, offset: index * long::BLOCK });
-            *sums = long::merge(&long::each_block::<T, _>(parts, cancel)?, &Sums::merge);
+            let parts = long::each_block(blocks, cancel, |buffer: &mut Vec<_>, (index, x)| {
+                X::Wide::dispatch(Part { x: X::wide(x, buffer), offset: index * long::BLOCK })
+            })?;
+            *sums = long::merge(&parts, &Sums::merge);
         }
     } else {
         let piece = rows::rows_per_piece(columns);
         let pieces: Vec<_> = x.chunks(piece * columns).zip(sums.chunks_mut(piece)).collect();
-        threads::for_each(
-            pieces,
-            x.len(),
-            cancel,
-            || (),
-            |(), (x, sums)| {
-                T::dispatch(StatsRows { x, sums, columns });
-            },
-        )?;
+        threads::for_each(pieces, x.len(), cancel, Vec::new, |buffer, (x, sums)| {
+            X::Wide::dispatch(StatsRows { x: X::wide(x, buffer), sums, columns });
+        })?;
     }
     Ok(sums.iter().zip(x.chunks_exact(columns)).map(|(sums, row)| sums.finish(row)).collect())
 }
@@ -100,8 +96,8 @@ impl Sums {
         }
     }
 
-    fn finish<T: Element>(&self, row: &[T]) -> Stats {
-        let nan = if self.powers.is_nan() { row.iter().position(|x| x.is_nan()) } else { None };
+    fn finish<X: Stored>(&self, row: &[X]) -> Stats {
+        let nan = if self.powers.is_nan() { row.iter().position(|x| x.widen().is_nan()) } else { None };
         if let Some(argmax) = nan {
             let nan = f64::NAN;
             return Stats { max: nan, argmax, lse: nan, entropy: nan, mean: nan, deviation: nan };
@@ -113,8 +109,10 @@ impl Sums {
             (self.max + ln, (ln - self.weighted / self.powers).max(0.0))
         };
         // An infinity has no distance from the mean; which of the two it is, a sum tells.
-        let mean = if self.mean.is_nan() { row.iter().map(|x| x.to_f64()).sum() } else { self.mean };
-        let deviation = if mean.is_finite() { (self.squares / self.count).sqrt() } else { f64::NAN };
+        let mean = if self.mean.is_nan() { row.iter().map(|x| x.widen().to_f64()).sum() } else { self.mean };
+        // Squares that underflow leave a sum below 0; a NaN stays.
+        let squares = if self.squares < 0.0 { 0.0 } else { self.squares };
+        let deviation = if mean.is_finite() { (squares / self.count).sqrt() } else { f64::NAN };
         Stats { max: self.max, argmax: self.argmax, lse, entropy, mean, deviation }
     }
 }

@@ -7,8 +7,8 @@
 
 use crate::error::Result;
 use crate::rows;
-use crate::threads::{self, Cancel};
-use logitscope_simd::{Element, Kernel, Simd};
+use crate::threads::Cancel;
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +45,9 @@ impl Sparse {
 ///
 /// # Errors
 /// [`crate::Error`] if lengths do not fit, or when cancelled.
-pub fn sparse<T: Element>(x: &[T], columns: usize, kind: Sparse, y: &mut [T], cancel: &Cancel) -> Result<()> {
-    rows::count_rows(kind.name(), x.len(), columns)?;
-    rows::check_len(kind.name(), "y", y.len(), x.len())?;
-    let piece = rows::rows_per_piece(columns) * columns;
-    let pieces: Vec<_> = x.chunks(piece).zip(y.chunks_mut(piece)).collect();
-    threads::for_each(pieces, x.len(), cancel, Vec::new, |candidates, (x, y)| {
-        T::dispatch(SparseRows { x, y, columns, kind, candidates });
+pub fn sparse<X: Stored>(x: &[X], columns: usize, kind: Sparse, y: &mut [X], cancel: &Cancel) -> Result<()> {
+    rows::fill(kind.name(), [("x", x)], ("y", y), columns, cancel, |[x], y| {
+        X::Wide::dispatch(SparseRows { x, y, columns, kind });
     })
 }
 
@@ -67,7 +63,6 @@ struct SparseRows<'a, T> {
     y: &'a mut [T],
     columns: usize,
     kind: Sparse,
-    candidates: &'a mut Vec<Candidate>,
 }
 
 impl<T: Element> Kernel<T> for SparseRows<'_, T> {
@@ -75,6 +70,7 @@ impl<T: Element> Kernel<T> for SparseRows<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
+        let mut candidates = Vec::new();
         for (x, y) in self.x.chunks_exact(self.columns).zip(self.y.chunks_exact_mut(self.columns)) {
             let max = rows::maximum(simd, x);
             // Infinities of both signs also have NaN for a sum.
@@ -83,11 +79,11 @@ impl<T: Element> Kernel<T> for SparseRows<'_, T> {
                 y.fill(T::NAN);
                 continue;
             }
-            self.candidates.clear();
-            gather(simd, x, max, self.kind, self.candidates);
-            let threshold = threshold(self.kind, self.candidates);
+            candidates.clear();
+            gather(simd, x, max, self.kind, &mut candidates);
+            let threshold = threshold(self.kind, &mut candidates);
             y.fill(T::ZERO);
-            for candidate in self.candidates.iter().filter(|candidate| candidate.u > threshold) {
+            for candidate in candidates.iter().filter(|candidate| candidate.u > threshold) {
                 let probability = self.kind.probability(candidate.u - threshold);
                 y[candidate.index] = rows::normal_or_zero(probability);
             }
@@ -139,31 +135,20 @@ fn threshold(kind: Sparse, candidates: &mut Vec<Candidate>) -> f64 {
 ///
 /// # Errors
 /// [`crate::Error`] if lengths do not fit, or when cancelled.
-pub fn sparse_backward<T: Element>(
-    y: &[T],
-    dy: &[T],
+pub fn sparse_backward<X: Stored>(
+    y: &[X],
+    dy: &[X],
     columns: usize,
     kind: Sparse,
-    dx: &mut [T],
+    dx: &mut [X],
     cancel: &Cancel,
 ) -> Result<()> {
-    rows::count_rows(kind.name(), y.len(), columns)?;
-    rows::check_len(kind.name(), "dy", dy.len(), y.len())?;
-    rows::check_len(kind.name(), "dx", dx.len(), y.len())?;
-    let piece = rows::rows_per_piece(columns) * columns;
-    let pieces: Vec<_> = y.chunks(piece).zip(dy.chunks(piece)).zip(dx.chunks_mut(piece)).collect();
-    threads::for_each(
-        pieces,
-        y.len(),
-        cancel,
-        || (),
-        |(), ((y, dy), dx)| {
-            let rows = y.chunks_exact(columns).zip(dy.chunks_exact(columns));
-            for ((y, dy), dx) in rows.zip(dx.chunks_exact_mut(columns)) {
-                backward_row(kind, y, dy, dx);
-            }
-        },
-    )
+    rows::fill(kind.name(), [("y", y), ("dy", dy)], ("dx", dx), columns, cancel, |[y, dy], dx| {
+        let rows = y.chunks_exact(columns).zip(dy.chunks_exact(columns));
+        for ((y, dy), dx) in rows.zip(dx.chunks_exact_mut(columns)) {
+            backward_row(kind, y, dy, dx);
+        }
+    })
 }
 
 fn backward_row<T: Element>(kind: Sparse, y: &[T], dy: &[T], dx: &mut [T]) {

@@ -5,8 +5,8 @@
 
 use crate::error::Result;
 use crate::rows::{self, SUM_BLOCK};
-use crate::threads::{self, Cancel};
-use logitscope_simd::{Element, Kernel, Simd, math};
+use crate::threads::Cancel;
+use logitscope_simd::{Element, Kernel, Simd, Stored, math};
 
 /// Whether probabilities or their logarithms are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,26 +33,16 @@ impl Scale {
 ///
 /// # Errors
 /// [`crate::Error`] if lengths do not fit, or when cancelled.
-pub fn stablemax<T: Element>(
-    x: &[T],
+pub fn stablemax<X: Stored>(
+    x: &[X],
     columns: usize,
     scale: Scale,
-    y: &mut [T],
+    y: &mut [X],
     cancel: &Cancel,
 ) -> Result<()> {
-    rows::count_rows(scale.name(), x.len(), columns)?;
-    rows::check_len(scale.name(), "y", y.len(), x.len())?;
-    let piece = rows::rows_per_piece(columns) * columns;
-    let pieces: Vec<_> = x.chunks(piece).zip(y.chunks_mut(piece)).collect();
-    threads::for_each(
-        pieces,
-        x.len(),
-        cancel,
-        || (),
-        |(), (x, y)| {
-            T::dispatch(StablemaxRows { x, y, columns, scale });
-        },
-    )
+    rows::fill(scale.name(), [("x", x)], ("y", y), columns, cancel, |[x], y| {
+        X::Wide::dispatch(StablemaxRows { x, y, columns, scale });
+    })
 }
 
 /// s(x).
@@ -199,29 +189,17 @@ fn row_in_f64<T: Element>(x: &[T], scale: Scale, y: &mut [T]) {
 ///
 /// # Errors
 /// [`crate::Error`] if lengths do not fit, or when cancelled.
-pub fn stablemax_backward<T: Element>(
-    [x, y, dy]: [&[T]; 3],
+pub fn stablemax_backward<X: Stored>(
+    [x, y, dy]: [&[X]; 3],
     columns: usize,
     scale: Scale,
-    dx: &mut [T],
+    dx: &mut [X],
     cancel: &Cancel,
 ) -> Result<()> {
-    rows::count_rows(scale.name(), x.len(), columns)?;
-    rows::check_len(scale.name(), "y", y.len(), x.len())?;
-    rows::check_len(scale.name(), "dy", dy.len(), x.len())?;
-    rows::check_len(scale.name(), "dx", dx.len(), x.len())?;
-    let piece = rows::rows_per_piece(columns) * columns;
-    let inputs = x.chunks(piece).zip(y.chunks(piece)).zip(dy.chunks(piece));
-    let pieces: Vec<_> = inputs.zip(dx.chunks_mut(piece)).collect();
-    threads::for_each(
-        pieces,
-        x.len(),
-        cancel,
-        || (),
-        |(), (((x, y), dy), dx)| {
-            T::dispatch(BackwardRows { x, y, dy, dx, columns, scale });
-        },
-    )
+    let inputs = [("x", x), ("y", y), ("dy", dy)];
+    rows::fill(scale.name(), inputs, ("dx", dx), columns, cancel, |[x, y, dy], dx| {
+        X::Wide::dispatch(BackwardRows { x, y, dy, dx, columns, scale });
+    })
 }
 
 struct BackwardRows<'a, T> {

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::rows;
 use crate::threads::{self, Cancel};
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 use std::cmp::Ordering;
 
 /// Up to this k the largest so far are kept in order; beyond, a row is partitioned.
@@ -45,11 +45,11 @@ impl<'a, T> Selected<'a, T> {
 ///
 /// # Errors
 /// [`crate::Error`] if lengths or `k` do not fit, or when cancelled.
-pub fn topk_softmax<T: Element>(
-    x: &[T],
+pub fn topk_softmax<X: Stored>(
+    x: &[X],
     columns: usize,
     k: usize,
-    selected: Selected<'_, T>,
+    selected: Selected<'_, X>,
     cancel: &Cancel,
 ) -> Result<()> {
     let count = rows::count_rows("topk_softmax", x.len(), columns)?;
@@ -70,8 +70,21 @@ pub fn topk_softmax<T: Element>(
     }
     let piece = rows::rows_per_piece(columns);
     let pieces: Vec<_> = x.chunks(piece * columns).zip(selected.pieces(piece, columns, k)).collect();
-    threads::for_each(pieces, x.len(), cancel, Vec::new, |scratch, (x, selected)| {
-        T::dispatch(TopRows { x, selected, columns, k, scratch });
+    let buffers = || (Vec::new(), Vec::new(), Vec::new());
+    threads::for_each(pieces, x.len(), cancel, buffers, |(scratch, wide, target), (x, selected)| {
+        let x = X::wide(x, wide);
+        match selected {
+            Selected::Sparse { weights, indices } => {
+                let selected = Selected::Sparse { weights: X::target(weights, target), indices };
+                X::Wide::dispatch(TopRows { x, selected, columns, k, scratch });
+                X::settle(target, weights);
+            }
+            Selected::Dense(y) => {
+                let selected = Selected::Dense(X::target(y, target));
+                X::Wide::dispatch(TopRows { x, selected, columns, k, scratch });
+                X::settle(target, y);
+            }
+        }
     })
 }
 

@@ -1,5 +1,6 @@
 //! Arrays as the kernels see them: slices with shapes and strides, checked once when they are made.
 
+use logitscope_simd::Stored;
 use std::ops::Range;
 
 /// A matrix whose rows are contiguous, any distance apart.
@@ -74,6 +75,14 @@ impl<'a, T> Heads<'a, T> {
     pub fn contiguous(data: &'a [T], shape: [usize; 4]) -> Self {
         let [_, heads, length, dim] = shape;
         Self::new(data, shape, [heads * length * dim, length * dim, dim])
+    }
+
+    /// The same numbers where they are what is computed with.
+    pub(crate) fn as_wide(&self) -> Option<Heads<'a, T::Wide>>
+    where
+        T: Stored,
+    {
+        Some(Heads { data: T::as_wide(self.data)?, shape: self.shape, strides: self.strides })
     }
 
     /// Batch, heads, length, `head_dim`.

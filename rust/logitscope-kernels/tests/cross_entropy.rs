@@ -19,7 +19,7 @@ struct Everything<T> {
     argmax: Vec<i64>,
 }
 
-fn problem<'a, T>(
+fn problem<'a, T: Element>(
     logits: &'a [T],
     classes: usize,
     targets: &'a [i64],

@@ -6,21 +6,105 @@
 
 use crate::errors::{DTypeError, ShapeError};
 use logitscope_kernels::{Heads, HeadsMut, Mask, Order, Rows};
-use logitscope_simd::Element;
+use logitscope_simd::{BF16, Element, F16, Stored};
 use numpy::{
     PyArrayDescrMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
 };
+use pyo3::intern;
 use pyo3::prelude::*;
 
-/// An array that a call reads.
-pub(crate) type Input<'py, T> = PyReadonlyArrayDyn<'py, T>;
-/// An array that a call fills; in row-major order.
-pub(crate) type Filled<'py, T> = PyReadwriteArrayDyn<'py, T>;
+/// What an array holds, as the kernels see it.
+pub(crate) trait Item: Copy + Send + Sync + 'static {
+    /// What `NumPy` hands out: the number itself, or the bits of one that it has no type for.
+    type Raw: numpy::Element;
 
-/// Element types of arrays that the kernels compute in.
-pub(crate) trait ArrayElement: Element + numpy::Element {}
+    /// The array as one of `Raw`.
+    fn raw<'py>(array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>;
+    fn of_raw(raw: &[Self::Raw]) -> &[Self];
+    fn of_raw_mut(raw: &mut [Self::Raw]) -> &mut [Self];
+}
+
+macro_rules! plain_item {
+    ($($type:ty),+) => {$(
+        impl Item for $type {
+            type Raw = $type;
+
+            fn raw<'py>(array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+                Ok(array.clone())
+            }
+            fn of_raw(raw: &[$type]) -> &[$type] {
+                raw
+            }
+            fn of_raw_mut(raw: &mut [$type]) -> &mut [$type] {
+                raw
+            }
+        }
+    )+};
+}
+plain_item!(f32, f64, i64, u8, bool);
+
+macro_rules! half_item {
+    ($($type:ty),+) => {$(
+        impl Item for $type {
+            type Raw = u16;
+
+            fn raw<'py>(array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+                array.call_method1(intern!(array.py(), "view"), (numpy::dtype::<u16>(array.py()),))
+            }
+            fn of_raw(raw: &[u16]) -> &[$type] {
+                // SAFETY: the type is a transparent wrapper of u16, of which every value is valid.
+                unsafe { std::slice::from_raw_parts(raw.as_ptr().cast(), raw.len()) }
+            }
+            fn of_raw_mut(raw: &mut [u16]) -> &mut [$type] {
+                // SAFETY: as above, and the slice was borrowed for writing.
+                unsafe { std::slice::from_raw_parts_mut(raw.as_mut_ptr().cast(), raw.len()) }
+            }
+        }
+    )+};
+}
+half_item!(F16, BF16);
+
+/// An array that a call reads.
+pub(crate) struct Input<'py, X: Item>(PyReadonlyArrayDyn<'py, X::Raw>);
+/// An array that a call fills; in row-major order.
+pub(crate) struct Filled<'py, X: Item>(PyReadwriteArrayDyn<'py, X::Raw>);
+
+impl<'py, X: Item> FromPyObject<'_, 'py> for Input<'py, X> {
+    type Error = PyErr;
+
+    fn extract(array: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(X::raw(&array)?.extract()?))
+    }
+}
+
+impl<'py, X: Item> FromPyObject<'_, 'py> for Filled<'py, X> {
+    type Error = PyErr;
+
+    fn extract(array: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(X::raw(&array)?.extract()?))
+    }
+}
+
+impl<X: Item> Input<'_, X> {
+    pub(crate) fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+}
+
+impl<X: Item> Filled<'_, X> {
+    pub(crate) fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+}
+
+/// Numbers that the kernels compute with.
+pub(crate) trait ArrayElement: Element + Item {}
 impl ArrayElement for f32 {}
 impl ArrayElement for f64 {}
+
+/// Numbers that arrays of rows hold.
+pub(crate) trait ArrayStored: Stored<Wide: ArrayElement> + Item {}
+impl<X: Stored<Wide: ArrayElement> + Item> ArrayStored for X {}
 
 /// An argument that may be None.
 pub(crate) fn optional<'py, A>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<A>>
@@ -30,43 +114,70 @@ where
     value.map(|value| value.extract::<A>().map_err(Into::into)).transpose()
 }
 
-/// The two element types, as a dtype names them.
+/// The types of numbers, as a dtype names them.
 #[derive(Clone, Copy)]
 pub(crate) enum DType {
+    F16,
+    BF16,
     F32,
     F64,
 }
 
-/// The element type of an array that comes from Python.
+/// The type of the numbers of an array that comes from Python.
 pub(crate) fn dtype(operation: &str, array: &Bound<'_, PyAny>) -> PyResult<DType> {
     let array = array.cast::<PyUntypedArray>().map_err(|_| {
         DTypeError::new_err(format!("{operation}: got {}; use a NumPy array", array.get_type()))
     })?;
-    let descr = array.dtype();
-    if descr.is_equiv_to(&numpy::dtype::<f32>(array.py())) {
-        Ok(DType::F32)
-    } else if descr.is_equiv_to(&numpy::dtype::<f64>(array.py())) {
-        Ok(DType::F64)
-    } else {
-        Err(DTypeError::new_err(format!("{operation}: dtype is {descr}; use float32 or float64")))
+    let (py, descr) = (array.py(), array.dtype());
+    if descr.is_equiv_to(&numpy::dtype::<f32>(py)) {
+        return Ok(DType::F32);
     }
+    if descr.is_equiv_to(&numpy::dtype::<f64>(py)) {
+        return Ok(DType::F64);
+    }
+    // NumPy has no type for the one, and none that Rust knows for the other.
+    if descr.names().is_some_and(|names| names == ["bfloat16"]) {
+        return Ok(DType::BF16);
+    }
+    if descr.kind() == b'f' && descr.itemsize() == 2 {
+        return Ok(DType::F16);
+    }
+    Err(DTypeError::new_err(format!("{operation}: dtype is {descr}; use float32 or float64")))
 }
 
-/// Calls a generic function with the element type of an array: `by_dtype!(op, x => f::<T>(...))`.
+/// Calls a generic function with the type of an array's numbers, of those that kernels compute with:
+/// `by_dtype!(op, x => f::<T>(...))`.
 macro_rules! by_dtype {
     ($operation:expr, $array:expr => $function:ident($($argument:expr),* $(,)?)) => {
         match $crate::arrays::dtype($operation, $array)? {
             $crate::arrays::DType::F32 => $function::<f32>($($argument),*),
             $crate::arrays::DType::F64 => $function::<f64>($($argument),*),
+            _ => Err($crate::errors::DTypeError::new_err(
+                format!("{}: dtype is a 16-bit one; use float32 or float64", $operation)
+            )),
         }
     };
 }
 pub(crate) use by_dtype;
 
+/// As [`by_dtype`], with all types that arrays of rows hold.
+macro_rules! by_stored {
+    ($operation:expr, $array:expr => $function:ident($($argument:expr),* $(,)?)) => {
+        match $crate::arrays::dtype($operation, $array)? {
+            $crate::arrays::DType::F16 => $function::<logitscope_simd::F16>($($argument),*),
+            $crate::arrays::DType::BF16 => $function::<logitscope_simd::BF16>($($argument),*),
+            $crate::arrays::DType::F32 => $function::<f32>($($argument),*),
+            $crate::arrays::DType::F64 => $function::<f64>($($argument),*),
+        }
+    };
+}
+pub(crate) use by_stored;
+
 /// The strides of an array in elements; an error when one is negative or no whole number of elements.
-fn strides<T: numpy::Element>(name: &str, array: &Input<'_, T>) -> PyResult<Vec<usize>> {
-    let size = size_of::<T>();
+fn strides<X: Item>(name: &str, array: &Input<'_, X>) -> PyResult<Vec<usize>> {
+    let size = size_of::<X>();
     array
+        .0
         .strides()
         .iter()
         .map(|&stride| {
@@ -76,17 +187,14 @@ fn strides<T: numpy::Element>(name: &str, array: &Input<'_, T>) -> PyResult<Vec<
         .ok_or_else(|| {
             ShapeError::new_err(format!(
                 "{name}: strides {:?}; use strides of whole elements, not negative",
-                array.strides()
+                array.0.strides()
             ))
         })
 }
 
 /// All elements that an array with these strides reaches, as one slice.
-fn reached<'a, T: numpy::Element>(
-    name: &str,
-    array: &'a Input<'_, T>,
-    strides: &[usize],
-) -> PyResult<&'a [T]> {
+fn reached<'a, X: Item>(name: &str, array: &'a Input<'_, X>, strides: &[usize]) -> PyResult<&'a [X]> {
+    let array = &array.0;
     if array.is_empty() {
         return Ok(&[]);
     }
@@ -98,21 +206,22 @@ fn reached<'a, T: numpy::Element>(
     // SAFETY: no stride is negative, so the elements of the array lie between its first and the one
     // `last` further on, all in the one allocation that NumPy views; the pointer is aligned; the guard
     // keeps the array alive and registered as read while the slice lives.
-    Ok(unsafe { std::slice::from_raw_parts(data, last + 1) })
+    Ok(X::of_raw(unsafe { std::slice::from_raw_parts(data, last + 1) }))
 }
 
-fn shape<const N: usize, T: numpy::Element>(name: &str, array: &Input<'_, T>) -> PyResult<[usize; N]> {
+fn shape<const N: usize, X: Item>(name: &str, array: &Input<'_, X>) -> PyResult<[usize; N]> {
     array
+        .0
         .shape()
         .try_into()
         .map_err(|_| ShapeError::new_err(format!("{name}: shape {:?}; use {N} dimensions", array.shape())))
 }
 
 /// An array of shape (batch, heads, length, dim) whose last axis is contiguous.
-pub(crate) fn heads<'a, T: ArrayElement>(name: &str, array: &'a Input<'_, T>) -> PyResult<Heads<'a, T>> {
+pub(crate) fn heads<'a, X: Item>(name: &str, array: &'a Input<'_, X>) -> PyResult<Heads<'a, X>> {
     let shape: [usize; 4] = shape(name, array)?;
     let strides = strides(name, array)?;
-    if !array.is_empty() && shape[3] > 1 && strides[3] != 1 {
+    if !array.0.is_empty() && shape[3] > 1 && strides[3] != 1 {
         return Err(ShapeError::new_err(format!(
             "{name}: its last axis is not contiguous; use a copy of it"
         )));
@@ -136,27 +245,27 @@ pub(crate) fn mask<'a>(name: &str, array: &'a Input<'_, u8>) -> PyResult<Mask<'a
 }
 
 /// The length of the last axis; 1 for an array without axes.
-pub(crate) fn last_axis<T: numpy::Element>(array: &Input<'_, T>) -> usize {
+pub(crate) fn last_axis<X: Item>(array: &Input<'_, X>) -> usize {
     array.shape().last().copied().unwrap_or(1)
 }
 
 /// The elements of an array in row-major order.
-pub(crate) fn contiguous<'a, T: numpy::Element>(name: &str, array: &'a Input<'_, T>) -> PyResult<&'a [T]> {
-    match array.as_slice() {
-        Ok(slice) if array.is_c_contiguous() => Ok(slice),
+pub(crate) fn contiguous<'a, X: Item>(name: &str, array: &'a Input<'_, X>) -> PyResult<&'a [X]> {
+    match array.0.as_slice() {
+        Ok(slice) if array.0.is_c_contiguous() => Ok(X::of_raw(slice)),
         _ => Err(ShapeError::new_err(format!("{name}: it is not contiguous; use a contiguous copy of it"))),
     }
 }
 
 /// The elements of an array to fill, which must have `len` of them in row-major order.
-pub(crate) fn filled<'a, T: numpy::Element>(
+pub(crate) fn filled<'a, X: Item>(
     name: &str,
-    array: &'a mut Filled<'_, T>,
+    array: &'a mut Filled<'_, X>,
     len: usize,
-) -> PyResult<&'a mut [T]> {
+) -> PyResult<&'a mut [X]> {
     let shape = array.shape().to_vec();
-    match array.as_slice_mut() {
-        Ok(slice) if slice.len() == len => Ok(slice),
+    match array.0.as_slice_mut() {
+        Ok(slice) if slice.len() == len => Ok(X::of_raw_mut(slice)),
         _ => Err(ShapeError::new_err(format!(
             "{name}: shape {shape:?}; use a contiguous array of {len} elements"
         ))),
@@ -170,6 +279,7 @@ pub(crate) fn filled_heads<'a, T: ArrayElement>(
     array: &'a mut Filled<'_, T>,
     shape: [usize; 4],
 ) -> PyResult<HeadsMut<'a, T>> {
+    let array = &mut array.0;
     let wrong = ShapeError::new_err(format!(
         "{name}: shape {:?}, strides {:?}; use a new array of shape {shape:?} in one of the two orders",
         array.shape(),
@@ -194,7 +304,9 @@ pub(crate) fn filled_heads<'a, T: ArrayElement>(
         return Err(wrong);
     };
     match array.as_array_mut().into_slice_memory_order() {
-        Some(data) if data.len() == shape.iter().product::<usize>() => Ok(HeadsMut::new(data, shape, order)),
+        Some(data) if data.len() == shape.iter().product::<usize>() => {
+            Ok(HeadsMut::new(T::of_raw_mut(data), shape, order))
+        }
         _ => Err(wrong),
     }
 }

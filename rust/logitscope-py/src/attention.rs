@@ -8,7 +8,6 @@ use crate::errors::{ArgumentError, ShapeError};
 use logitscope_kernels::attention::{
     Align, Gradients, MapBins, Masks, Output, Problem, Statistics, Upstream, backward, forward,
 };
-use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
 
 /// What a call works on, as the attributes of one Python object hold it: the arrays that a problem is a view of.

@@ -2,7 +2,7 @@
 
 use crate::errors::to_python;
 use logitscope_kernels::{Cancel, Result, threads};
-use logitscope_simd::{Element, Isa};
+use logitscope_simd::{Isa, Stored};
 use pyo3::prelude::*;
 use std::cell::RefCell;
 use std::time::Duration;
@@ -18,17 +18,17 @@ thread_local! {
     static LAST_KERNEL: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs `operation`, named `name`, over elements `T` with the GIL released.
+/// Runs `operation`, named `name`, over numbers `X` with the GIL released.
 ///
 /// # Errors
 /// The kernel's error as a Python exception, or what a signal handler raised (`KeyboardInterrupt`).
-pub(crate) fn run<T: Element, R: Send>(
+pub(crate) fn run<X: Stored, R: Send>(
     py: Python<'_>,
     name: &str,
     work: usize,
     operation: impl FnOnce(&Cancel) -> Result<R> + Send,
 ) -> PyResult<R> {
-    LAST_KERNEL.with_borrow_mut(|last| *last = format!("{name}-{}-{}", T::NAME, Isa::current().name()));
+    LAST_KERNEL.with_borrow_mut(|last| *last = format!("{name}-{}-{}", X::FORMAT, Isa::current().name()));
     let cancel = Cancel::default();
     let mut raised = None;
     let result = if work < LONG_WORK {

@@ -1,6 +1,8 @@
 //! Losses of rows of logits with their gradient and statistics.
 
-use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, heads, optional};
+use crate::arrays::{
+    ArrayElement, ArrayStored, Filled, Input, by_stored, contiguous, filled, heads, optional,
+};
 use crate::call::run;
 use crate::errors::{ArgumentError, to_python};
 use crate::softmax::empty;
@@ -151,13 +153,13 @@ fn cross_entropy<'py>(
     upstream: Option<&Bound<'py, PyAny>>,
     statistics: Option<Wanted<'py>>,
 ) -> PyResult<f64> {
-    by_dtype!(operation, logits => cross_entropy_of(
+    by_stored!(operation, logits => cross_entropy_of(
         py, operation, logits, targets, weight, &options, losses, gradient, upstream, statistics.as_ref(),
     ))
 }
 
 #[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
-fn cross_entropy_of<'py, T: ArrayElement>(
+fn cross_entropy_of<'py, X: ArrayStored>(
     py: Python<'py>,
     operation: &str,
     logits: &Bound<'py, PyAny>,
@@ -169,13 +171,13 @@ fn cross_entropy_of<'py, T: ArrayElement>(
     upstream: Option<&Bound<'py, PyAny>>,
     wanted: Option<&Wanted<'py>>,
 ) -> PyResult<f64> {
-    let logits: Input<'py, T> = logits.extract()?;
+    let logits: Input<'py, X> = logits.extract()?;
     let indices: Result<Input<'py, i64>, _> = targets.extract();
-    let masses: Option<Input<'py, T>> = if indices.is_ok() { None } else { Some(targets.extract()?) };
-    let weight: Option<Input<'py, T>> = optional(weight)?;
-    let mut losses: Filled<'py, T> = losses.extract()?;
-    let mut gradient: Option<Filled<'py, T>> = optional(gradient)?;
-    let upstream: Option<Input<'py, T>> = optional(upstream)?;
+    let masses: Option<Input<'py, X>> = if indices.is_ok() { None } else { Some(targets.extract()?) };
+    let weight: Option<Input<'py, X::Wide>> = optional(weight)?;
+    let mut losses: Filled<'py, X::Wide> = losses.extract()?;
+    let mut gradient: Option<Filled<'py, X>> = optional(gradient)?;
+    let upstream: Option<Input<'py, X::Wide>> = optional(upstream)?;
     let mut filling = wanted.map(Filling::of).transpose()?;
     let targets = match (&indices, &masses) {
         (_, Some(masses)) => Targets::Masses(contiguous("targets", masses)?),
@@ -205,7 +207,7 @@ fn cross_entropy_of<'py, T: ArrayElement>(
             None => Statistics::default(),
         },
     };
-    run::<T, _>(py, "cross_entropy", rows * classes, |cancel| kernel::cross_entropy(&problem, output, cancel))
+    run::<X, _>(py, "cross_entropy", rows * classes, |cancel| kernel::cross_entropy(&problem, output, cancel))
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,6 +1,6 @@
 //! Log-softmax and its gradient.
 
-use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, last_axis};
+use crate::arrays::{ArrayStored, Filled, Input, by_stored, contiguous, filled, last_axis};
 use crate::call::run;
 use logitscope_kernels::log_softmax as kernel;
 use pyo3::prelude::*;
@@ -12,19 +12,19 @@ fn log_softmax<'py>(
     temperature: f64,
     out: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    by_dtype!("log_softmax", x => log_softmax_of(py, x, temperature, out))
+    by_stored!("log_softmax", x => log_softmax_of(py, x, temperature, out))
 }
 
-fn log_softmax_of<'py, T: ArrayElement>(
+fn log_softmax_of<'py, X: ArrayStored>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
     temperature: f64,
     out: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    let (x, mut out): (Input<'py, T>, Filled<'py, T>) = (x.extract()?, out.extract()?);
+    let (x, mut out): (Input<'py, X>, Filled<'py, X>) = (x.extract()?, out.extract()?);
     let (columns, x) = (last_axis(&x), contiguous("x", &x)?);
     let out = filled("out", &mut out, x.len())?;
-    run::<T, _>(py, "log_softmax", x.len(), |cancel| {
+    run::<X, _>(py, "log_softmax", x.len(), |cancel| {
         kernel::log_softmax(x, columns, temperature, out, cancel)
     })
 }
@@ -37,21 +37,21 @@ fn log_softmax_backward<'py>(
     temperature: f64,
     dx: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    by_dtype!("log_softmax_backward", y => backward_of(py, y, dy, temperature, dx))
+    by_stored!("log_softmax_backward", y => backward_of(py, y, dy, temperature, dx))
 }
 
-fn backward_of<'py, T: ArrayElement>(
+fn backward_of<'py, X: ArrayStored>(
     py: Python<'py>,
     y: &Bound<'py, PyAny>,
     dy: &Bound<'py, PyAny>,
     temperature: f64,
     dx: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    let (y, dy, mut dx): (Input<'py, T>, Input<'py, T>, Filled<'py, T>) =
+    let (y, dy, mut dx): (Input<'py, X>, Input<'py, X>, Filled<'py, X>) =
         (y.extract()?, dy.extract()?, dx.extract()?);
     let (columns, y, dy) = (last_axis(&y), contiguous("y", &y)?, contiguous("dy", &dy)?);
     let dx = filled("dx", &mut dx, y.len())?;
-    run::<T, _>(py, "log_softmax_backward", y.len(), |cancel| {
+    run::<X, _>(py, "log_softmax_backward", y.len(), |cancel| {
         kernel::log_softmax_backward(y, dy, columns, temperature, dx, cancel)
     })
 }

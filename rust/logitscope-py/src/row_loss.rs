@@ -1,6 +1,6 @@
 //! Losses over `StableMax` and of the spherical family.
 
-use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, last_axis, optional};
+use crate::arrays::{ArrayStored, Filled, Input, by_stored, contiguous, filled, last_axis, optional};
 use crate::call::run;
 use crate::cross_entropy::reduction;
 use crate::errors::ArgumentError;
@@ -46,10 +46,10 @@ fn row_loss<'py>(
     gradient: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<f64> {
     let options = Options { loss: loss(operation, &parameters)?, targets, ignore_index, reduction, empty };
-    by_dtype!(operation, logits => row_loss_of(py, logits, weight, &options, losses, gradient))
+    by_stored!(operation, logits => row_loss_of(py, logits, weight, &options, losses, gradient))
 }
 
-fn row_loss_of<'py, T: ArrayElement>(
+fn row_loss_of<'py, X: ArrayStored>(
     py: Python<'py>,
     logits: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
@@ -58,10 +58,10 @@ fn row_loss_of<'py, T: ArrayElement>(
     gradient: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<f64> {
     let operation = options.loss.name();
-    let (logits, targets): (Input<'py, T>, Input<'py, i64>) = (logits.extract()?, options.targets.extract()?);
-    let weight: Option<Input<'py, T>> = optional(weight)?;
-    let mut losses: Filled<'py, T> = losses.extract()?;
-    let mut gradient: Option<Filled<'py, T>> = optional(gradient)?;
+    let (logits, targets): (Input<'py, X>, Input<'py, i64>) = (logits.extract()?, options.targets.extract()?);
+    let weight: Option<Input<'py, X::Wide>> = optional(weight)?;
+    let mut losses: Filled<'py, X::Wide> = losses.extract()?;
+    let mut gradient: Option<Filled<'py, X>> = optional(gradient)?;
     let (classes, logits) = (last_axis(&logits), contiguous("logits", &logits)?);
     let problem = Problem {
         logits,
@@ -75,7 +75,7 @@ fn row_loss_of<'py, T: ArrayElement>(
     };
     let losses = filled("losses", &mut losses, logits.len() / classes.max(1))?;
     let gradient = gradient.as_mut().map(|x| filled("gradient", x, logits.len())).transpose()?;
-    run::<T, _>(py, operation, logits.len(), |cancel| kernel::row_loss(&problem, losses, gradient, cancel))
+    run::<X, _>(py, operation, logits.len(), |cancel| kernel::row_loss(&problem, losses, gradient, cancel))
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,6 +1,6 @@
 //! Softmax and its gradient.
 
-use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, last_axis};
+use crate::arrays::{ArrayStored, Filled, Input, by_stored, contiguous, filled, last_axis};
 use crate::call::run;
 use crate::errors::ArgumentError;
 use logitscope_kernels::Empty;
@@ -38,20 +38,20 @@ fn softmax<'py>(
         algorithm: self::algorithm(algorithm)?,
         empty: self::empty("softmax", empty)?,
     };
-    by_dtype!("softmax", x => softmax_of(py, x, options, out))
+    by_stored!("softmax", x => softmax_of(py, x, options, out))
 }
 
-fn softmax_of<'py, T: ArrayElement>(
+fn softmax_of<'py, X: ArrayStored>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
     options: Options,
     out: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    let (x, mut out): (Input<'py, T>, Filled<'py, T>) = (x.extract()?, out.extract()?);
+    let (x, mut out): (Input<'py, X>, Filled<'py, X>) = (x.extract()?, out.extract()?);
     let (columns, x) = (last_axis(&x), contiguous("x", &x)?);
     let out = filled("out", &mut out, x.len())?;
-    let name = format!("softmax_{}", options.algorithm.for_rows::<T>(columns).name());
-    run::<T, _>(py, &name, x.len(), |cancel| kernel::softmax(x, columns, options, out, cancel))
+    let name = format!("softmax_{}", options.algorithm.for_rows::<X>(columns).name());
+    run::<X, _>(py, &name, x.len(), |cancel| kernel::softmax(x, columns, options, out, cancel))
 }
 
 #[pyfunction]
@@ -62,21 +62,21 @@ fn softmax_backward<'py>(
     temperature: f64,
     dx: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    by_dtype!("softmax_backward", y => backward_of(py, y, dy, temperature, dx))
+    by_stored!("softmax_backward", y => backward_of(py, y, dy, temperature, dx))
 }
 
-fn backward_of<'py, T: ArrayElement>(
+fn backward_of<'py, X: ArrayStored>(
     py: Python<'py>,
     y: &Bound<'py, PyAny>,
     dy: &Bound<'py, PyAny>,
     temperature: f64,
     dx: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    let (y, dy, mut dx): (Input<'py, T>, Input<'py, T>, Filled<'py, T>) =
+    let (y, dy, mut dx): (Input<'py, X>, Input<'py, X>, Filled<'py, X>) =
         (y.extract()?, dy.extract()?, dx.extract()?);
     let (columns, y, dy) = (last_axis(&y), contiguous("y", &y)?, contiguous("dy", &dy)?);
     let dx = filled("dx", &mut dx, y.len())?;
-    run::<T, _>(py, "softmax_backward", y.len(), |cancel| {
+    run::<X, _>(py, "softmax_backward", y.len(), |cancel| {
         kernel::softmax_backward(y, dy, columns, temperature, dx, cancel)
     })
 }

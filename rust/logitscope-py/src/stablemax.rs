@@ -1,30 +1,30 @@
 //! `StableMax`, its logarithm and their gradients.
 
-use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, last_axis};
+use crate::arrays::{ArrayStored, Filled, Input, by_stored, contiguous, filled, last_axis};
 use crate::call::run;
 use logitscope_kernels::stablemax::{self as kernel, Scale};
 use pyo3::prelude::*;
 
 #[pyfunction]
 fn stablemax<'py>(py: Python<'py>, x: &Bound<'py, PyAny>, out: &Bound<'py, PyAny>) -> PyResult<()> {
-    by_dtype!("stablemax", x => forward_of(py, Scale::Linear, x, out))
+    by_stored!("stablemax", x => forward_of(py, Scale::Linear, x, out))
 }
 
 #[pyfunction]
 fn log_stablemax<'py>(py: Python<'py>, x: &Bound<'py, PyAny>, out: &Bound<'py, PyAny>) -> PyResult<()> {
-    by_dtype!("log_stablemax", x => forward_of(py, Scale::Log, x, out))
+    by_stored!("log_stablemax", x => forward_of(py, Scale::Log, x, out))
 }
 
-fn forward_of<'py, T: ArrayElement>(
+fn forward_of<'py, X: ArrayStored>(
     py: Python<'py>,
     scale: Scale,
     x: &Bound<'py, PyAny>,
     out: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    let (x, mut out): (Input<'py, T>, Filled<'py, T>) = (x.extract()?, out.extract()?);
+    let (x, mut out): (Input<'py, X>, Filled<'py, X>) = (x.extract()?, out.extract()?);
     let (columns, x) = (last_axis(&x), contiguous("x", &x)?);
     let out = filled("out", &mut out, x.len())?;
-    run::<T, _>(py, scale.name(), x.len(), |cancel| kernel::stablemax(x, columns, scale, out, cancel))
+    run::<X, _>(py, scale.name(), x.len(), |cancel| kernel::stablemax(x, columns, scale, out, cancel))
 }
 
 #[pyfunction]
@@ -35,7 +35,7 @@ fn stablemax_backward<'py>(
     dy: &Bound<'py, PyAny>,
     dx: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    by_dtype!("stablemax_backward", x => backward_of(py, Scale::Linear, x, y, dy, dx))
+    by_stored!("stablemax_backward", x => backward_of(py, Scale::Linear, x, y, dy, dx))
 }
 
 #[pyfunction]
@@ -46,10 +46,10 @@ fn log_stablemax_backward<'py>(
     dy: &Bound<'py, PyAny>,
     dx: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    by_dtype!("log_stablemax_backward", x => backward_of(py, Scale::Log, x, y, dy, dx))
+    by_stored!("log_stablemax_backward", x => backward_of(py, Scale::Log, x, y, dy, dx))
 }
 
-fn backward_of<'py, T: ArrayElement>(
+fn backward_of<'py, X: ArrayStored>(
     py: Python<'py>,
     scale: Scale,
     x: &Bound<'py, PyAny>,
@@ -57,14 +57,14 @@ fn backward_of<'py, T: ArrayElement>(
     dy: &Bound<'py, PyAny>,
     dx: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    let (x, y, dy): (Input<'py, T>, Input<'py, T>, Input<'py, T>) =
+    let (x, y, dy): (Input<'py, X>, Input<'py, X>, Input<'py, X>) =
         (x.extract()?, y.extract()?, dy.extract()?);
-    let mut dx: Filled<'py, T> = dx.extract()?;
+    let mut dx: Filled<'py, X> = dx.extract()?;
     let (columns, x) = (last_axis(&x), contiguous("x", &x)?);
     let (y, dy) = (contiguous("y", &y)?, contiguous("dy", &dy)?);
     let dx = filled("dx", &mut dx, x.len())?;
     let name = format!("{}_backward", scale.name());
-    run::<T, _>(py, &name, x.len(), |cancel| {
+    run::<X, _>(py, &name, x.len(), |cancel| {
         kernel::stablemax_backward([x, y, dy], columns, scale, dx, cancel)
     })
 }

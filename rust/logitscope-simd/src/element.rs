@@ -4,15 +4,13 @@ use crate::dispatch::{self, Kernel};
 use crate::ext_exp::{EXT_EXP_F32, EXT_EXP_F64, ExtExpConstants};
 use crate::isa::Isa;
 use crate::math::{EXP_F32, EXP_F64, ExpConstants, LN_F32, LN_F64};
+use crate::stored::Stored;
 use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
 /// A floating-point type that kernels are generic over.
 pub trait Element:
-    Copy
-    + Send
-    + Sync
-    + 'static
+    Stored<Wide = Self>
     + Default
     + PartialOrd
     + Debug

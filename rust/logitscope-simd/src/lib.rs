@@ -35,8 +35,10 @@ pub mod ext_exp;
 mod isa;
 pub mod math;
 mod simd;
+mod stored;
 
 pub use dispatch::Kernel;
 pub use element::Element;
 pub use isa::{Isa, IsaError};
 pub use simd::Simd;
+pub use stored::{BF16, F16, Stored};

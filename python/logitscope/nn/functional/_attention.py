@@ -11,7 +11,7 @@ from torch import Tensor
 
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.nn import composite
-from logitscope.nn.functional._path import array, check_dtype, needs_composite
+from logitscope.nn.functional._path import array, check_wide_dtype, needs_composite
 from logitscope.ops._attention_problem import CausalAlign, Window, checked_window, positions_first
 from logitscope.ops.attention import AttentionResult, attention_backward
 from logitscope.ops.attention import attention as fused_attention
@@ -397,7 +397,7 @@ def _check(
     stats: Collection[str],
     empty: str,
 ) -> None:
-    check_dtype("attention", q=q, k=k, v=v, sinks=sinks)
+    check_wide_dtype("attention", q=q, k=k, v=v, sinks=sinks)
     if causal_align not in _ALIGNMENTS:
         message = f"attention: causal_align is {causal_align!r}; use {' or '.join(_ALIGNMENTS)}"
         raise ArgumentError(message)

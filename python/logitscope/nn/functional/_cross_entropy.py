@@ -13,7 +13,7 @@ from torch import Tensor
 from logitscope import _native
 from logitscope.errors import ArgumentError, DTypeError, ShapeError, TargetError
 from logitscope.nn import composite_loss
-from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of, wide
 from logitscope.ops._loss_problem import Options, Problem, normalizer_of
 from logitscope.ops.cross_entropy import loss as loss_of_arrays
 
@@ -47,7 +47,8 @@ def cross_entropy(
     Parameters
     ----------
     logits
-        (V,), (N, V) or (N, V, ...), the classes in dimension 1 as in torch; float32 or float64.
+        (V,), (N, V) or (N, V, ...), the classes in dimension 1 as in torch; float32, float64, float16 or
+        bfloat16.
     targets
         (), (N,) or (N, ...) integers in 0..V-1 or ``ignore_index``; or soft targets of the shape of ``logits``.
     weight
@@ -99,7 +100,7 @@ def differentiable(logits: Tensor, targets: Tensor, options: Options) -> Tensor:
         targets = targets.movedim(options.axis, -1)
     weight = options.weight
     if weight is not None:
-        weight = torch.as_tensor(weight, dtype=logits.dtype, device=logits.device)
+        weight = torch.as_tensor(weight, dtype=wide(logits.dtype), device=logits.device)
     normalizer = options.normalizer
     if normalizer is not None:
         given = array(normalizer) if isinstance(normalizer, Tensor) else normalizer
@@ -179,7 +180,7 @@ def _cross_entropy(
     loss, gradient = answer if with_gradient else (answer, None)
     return (
         torch.as_tensor(loss).reshape(logits.shape[:-1] if reduction == "none" else ()),
-        logits.new_empty(0) if gradient is None else torch.from_numpy(gradient),
+        logits.new_empty(0) if gradient is None else tensor_of(gradient),
     )
 
 
@@ -222,27 +223,44 @@ def _options(
 @_cross_entropy.register_fake
 def _(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     reduction, with_gradient = arguments[4], arguments[-1]
-    loss = logits.new_empty(logits.shape[:-1] if reduction == "none" else ())
+    shape = logits.shape[:-1] if reduction == "none" else ()
+    loss = logits.new_empty(shape, dtype=wide(logits.dtype))
     return loss, logits.new_empty(logits.shape if with_gradient else 0)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     logits, targets, weight, normalizer, *ctx.rest, _ = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(logits, targets, weight, normalizer, output[1])
+    ctx.save_for_backward(logits, targets, weight, normalizer)
+    ctx.gradient = output[1]
 
 
 def _gradient(ctx: Any, dloss: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-    logits, targets, weight, normalizer, gradient = ctx.saved_tensors
+    logits, targets, weight, normalizer = ctx.saved_tensors
     options = _options(weight, normalizer, *ctx.rest)
     if torch.is_grad_enabled():  # the gradient will be differentiated itself
         with torch.enable_grad():
             loss = composite_loss.cross_entropy(logits, targets, options)
         (dlogits,) = torch.autograd.grad(loss, logits, dloss, create_graph=True)
     else:
-        # A fresh tensor: what was saved must survive a second backward.
-        dlogits = gradient * (dloss[..., None] if options.reduction == "none" else dloss)
+        dlogits = _scaled(ctx, dloss, options.reduction)
     return dlogits, *(None,) * (4 + len(ctx.rest))
+
+
+def _scaled(ctx: Any, dloss: Tensor, reduction: str) -> Tensor:
+    """Gradient of the logits: the one of the forward pass, times that of the loss.
+
+    The first backward pass takes it over and scales it where it lies, as a copy would cost more than the loss
+    itself. If there is a second, which needs ``retain_graph``, the gradient is made again.
+    """
+    factor = dloss[..., None] if reduction == "none" else dloss
+    gradient, ctx.gradient = ctx.gradient, None
+    if gradient is None:
+        gradient = _cross_entropy(*ctx.saved_tensors, *ctx.rest, True)[1]
+    if type(gradient) is not Tensor:  # it is being traced for a compiler
+        traced: Tensor = (gradient * factor).to(gradient.dtype)
+        return traced
+    return gradient if factor.numel() == 1 and factor.item() == 1 else gradient.mul_(factor)
 
 
 _cross_entropy.register_autograd(_gradient, setup_context=_keep)

@@ -33,4 +33,5 @@ class _FirstOrder(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
         rows_apart = 0 < upstream.dim() < gradient.dim()
-        return gradient * (upstream[..., None] if rows_apart else upstream), None
+        factor = upstream[..., None] if rows_apart else upstream
+        return (gradient * factor).to(gradient.dtype), None

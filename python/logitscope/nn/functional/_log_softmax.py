@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.ops.log_softmax import log_softmax as forward_rows
 from logitscope.ops.log_softmax import log_softmax_backward as backward_rows
 
@@ -18,7 +18,7 @@ def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
     Parameters
     ----------
     x
-        Any shape, float32 or float64.
+        Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension whose exponentials sum to 1.
 
@@ -39,12 +39,12 @@ def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
 
 @torch.library.custom_op("logitscope::log_softmax", mutates_args=())
 def _log_softmax(x: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(forward_rows(array(x), dim))
+    return tensor_of(forward_rows(array(x), dim))
 
 
 @torch.library.custom_op("logitscope::log_softmax_backward", mutates_args=())
 def _log_softmax_backward(y: Tensor, dy: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(backward_rows(array(y), array(dy), dim))
+    return tensor_of(backward_rows(array(y), array(dy), dim))
 
 
 @_log_softmax.register_fake

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.ops.logsumexp import logsumexp as forward_rows
 from logitscope.ops.logsumexp import logsumexp_backward as backward_rows
 
@@ -18,7 +18,7 @@ def logsumexp(x: Tensor, dim: int = -1, *, keepdim: bool = False) -> Tensor:
     Parameters
     ----------
     x
-        Any shape, float32 or float64.
+        Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension that is summed over.
     keepdim
@@ -41,12 +41,12 @@ def logsumexp(x: Tensor, dim: int = -1, *, keepdim: bool = False) -> Tensor:
 
 @torch.library.custom_op("logitscope::logsumexp", mutates_args=())
 def _logsumexp(x: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(forward_rows(array(x), dim, keepdims=True))
+    return tensor_of(forward_rows(array(x), dim, keepdims=True))
 
 
 @torch.library.custom_op("logitscope::logsumexp_backward", mutates_args=())
 def _logsumexp_backward(x: Tensor, lse: Tensor, dlse: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(backward_rows(array(x), array(lse), array(dlse), dim))
+    return tensor_of(backward_rows(array(x), array(lse), array(dlse), dim))
 
 
 @_logsumexp.register_fake

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd import forward_ad
 
+from logitscope._arrays import array_of
+from logitscope._arrays import tensor_of as _tensor_of
 from logitscope.errors import DTypeError, ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-_DTYPES = (torch.float32, torch.float64)
+_WIDE = (torch.float32, torch.float64)
+_DTYPES = (*_WIDE, torch.float16, torch.bfloat16)
 
 
 def needs_composite(*tensors: Tensor | None) -> bool:
@@ -36,13 +39,33 @@ def check_dtype(operation: str, **tensors: Tensor | None) -> None:
     """Raise ``DTypeError`` for a tensor that the kernels have no type for."""
     for name, tensor in tensors.items():
         if tensor is not None and tensor.dtype not in _DTYPES:
+            names = "torch.float32, torch.float64, torch.float16 or torch.bfloat16"
+            message = f"{operation}: {name} is {tensor.dtype}; use {names}"
+            raise DTypeError(message)
+
+
+def check_wide_dtype(operation: str, **tensors: Tensor | None) -> None:
+    """Raise ``DTypeError`` for a tensor that is not of the types that are computed with."""
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.dtype not in _WIDE:
             message = f"{operation}: {name} is {tensor.dtype}; use torch.float32 or torch.float64"
             raise DTypeError(message)
 
 
 def array(tensor: Tensor) -> NDArray[Any]:
     """View a tensor as an array, without a copy if it is a plain CPU tensor."""
-    return tensor.numpy(force=True)
+    return array_of(tensor)
+
+
+def tensor_of(array: NDArray[Any]) -> Tensor:
+    """View an array as a tensor."""
+    tensor: Tensor = _tensor_of(array)
+    return tensor
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Type that numbers of ``dtype`` are computed with."""
+    return dtype if dtype in _WIDE else torch.float32
 
 
 def normal_dim(operation: str, dim: int, tensor: Tensor) -> int:

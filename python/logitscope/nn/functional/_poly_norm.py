@@ -10,7 +10,7 @@ from torch import Tensor
 
 from logitscope.errors import ArgumentError, ShapeError
 from logitscope.nn.functional._composite_gradient import composite_gradients
-from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim
+from logitscope.nn.functional._path import array, check_wide_dtype, needs_composite, normal_dim
 from logitscope.nn.functional._poly_relu import coefficients
 from logitscope.ops import poly_norm as rows
 
@@ -55,7 +55,7 @@ def poly_norm(
     >>> poly_norm(torch.tensor([1e30, -1e30, 2e30, 0.0]), torch.ones(3) / 3)
     tensor([ 0.5114, -0.1971,  1.8294,  0.0000])
     """
-    check_dtype("poly_norm", x=x)
+    check_wide_dtype("poly_norm", x=x)
     weight, bias = coefficients("poly_norm", x, weight, bias)
     dim = normal_dim("poly_norm", dim, x)
     if x.dim() and x.shape[dim] == 0:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from logitscope.nn.functional._composite_gradient import composite_gradients
-from logitscope.nn.functional._path import array, check_dtype, needs_composite
+from logitscope.nn.functional._path import array, check_wide_dtype, needs_composite
 from logitscope.ops import poly_relu as elements
 
 
@@ -31,7 +31,7 @@ def poly_relu(x: Tensor, weight: Tensor, bias: Tensor | float = 0.0) -> Tensor:
     >>> poly_relu(torch.tensor([-1.0, 1.0, 2.0]), torch.tensor([1.0, 0.5, 0.25]), 3.0)
     tensor([ 3.0000,  4.7500, 13.5000])
     """
-    check_dtype("poly_relu", x=x)
+    check_wide_dtype("poly_relu", x=x)
     weight, bias = coefficients("poly_relu", x, weight, bias)
     if needs_composite(x, weight, bias):
         return _composite(x, weight, bias)

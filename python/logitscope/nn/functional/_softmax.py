@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.ops.softmax import softmax as forward_rows
 from logitscope.ops.softmax import softmax_backward as backward_rows
 
@@ -18,7 +18,7 @@ def softmax(x: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
     Parameters
     ----------
     x
-        Any shape, float32 or float64.
+        Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension that sums to 1.
     temperature
@@ -41,12 +41,12 @@ def softmax(x: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
 
 @torch.library.custom_op("logitscope::softmax", mutates_args=())
 def _softmax(x: Tensor, dim: int, temperature: float) -> Tensor:
-    return torch.from_numpy(forward_rows(array(x), dim, temperature=temperature))
+    return tensor_of(forward_rows(array(x), dim, temperature=temperature))
 
 
 @torch.library.custom_op("logitscope::softmax_backward", mutates_args=())
 def _softmax_backward(y: Tensor, dy: Tensor, dim: int, temperature: float) -> Tensor:
-    return torch.from_numpy(backward_rows(array(y), array(dy), dim, temperature=temperature))
+    return tensor_of(backward_rows(array(y), array(dy), dim, temperature=temperature))
 
 
 @_softmax.register_fake

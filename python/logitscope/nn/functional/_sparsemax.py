@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.ops import sparsemax as rows
 
 
@@ -17,7 +17,7 @@ def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
     Parameters
     ----------
     x
-        Any shape, float32 or float64.
+        Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension that sums to 1.
 
@@ -42,7 +42,7 @@ def entmax15(x: Tensor, dim: int = -1) -> Tensor:
     Parameters
     ----------
     x
-        Any shape, float32 or float64.
+        Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension that sums to 1.
 
@@ -83,12 +83,12 @@ def _composite(x: Tensor, dim: int, power: int) -> Tensor:
 
 @torch.library.custom_op("logitscope::sparsemax", mutates_args=())
 def _sparsemax(x: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(rows.sparsemax(array(x), dim))
+    return tensor_of(rows.sparsemax(array(x), dim))
 
 
 @torch.library.custom_op("logitscope::sparsemax_backward", mutates_args=())
 def _sparsemax_backward(y: Tensor, dy: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(rows.sparsemax_backward(array(y), array(dy), dim))
+    return tensor_of(rows.sparsemax_backward(array(y), array(dy), dim))
 
 
 @_sparsemax.register_fake
@@ -112,12 +112,12 @@ def _sparsemax_gradient(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
 
 @torch.library.custom_op("logitscope::entmax15", mutates_args=())
 def _entmax15(x: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(rows.entmax15(array(x), dim))
+    return tensor_of(rows.entmax15(array(x), dim))
 
 
 @torch.library.custom_op("logitscope::entmax15_backward", mutates_args=())
 def _entmax15_backward(y: Tensor, dy: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(rows.entmax15_backward(array(y), array(dy), dim))
+    return tensor_of(rows.entmax15_backward(array(y), array(dy), dim))
 
 
 @_entmax15.register_fake

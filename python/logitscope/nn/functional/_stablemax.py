@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.ops import stablemax as rows
 
 
@@ -17,7 +17,7 @@ def stablemax(x: Tensor, dim: int = -1) -> Tensor:
     Parameters
     ----------
     x
-        Any shape, float32 or float64.
+        Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension that sums to 1.
 
@@ -42,7 +42,7 @@ def log_stablemax(x: Tensor, dim: int = -1) -> Tensor:
     Parameters
     ----------
     x
-        Any shape, float32 or float64.
+        Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension whose exponentials sum to 1.
 
@@ -63,12 +63,12 @@ def log_stablemax(x: Tensor, dim: int = -1) -> Tensor:
 
 @torch.library.custom_op("logitscope::stablemax", mutates_args=())
 def _stablemax(x: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(rows.stablemax(array(x), dim))
+    return tensor_of(rows.stablemax(array(x), dim))
 
 
 @torch.library.custom_op("logitscope::stablemax_backward", mutates_args=())
 def _stablemax_backward(x: Tensor, y: Tensor, dy: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(rows.stablemax_backward(array(x), array(y), array(dy), dim))
+    return tensor_of(rows.stablemax_backward(array(x), array(y), array(dy), dim))
 
 
 @_stablemax.register_fake
@@ -90,12 +90,12 @@ def _stablemax_gradient(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
 
 @torch.library.custom_op("logitscope::log_stablemax", mutates_args=())
 def _log_stablemax(x: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(rows.log_stablemax(array(x), dim))
+    return tensor_of(rows.log_stablemax(array(x), dim))
 
 
 @torch.library.custom_op("logitscope::log_stablemax_backward", mutates_args=())
 def _log_stablemax_backward(x: Tensor, y: Tensor, dy: Tensor, dim: int) -> Tensor:
-    return torch.from_numpy(rows.log_stablemax_backward(array(x), array(y), array(dy), dim))
+    return tensor_of(rows.log_stablemax_backward(array(x), array(y), array(dy), dim))
 
 
 @_log_stablemax.register_fake

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from logitscope.errors import ArgumentError
-from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.ops.topk_softmax import topk_softmax as forward_rows
 from logitscope.ops.topk_softmax import topk_softmax_backward as backward_rows
 
@@ -21,7 +21,7 @@ def topk_softmax(
     Parameters
     ----------
     x
-        Any shape, float32 or float64.
+        Any shape; float32, float64, float16 or bfloat16.
     k
         How many are selected; of equal elements the first.
     dim
@@ -71,13 +71,13 @@ def _scatter(weights: Tensor, indices: Tensor, dim: int, x: Tensor) -> Tensor:
 
 @torch.library.custom_op("logitscope::topk_softmax", mutates_args=())
 def _topk_softmax(x: Tensor, k: int, dim: int) -> Tensor:
-    return torch.from_numpy(forward_rows(array(x), k, dim))
+    return tensor_of(forward_rows(array(x), k, dim))
 
 
 @torch.library.custom_op("logitscope::topk_softmax_sparse", mutates_args=())
 def _topk_softmax_sparse(x: Tensor, k: int, dim: int) -> tuple[Tensor, Tensor]:
     indices, weights = forward_rows(array(x), k, dim, return_indices=True)
-    return torch.from_numpy(weights), torch.from_numpy(indices)
+    return tensor_of(weights), tensor_of(indices)
 
 
 @torch.library.custom_op("logitscope::topk_softmax_backward", mutates_args=())
@@ -85,7 +85,7 @@ def _topk_softmax_backward(
     weights: Tensor, dweights: Tensor, indices: Tensor | None, size: int, dim: int
 ) -> Tensor:
     places = None if indices is None else array(indices)
-    return torch.from_numpy(backward_rows(array(weights), array(dweights), dim, indices=places, size=size))
+    return tensor_of(backward_rows(array(weights), array(dweights), dim, indices=places, size=size))
 
 
 def _with_size(tensor: Tensor, dim: int, size: int) -> list[int]:

@@ -22,7 +22,7 @@ pub use reduce::{Normalizer, Reduction};
 use crate::error::Result;
 use crate::rows;
 use crate::threads::{self, Cancel};
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 use problem::Target;
 use row::{Question, first_maximum, plain_row};
 use spread_row::{Scratch, spread_row};
@@ -35,9 +35,9 @@ const NAME: &str = "cross_entropy";
 /// [`crate::Error::Target`] for a target that is neither a class nor ignored, before anything is written;
 /// [`crate::Error::Shape`] if lengths do not fit; [`crate::Error::Argument`] for options out of range;
 /// [`crate::Error::Interrupted`] when cancelled.
-pub fn cross_entropy<T: Element>(
-    problem: &Problem<'_, T>,
-    output: Output<'_, T>,
+pub fn cross_entropy<X: Stored>(
+    problem: &Problem<'_, X>,
+    output: Output<'_, X>,
     cancel: &Cancel,
 ) -> Result<f64> {
     let (weights, live) = problem.check()?;
@@ -59,9 +59,6 @@ pub fn cross_entropy<T: Element>(
         .chunks_mut(size)
         .enumerate()
         .map(|(index, losses)| Piece {
-            problem,
-            scale,
-            divisors,
             first: index * size,
             statistics: statistics.split_off(losses.len()),
             losses,
@@ -70,28 +67,66 @@ pub fn cross_entropy<T: Element>(
             upstream: upstreams.as_mut().and_then(Iterator::next),
         })
         .collect();
-    threads::for_each(pieces, rows * classes, cancel, Scratch::default, |scratch, piece| {
-        T::dispatch(PieceKernel { piece, scratch });
+    let wide = problem.as_wide();
+    threads::for_each(pieces, rows * classes, cancel, Buffers::default, |buffers, mut piece| {
+        let Buffers { scratch, logits, masses, target } = buffers;
+        let mut gradient = piece.gradient.take();
+        let rows = piece.first..piece.first + piece.losses.len();
+        let widened;
+        let (problem, offset) = if let Some(problem) = &wide {
+            (problem, rows.start)
+        } else {
+            widened = problem.widened(rows, logits, masses);
+            (&widened, 0)
+        };
+        let wide_gradient = gradient.as_deref_mut().map(|gradient| X::target(gradient, target));
+        let piece = piece.with_gradient(wide_gradient);
+        X::Wide::dispatch(PieceKernel { problem, offset, scale, divisors, piece, scratch });
+        if let Some(gradient) = gradient {
+            X::settle(target, gradient);
+        }
     })?;
     Ok(divisors.reduce(losses, &penalties))
 }
 
-/// Some rows of a problem and what is filled for them.
-struct Piece<'a, T> {
-    problem: &'a Problem<'a, T>,
-    scale: T,
-    divisors: Divisors<'a>,
-    /// The index of the first of them.
-    first: usize,
-    losses: &'a mut [T],
-    /// Where penalties go; if nowhere, they are added to the losses.
-    penalties: Option<&'a mut [f64]>,
-    gradient: Option<&'a mut [T]>,
-    upstream: Option<&'a [T]>,
-    statistics: Statistics<'a, T>,
+/// What a thread reuses from piece to piece.
+#[derive(Default)]
+struct Buffers<T> {
+    scratch: Scratch<T>,
+    logits: Vec<T>,
+    masses: Vec<T>,
+    target: Vec<T>,
 }
 
-struct PieceKernel<'a, 's, T> {
+/// What is filled for some rows, with a gradient of numbers `X`.
+struct Piece<'a, X: Stored> {
+    /// The index of the first of them.
+    first: usize,
+    losses: &'a mut [X::Wide],
+    /// Where penalties go; if nowhere, they are added to the losses.
+    penalties: Option<&'a mut [f64]>,
+    gradient: Option<&'a mut [X]>,
+    upstream: Option<&'a [X::Wide]>,
+    statistics: Statistics<'a, X::Wide>,
+}
+
+impl<'a, X: Stored> Piece<'a, X> {
+    /// The same with another place for the gradient.
+    fn with_gradient<'b>(self, gradient: Option<&'b mut [X::Wide]>) -> Piece<'b, X::Wide>
+    where
+        'a: 'b,
+    {
+        let Piece { first, losses, penalties, upstream, statistics, .. } = self;
+        Piece { first, losses, penalties, gradient, upstream, statistics }
+    }
+}
+
+struct PieceKernel<'a, 's, T: Element> {
+    problem: &'a Problem<'a, T>,
+    /// Which row of `problem` is the first of the piece.
+    offset: usize,
+    scale: T,
+    divisors: Divisors<'a>,
     piece: Piece<'a, T>,
     scratch: &'s mut Scratch<T>,
 }
@@ -101,8 +136,7 @@ impl<T: Element> Kernel<T> for PieceKernel<'_, '_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let PieceKernel { mut piece, scratch } = self;
-        let problem = piece.problem;
+        let PieceKernel { problem, offset, scale, divisors, mut piece, scratch } = self;
         let (_, classes) = problem.size();
         let options = &problem.options;
         let spread = piece.statistics.entropy.is_some()
@@ -111,7 +145,7 @@ impl<T: Element> Kernel<T> for PieceKernel<'_, '_, T> {
             || options.has_penalties()
             || matches!(problem.targets, Targets::Masses(_));
         for row in 0..piece.losses.len() {
-            let (logits, target) = (problem.row(piece.first + row), problem.target(piece.first + row));
+            let (logits, target) = (problem.row(offset + row), problem.target(offset + row));
             let columns = row * classes..(row + 1) * classes;
             let mut gradient = piece.gradient.as_deref_mut().map(|gradient| &mut gradient[columns]);
             let max = match &mut piece.statistics.argmax {
@@ -135,8 +169,8 @@ impl<T: Element> Kernel<T> for PieceKernel<'_, '_, T> {
             let question = Question {
                 problem,
                 logits,
-                scale: piece.scale,
-                factors: piece.divisors.factors(piece.first + row, upstream),
+                scale,
+                factors: divisors.factors(piece.first + row, upstream),
                 wants_margin: piece.statistics.margin.is_some(),
                 wants_entropy: piece.statistics.entropy.is_some(),
             };

@@ -5,24 +5,25 @@ use super::{Link, NAME, Normalizer, Reduction};
 use crate::error::{Error, Result};
 use crate::rows::{self, Empty};
 use crate::view::Heads;
-use logitscope_simd::Element;
+use logitscope_simd::{Element, Stored};
+use std::ops::Range;
 
 /// What the loss is taken of.
 #[derive(Clone, Copy, Debug)]
-pub struct Problem<'a, T> {
+pub struct Problem<'a, X: Stored> {
     /// The logits, classes in the last axis; what remains, in row-major order, are the rows.
-    pub logits: Heads<'a, T>,
+    pub logits: Heads<'a, X>,
     /// What each row should give.
-    pub targets: Targets<'a, T>,
+    pub targets: Targets<'a, X>,
     /// A factor for the loss of each class, not negative.
-    pub weight: Option<&'a [T]>,
+    pub weight: Option<&'a [X::Wide]>,
     /// Everything else.
     pub options: Options<'a>,
 }
 
 /// What the rows should give.
 #[derive(Clone, Copy, Debug)]
-pub enum Targets<'a, T> {
+pub enum Targets<'a, X> {
     /// The class of each row.
     Classes {
         /// One a row.
@@ -31,7 +32,7 @@ pub enum Targets<'a, T> {
         ignore_index: i64,
     },
     /// The mass of each class, row after row; they need not sum to 1.
-    Masses(&'a [T]),
+    Masses(&'a [X]),
 }
 
 /// The options of a cross entropy.
@@ -85,23 +86,23 @@ impl Default for Options<'_> {
 
 /// The arrays to fill.
 #[derive(Debug)]
-pub struct Output<'a, T> {
+pub struct Output<'a, X: Stored> {
     /// The loss of each row, 0 where it is ignored; the penalties are in it for [`Reduction::None`].
-    pub losses: &'a mut [T],
+    pub losses: &'a mut [X::Wide],
     /// The gradient of the reduced loss with respect to the logits.
-    pub gradient: Option<Gradient<'a, T>>,
+    pub gradient: Option<Gradient<'a, X>>,
     /// What else is wanted of each row.
-    pub statistics: Statistics<'a, T>,
+    pub statistics: Statistics<'a, X::Wide>,
 }
 
 /// A gradient to fill.
 #[derive(Debug)]
-pub struct Gradient<'a, T> {
+pub struct Gradient<'a, X: Stored> {
     /// Shaped as the logits.
-    pub logits: &'a mut [T],
+    pub logits: &'a mut [X],
     /// The gradient of what follows with respect to the loss of each row (before the division of a mean);
     /// all ones if there is none.
-    pub upstream: Option<&'a [T]>,
+    pub upstream: Option<&'a [X::Wide]>,
 }
 
 /// One number a row, after temperature and softcap. Where masses are given, the target is the class with the
@@ -194,7 +195,7 @@ pub(super) enum Target<'a, T> {
     Masses(&'a [T]),
 }
 
-impl<'a, T: Element> Problem<'a, T> {
+impl<'a, X: Stored> Problem<'a, X> {
     /// The numbers of rows and classes.
     pub fn size(&self) -> (usize, usize) {
         let [a, b, c, classes] = self.logits.shape();
@@ -202,14 +203,14 @@ impl<'a, T: Element> Problem<'a, T> {
     }
 
     #[inline(always)]
-    pub(super) fn row(&self, index: usize) -> &'a [T] {
+    pub(super) fn row(&self, index: usize) -> &'a [X] {
         let [_, b, c, _] = self.logits.shape();
         let (outer, row) = (index / c, index % c);
         self.logits.matrix(outer / b, outer % b).row(row)
     }
 
     #[inline(always)]
-    pub(super) fn target(&self, index: usize) -> Target<'a, T> {
+    pub(super) fn target(&self, index: usize) -> Target<'a, X> {
         match self.targets {
             Targets::Classes { of_rows, ignore_index } if of_rows[index] == ignore_index => Target::Ignored,
             Targets::Classes { of_rows, .. } => Target::Class(of_rows[index] as usize),
@@ -223,6 +224,44 @@ impl<'a, T: Element> Problem<'a, T> {
     #[inline(always)]
     pub(super) fn class_weight(&self, class: usize) -> f64 {
         self.weight.map_or(1.0, |weight| weight[class].to_f64())
+    }
+
+    /// The problem itself where its numbers are what is computed with.
+    pub(super) fn as_wide(&self) -> Option<Problem<'a, X::Wide>> {
+        let targets = match self.targets {
+            Targets::Classes { of_rows, ignore_index } => Targets::Classes { of_rows, ignore_index },
+            Targets::Masses(masses) => Targets::Masses(X::as_wide(masses)?),
+        };
+        let logits = self.logits.as_wide()?;
+        Some(Problem { logits, targets, weight: self.weight, options: self.options })
+    }
+
+    /// Some of the rows as what is computed with, in buffers.
+    pub(super) fn widened<'b>(
+        &self,
+        rows: Range<usize>,
+        logits: &'b mut Vec<X::Wide>,
+        masses: &'b mut Vec<X::Wide>,
+    ) -> Problem<'b, X::Wide>
+    where
+        'a: 'b,
+    {
+        let (_, classes) = self.size();
+        let shape = [1, 1, rows.len(), classes];
+        let targets = match self.targets {
+            Targets::Classes { of_rows, ignore_index } => {
+                Targets::Classes { of_rows: &of_rows[rows.clone()], ignore_index }
+            }
+            Targets::Masses(all) => {
+                Targets::Masses(X::wide(&all[rows.start * classes..rows.end * classes], masses))
+            }
+        };
+        logits.resize(rows.len() * classes, X::Wide::ZERO);
+        for (row, wide) in rows.zip(logits.chunks_exact_mut(classes)) {
+            X::widen_into(self.row(row), wide);
+        }
+        let logits = Heads::contiguous(logits, shape);
+        Problem { logits, targets, weight: self.weight, options: self.options }
     }
 
     /// Checks everything; returns the sum of the weights of the rows that are not ignored, and their number.
@@ -355,13 +394,13 @@ impl Options<'_> {
     }
 }
 
-impl<T: Element> Output<'_, T> {
-    pub(super) fn check(&self, problem: &Problem<'_, T>) -> Result<()> {
+impl<X: Stored> Output<'_, X> {
+    pub(super) fn check(&self, problem: &Problem<'_, X>) -> Result<()> {
         let ((rows, classes), operation) = (problem.size(), problem.options.operation);
         rows::check_len(operation, "losses", self.losses.len(), rows)?;
         if let Some(gradient) = &self.gradient {
             rows::check_len(operation, "gradient", gradient.logits.len(), rows * classes)?;
-            rows::check_len(operation, "upstream", gradient.upstream.map_or(rows, <[T]>::len), rows)?;
+            rows::check_len(operation, "upstream", gradient.upstream.map_or(rows, <[_]>::len), rows)?;
         }
         let Statistics { lse, argmax, margin, v, entropy, collapsed } = &self.statistics;
         for (name, numbers) in [("lse", lse), ("margin", margin), ("v", v), ("entropy", entropy)] {

@@ -53,7 +53,7 @@ impl RowSum {
 }
 
 /// What is asked of one row.
-pub(super) struct Question<'a, T> {
+pub(super) struct Question<'a, T: Element> {
     pub problem: &'a Problem<'a, T>,
     pub logits: &'a [T],
     /// 1 / temperature.

@@ -8,8 +8,8 @@ pub use backward::softmax_backward;
 use crate::error::Result;
 use crate::long;
 use crate::rows::{self, Empty};
-use crate::threads::{self, Cancel};
-use logitscope_simd::Element;
+use crate::threads::Cancel;
+use logitscope_simd::{Element, Stored};
 use sweep::SoftmaxRows;
 
 /// How a row is swept.
@@ -40,15 +40,20 @@ impl Algorithm {
         ("online", Algorithm::Online),
     ];
 
-    /// Rows up to this size are swept three times: half of a usual second-level cache.
+    /// Rows below this size, as they are computed with, are swept three times: half of a usual second-level cache.
     const CACHED_BYTES: usize = 512 << 10;
 
-    /// The algorithm that sweeps rows of `columns` elements: itself, unless it is [`Algorithm::Auto`].
+    /// The algorithm that sweeps rows of `columns` elements: itself, unless it is [`Algorithm::Auto`], or needs more
+    /// room for what it writes than the rows have.
     #[must_use]
-    pub fn for_rows<T: Element>(self, columns: usize) -> Algorithm {
+    pub fn for_rows<X: Stored>(self, columns: usize) -> Algorithm {
+        let wider = size_of::<X::Wide>() > size_of::<X>();
         match self {
-            Algorithm::Auto if columns * size_of::<T>() <= Self::CACHED_BYTES => Algorithm::ThreePassReload,
+            Algorithm::Auto if columns * size_of::<X::Wide>() < Self::CACHED_BYTES => {
+                Algorithm::ThreePassReload
+            }
             Algorithm::Auto => Algorithm::TwoPass,
+            Algorithm::ThreePassReload if wider && long::is_long(columns) => Algorithm::ThreePassRecompute,
             chosen => chosen,
         }
     }
@@ -82,32 +87,23 @@ impl Default for Options {
 ///
 /// # Errors
 /// [`crate::Error`] if lengths or options do not fit, or when cancelled.
-pub fn softmax<T: Element>(
-    x: &[T],
+pub fn softmax<X: Stored>(
+    x: &[X],
     columns: usize,
     options: Options,
-    y: &mut [T],
+    y: &mut [X],
     cancel: &Cancel,
 ) -> Result<()> {
+    let scale: X::Wide = rows::scale_of("softmax", options.temperature)?;
+    let (algorithm, empty) = (options.algorithm.for_rows::<X>(columns), options.empty);
+    if !long::is_long(columns) {
+        return rows::fill("softmax", [("x", x)], ("y", y), columns, cancel, |[x], y| {
+            X::Wide::dispatch(SoftmaxRows { x, y, columns, scale, algorithm, empty });
+        });
+    }
     rows::count_rows("softmax", x.len(), columns)?;
     rows::check_len("softmax", "y", y.len(), x.len())?;
-    let scale = rows::scale_of("softmax", options.temperature)?;
-    let algorithm = options.algorithm.for_rows::<T>(columns);
-    if long::is_long(columns) {
-        return x
-            .chunks(columns)
-            .zip(y.chunks_mut(columns))
-            .try_for_each(|(x, y)| sweep::softmax_long(x, y, scale, algorithm, options.empty, cancel));
-    }
-    let piece = rows::rows_per_piece(columns) * columns;
-    let pieces: Vec<_> = x.chunks(piece).zip(y.chunks_mut(piece)).collect();
-    threads::for_each(
-        pieces,
-        x.len(),
-        cancel,
-        || (),
-        |(), (x, y)| {
-            T::dispatch(SoftmaxRows { x, y, columns, scale, algorithm, empty: options.empty });
-        },
-    )
+    x.chunks(columns)
+        .zip(y.chunks_mut(columns))
+        .try_for_each(|(x, y)| sweep::softmax_long(x, y, scale, algorithm, empty, cancel))
 }

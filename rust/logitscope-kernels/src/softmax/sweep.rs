@@ -10,7 +10,7 @@ use crate::long::{self, BLOCK};
 use crate::rows::{self, Empty};
 use crate::threads::Cancel;
 use logitscope_simd::math::{self, ExpBelow};
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 /// Results of this size leave the last-level cache before anybody reads them, so they are written past it: a
 /// twentieth faster at 256 MiB, no difference at 4 MiB (AMD EPYC with 32 MiB of it).
@@ -44,10 +44,10 @@ impl<T: Element> Kernel<T> for SoftmaxRows<'_, T> {
 }
 
 /// Zeros for a row of negative infinities, if that is asked for.
-fn fill_if_empty<T: Element>(x: &[T], max: T, empty: Empty, y: &mut [T]) {
-    let only_negative_infinity = || x.iter().all(|&x| x == T::NEG_INFINITY);
-    if empty == Empty::Zero && max == T::NEG_INFINITY && only_negative_infinity() {
-        y.fill(T::ZERO);
+fn fill_if_empty<X: Stored>(x: &[X], max: X::Wide, empty: Empty, y: &mut [X]) {
+    let nothing = X::Wide::NEG_INFINITY;
+    if empty == Empty::Zero && max == nothing && x.iter().all(|x| x.widen() == nothing) {
+        y.fill(X::narrow(X::Wide::ZERO));
     }
 }
 
@@ -91,59 +91,104 @@ fn two_pass<T: Element, S: Simd<T>>(simd: S, x: &[T], scale: T, y: &mut [T]) -> 
 }
 
 /// One long row by all threads, in blocks.
-pub(super) fn softmax_long<T: Element>(
-    x: &[T],
-    y: &mut [T],
-    scale: T,
+pub(super) fn softmax_long<X: Stored>(
+    x: &[X],
+    y: &mut [X],
+    scale: X::Wide,
     algorithm: Algorithm,
     empty: Empty,
     cancel: &Cancel,
 ) -> Result<()> {
-    let larger = |a: T, b: T| if b > a { b } else { a };
-    let maximum = || -> Result<T> {
-        let maxima = long::each_block::<T, _>(x.chunks(BLOCK).map(|x| Maximum { x }), cancel)?;
-        Ok(long::merge(&maxima, &larger))
-    };
     let max = match algorithm {
-        Algorithm::TwoPass => {
-            let sums = long::each_block::<T, _>(x.chunks(BLOCK).map(|x| SumPairs { x, scale }), cancel)?;
-            let Some(sum) = long::merge(&sums, &ExtSum::add).normalised() else {
-                return softmax_long(x, y, scale, Algorithm::ThreePassRecompute, empty, cancel);
-            };
-            let stream = size_of_val(y) >= STREAM_BYTES;
-            let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
-            long::each_block::<T, _>(
-                blocks.map(|(x, y)| WriteQuotients { x, scale, sum, y, stream }),
-                cancel,
-            )?;
-            return Ok(());
+        Algorithm::Online => {
+            let sum = logsumexp::of_long_row(x, scale, cancel)?;
+            write_long(x, sum.max, scale, sum.total(), y, cancel)?;
+            sum.max
         }
-        Algorithm::ThreePassReload => {
-            let max = maximum()?;
-            let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
-            let sums =
-                long::each_block::<T, _>(blocks.map(|(x, y)| StorePowers { x, max, scale, y }), cancel)?;
-            let factor = T::from_f64(1.0 / rows::pairwise_sum(&sums));
-            long::each_block::<T, _>(y.chunks_mut(BLOCK).map(|y| Scale { y, factor }), cancel)?;
-            max
-        }
-        _ => {
-            let (max, total) = if algorithm == Algorithm::Online {
-                let sum = logsumexp::of_long_row(x, scale, cancel)?;
-                (sum.max, sum.total())
-            } else {
-                let max = maximum()?;
-                let sums =
-                    long::each_block::<T, _>(x.chunks(BLOCK).map(|x| SumPowers { x, max, scale }), cancel)?;
-                (max, rows::pairwise_sum(&sums))
-            };
-            let factor = T::from_f64(1.0 / total);
-            let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
-            long::each_block::<T, _>(blocks.map(|(x, y)| WriteBelow { x, max, scale, factor, y }), cancel)?;
-            max
-        }
+        Algorithm::TwoPass => match two_pass_long(x, scale, y, cancel)? {
+            Some(max) => max,
+            None => three_pass_recompute_long(x, scale, y, cancel)?,
+        },
+        Algorithm::ThreePassReload => match (X::as_wide(x), X::as_wide_mut(y)) {
+            (Some(x), Some(y)) => three_pass_reload_long(x, scale, y, cancel)?,
+            // There is no room in the result for powers that are not rounded yet.
+            _ => three_pass_recompute_long(x, scale, y, cancel)?,
+        },
+        Algorithm::Auto | Algorithm::ThreePassRecompute => three_pass_recompute_long(x, scale, y, cancel)?,
     };
     fill_if_empty(x, max, empty, y);
+    Ok(())
+}
+
+/// As [`two_pass`]; None where pairs are not exact for the row, or it has no finite sum.
+fn two_pass_long<X: Stored>(
+    x: &[X],
+    scale: X::Wide,
+    y: &mut [X],
+    cancel: &Cancel,
+) -> Result<Option<X::Wide>> {
+    let sums =
+        long::each_block(x.chunks(BLOCK), cancel, |(): &mut (), x| X::Wide::dispatch(SumPairs { x, scale }))?;
+    let Some(sum) = long::merge(&sums, &ExtSum::add).normalised() else { return Ok(None) };
+    let stream = size_of_val(y) >= STREAM_BYTES;
+    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
+    long::each_block(blocks, cancel, |(): &mut (), (x, y)| {
+        X::Wide::dispatch(WriteQuotients { x, scale, sum, y, stream });
+    })?;
+    Ok(Some(X::Wide::ZERO))
+}
+
+/// As [`three_pass_recompute`].
+fn three_pass_recompute_long<X: Stored>(
+    x: &[X],
+    scale: X::Wide,
+    y: &mut [X],
+    cancel: &Cancel,
+) -> Result<X::Wide> {
+    let max = maximum_of_long(x, cancel)?;
+    let sums = long::each_block(x.chunks(BLOCK), cancel, |buffer: &mut Vec<_>, x| {
+        X::Wide::dispatch(SumPowers { x: X::wide(x, buffer), max, scale })
+    })?;
+    write_long(x, max, scale, rows::pairwise_sum(&sums), y, cancel)?;
+    Ok(max)
+}
+
+/// As [`three_pass_reload`].
+fn three_pass_reload_long<T: Element>(x: &[T], scale: T, y: &mut [T], cancel: &Cancel) -> Result<T> {
+    let max = maximum_of_long(x, cancel)?;
+    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
+    let sums = long::each_block(blocks, cancel, |(): &mut (), (x, y)| {
+        T::dispatch(StorePowers { x, max, scale, y })
+    })?;
+    let factor = T::from_f64(1.0 / rows::pairwise_sum(&sums));
+    long::each_block(y.chunks_mut(BLOCK), cancel, |(): &mut (), y| T::dispatch(Scale { y, factor }))?;
+    Ok(max)
+}
+
+/// The maximum of a long row.
+fn maximum_of_long<X: Stored>(x: &[X], cancel: &Cancel) -> Result<X::Wide> {
+    let maxima = long::each_block(x.chunks(BLOCK), cancel, |buffer: &mut Vec<_>, x| {
+        X::Wide::dispatch(Maximum { x: X::wide(x, buffer) })
+    })?;
+    Ok(long::merge(&maxima, &|a, b| if b > a { b } else { a }))
+}
+
+/// Writes e^{scale (x - max)} / total over a long row.
+fn write_long<X: Stored>(
+    x: &[X],
+    max: X::Wide,
+    scale: X::Wide,
+    total: f64,
+    y: &mut [X],
+    cancel: &Cancel,
+) -> Result<()> {
+    let factor = X::Wide::from_f64(1.0 / total);
+    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
+    long::each_block(blocks, cancel, |(wide, target): &mut (Vec<_>, Vec<_>), (x, y)| {
+        let (x, wide_y) = (X::wide(x, wide), X::target(y, target));
+        X::Wide::dispatch(WriteBelow { x, max, scale, factor, y: wide_y });
+        X::settle(target, y);
+    })?;
     Ok(())
 }
 
@@ -230,35 +275,35 @@ impl<T: Element> Kernel<T> for Scale<'_, T> {
 }
 
 /// The sum of e^{scale x} as a pair.
-struct SumPairs<'a, T> {
-    x: &'a [T],
-    scale: T,
+struct SumPairs<'a, X: Stored> {
+    x: &'a [X],
+    scale: X::Wide,
 }
 
-impl<T: Element> Kernel<T> for SumPairs<'_, T> {
+impl<X: Stored> Kernel<X::Wide> for SumPairs<'_, X> {
     type Output = ExtSum;
 
     #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) -> ExtSum {
+    fn run<S: Simd<X::Wide>>(self, simd: S) -> ExtSum {
         ext_sum::sum_of_row(simd, self.x, self.scale)
     }
 }
 
 /// Writes e^{scale x} / sum.
-struct WriteQuotients<'a, T> {
-    x: &'a [T],
-    scale: T,
+struct WriteQuotients<'a, X: Stored> {
+    x: &'a [X],
+    scale: X::Wide,
     sum: ExtSum,
-    y: &'a mut [T],
+    y: &'a mut [X],
     /// Whether the result goes past the caches.
     stream: bool,
 }
 
-impl<T: Element> Kernel<T> for WriteQuotients<'_, T> {
+impl<X: Stored> Kernel<X::Wide> for WriteQuotients<'_, X> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
+    fn run<S: Simd<X::Wide>>(self, simd: S) {
         if self.stream {
             ext_sum::stream_quotients(simd, self.x, self.scale, self.sum, self.y);
         } else {

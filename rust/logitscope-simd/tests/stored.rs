@@ -1,0 +1,80 @@
+//! 16-bit numbers against their definition, every one of the 65536 bit patterns.
+
+use logitscope_simd::{BF16, F16, Stored};
+use logitscope_testing::each_isa;
+
+/// What the bits of a number with so many exponent and fraction bits mean.
+fn meaning(bits: u16, exponent_bits: u32, fraction_bits: u32) -> f64 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let exponent = i32::from((bits >> fraction_bits) & ((1 << exponent_bits) - 1));
+    let fraction = f64::from(bits & ((1 << fraction_bits) - 1)) / f64::from(1_u32 << fraction_bits);
+    let bias = (1 << (exponent_bits - 1)) - 1;
+    if exponent == (1 << exponent_bits) - 1 {
+        return if fraction == 0.0 { sign * f64::INFINITY } else { f64::NAN };
+    }
+    if exponent == 0 {
+        return sign * fraction * 2.0_f64.powi(1 - bias);
+    }
+    sign * (1.0 + fraction) * 2.0_f64.powi(exponent - bias)
+}
+
+fn check_widening<X: Stored<Wide = f32>>(new: fn(u16) -> X, exponent_bits: u32, fraction_bits: u32) {
+    let all: Vec<X> = (0..=u16::MAX).map(new).collect();
+    each_isa(|isa| {
+        let mut buffer = Vec::new();
+        // Not from the start, so that blocks are not aligned and a tail is left.
+        let wide = X::wide(&all[1..], &mut buffer);
+        for (bits, &wide) in (1..=u16::MAX).zip(wide) {
+            let want = meaning(bits, exponent_bits, fraction_bits);
+            let same = f64::from(wide) == want || wide.is_nan() && want.is_nan();
+            assert!(same, "{bits:#06x} is {want}, got {wide} on {}", isa.name());
+        }
+    });
+}
+
+#[test]
+fn widening_is_exact() {
+    check_widening(F16, 5, 10);
+    check_widening(BF16, 8, 7);
+}
+
+/// Every number rounds to itself; what lies between two neighbours goes to the nearer, in the middle to the even one.
+fn check_rounding<X: Stored<Wide = f32>>(new: fn(u16) -> X, bits_of: fn(X) -> u16, infinity: u16) {
+    for bits in 0..infinity {
+        let (here, next) = (new(bits).widen(), new(bits + 1).widen());
+        // From the largest number on, infinity is as far away as the number before.
+        let below = || (here - new(bits - 1).widen()) / 2.0;
+        let middle = if next.is_infinite() { here + below() } else { f32::midpoint(here, next) };
+        let even = if bits % 2 == 0 { bits } else { bits + 1 };
+        let cases = [(here, bits), (middle.next_down(), bits), (middle, even), (middle.next_up(), bits + 1)];
+        for (number, want) in cases {
+            assert_eq!(bits_of(X::narrow(number)), want, "{number:e} beside {here:e}");
+            assert_eq!(bits_of(X::narrow(-number)), want | 0x8000, "{number:e} beside {here:e}");
+        }
+    }
+    assert_eq!(bits_of(X::narrow(f32::INFINITY)), infinity);
+    assert!(X::narrow(f32::NAN).widen().is_nan());
+    assert!(X::narrow(f32::from_bits(0x7f80_0001)).widen().is_nan(), "a NaN of low bits alone stays one");
+}
+
+#[test]
+fn rounding_is_to_nearest_even() {
+    check_rounding(F16, |x| x.0, 0x7c00);
+    check_rounding(BF16, |x| x.0, 0x7f80);
+}
+
+#[test]
+fn rows_round_like_numbers_on_every_instruction_set() {
+    let numbers: Vec<f32> =
+        (0..1_000_003_u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761))).collect();
+    each_isa(|isa| {
+        let mut halves = vec![F16(0); numbers.len()];
+        F16::settle(&numbers, &mut halves);
+        let mut brains = vec![BF16(0); numbers.len()];
+        BF16::settle(&numbers, &mut brains);
+        for (index, &number) in numbers.iter().enumerate() {
+            assert_eq!(halves[index], F16::narrow(number), "{number:e} on {}", isa.name());
+            assert_eq!(brains[index], BF16::narrow(number), "{number:e} on {}", isa.name());
+        }
+    });
+}

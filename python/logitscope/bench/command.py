@@ -155,10 +155,10 @@ class WrongAnswerError(LogitscopeError):
 
 def _compare(case: Case, contenders: list[Contender]) -> None:
     first, *others = contenders
-    wanted = as_array(first.run())
+    wanted = as_array(first.answer(first.run()))
     largest = abs(wanted).max()
     for other in others:
-        error = abs(as_array(other.run()) - wanted).max() / largest
+        error = abs(as_array(other.answer(other.run())) - wanted).max() / largest
         if not error <= case.tolerance:
             message = (
                 f"bench: {case.title}: {other.label} and {first.label} differ by {error:.1e} of the largest "

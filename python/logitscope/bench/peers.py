@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,6 @@ class Peers:
     versions: dict[str, str]
     missing: dict[str, str]
     """Name -> why it is not measured."""
-    _jitted: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, only: tuple[str, ...] = tuple(_MODULES)) -> Peers:
@@ -53,11 +52,9 @@ class Peers:
             return self.modules.get(name)
         raise AttributeError(name)
 
-    def jit(self, function: Any, **options: Any) -> Any:
-        """``jax.jit``, once a function: compiling takes longer than measuring."""
-        if function not in self._jitted:
-            self._jitted[function] = self.modules["jax"].jit(function, **options)
-        return self._jitted[function]
+    def jit(self, function: Any) -> Any:
+        """``jax.jit``."""
+        return self.modules["jax"].jit(function)
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

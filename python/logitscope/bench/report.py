@@ -57,7 +57,7 @@ def _group(group: str, results: Sequence[CaseResult]) -> Table:
             ratios = [f"{row.ratios[peer].median:.2f}" if peer in row.ratios else "" for peer in peers]
             best = "" if row.best_ratio is None else f"{row.best_ratio:.2f}"
             low, high = _time(row.seconds.low), _time(row.seconds.high)
-            shares = [f"{row.of_roofline:.0%}", f"{row.of_bandwidth:.0%}"]
+            shares = [f"{share:.0%}" if share else "" for share in (row.of_roofline, row.of_bandwidth)]
             rows.append(
                 [shape, row.label, _time(row.seconds.median), f"{low} .. {high}", *shares, *ratios, best]
             )
@@ -81,7 +81,7 @@ def _summary(results: Sequence[CaseResult]) -> Table:
 
 def _time(seconds: float) -> str:
     for unit, factor in (("s", 1.0), ("ms", 1e3)):
-        if seconds * factor >= 1:
+        if seconds * factor >= 0.9995:
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e6:.3g} us"
 

@@ -1,0 +1,132 @@
+"""Attention: forward, forward with backward, and decoding with a long cache, beside torch's fused kernel and JAX.
+
+The roofline counts multiplications and additions alone, as papers do; exponentials come on top.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import logitscope
+from logitscope.bench.cases import Case, Contender, Pass
+from logitscope.bench.peers import as_torch, numpy_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from logitscope.bench.cases import Settings
+    from logitscope.bench.peers import Peers
+
+LENGTHS = (128, 512, 2048, 8192)
+TRAINED = 2048
+"""The longest that is measured with its backward pass."""
+HEAD_SIZES = (64, 128)
+CACHE = 8192
+BINS = 32
+TOLERANCE = 1e-3
+
+Shape = tuple[int, int, int, int, int]
+"""Heads, heads of keys, queries, keys, head size."""
+
+
+def cases(settings: Settings, peers: Peers) -> Iterator[Case]:
+    """Square attention of each length and head size, causal or not; then one query over a cache."""
+    sizes = settings.sizes or [(length, size) for length in LENGTHS for size in HEAD_SIZES]
+    if settings.smoke:
+        sizes = [(20, 16)]
+    for backward in (False, True):
+        for length, size in sizes:
+            if settings.sizes or not backward or length <= TRAINED:
+                for causal in (False, True):
+                    yield _square(length, size, causal, backward, settings.dtype, peers)
+    if settings.sizes is None:
+        keys = 50 if settings.smoke else CACHE
+        for heads_of_keys in (32, 8):
+            yield _decode((32, heads_of_keys, 1, keys, 128), settings.dtype, peers)
+
+
+def _square(length: int, size: int, causal: bool, backward: bool, dtype: str, peers: Peers) -> Case:
+    heads = min(16, max(1, CACHE // length))
+    products = 7 if backward else 2
+    seen = heads * length * (length + 1) // 2 if causal else heads * length * length
+    name = f"{'causal, ' if causal else ''}{'forward and backward' if backward else 'forward'}"
+    shape = (heads, heads, length, length, size)
+    make = partial(_contenders, shape, causal, backward, dtype, peers)
+    work = (Pass(flops=2 * products * seen * size),)
+    return Case("attention", f"attention, {name}", (heads, length, size), dtype, work, make, TOLERANCE)
+
+
+def _decode(shape: Shape, dtype: str, peers: Peers) -> Case:
+    heads, heads_of_keys, _, keys, size = shape
+    read = 2 * heads_of_keys * keys * size * numpy_dtype(dtype).itemsize
+    make = partial(_contenders, shape, False, False, dtype, peers)
+    group = "attention, decoding" if heads == heads_of_keys else "attention, decoding with shared keys"
+    return Case(
+        "decode", group, (heads, heads_of_keys, keys, size), dtype, (Pass(read=read),), make, TOLERANCE
+    )
+
+
+def _arrays(shape: Shape, dtype: str) -> list[NDArray[Any]]:
+    heads, heads_of_keys, queries, keys, size = shape
+    rng = np.random.default_rng(0)
+    sizes = [(1, heads, queries, size), *[(1, heads_of_keys, keys, size)] * 2, (1, heads, queries, size)]
+    return [rng.standard_normal(one, dtype=np.float32).astype(numpy_dtype(dtype)) for one in sizes]
+
+
+def _contenders(shape: Shape, causal: bool, backward: bool, dtype: str, peers: Peers) -> list[Contender]:
+    q, k, v, dout = _arrays(shape, dtype)
+
+    def ours() -> Any:
+        result = logitscope.attention(q, k, v, is_causal=causal)
+        if not backward:
+            return result.out
+        return logitscope.attention_backward(dout, q, k, v, result, is_causal=causal).dk
+
+    made = [Contender("logitscope", ours, ours=True)]
+    if not backward and shape[2] > 1:
+
+        def watched() -> Any:
+            bins = (min(BINS, shape[2]), min(BINS, shape[3]))
+            return logitscope.attention(q, k, v, is_causal=causal, stats=("entropy",), map_bins=bins).out
+
+        made.append(Contender("logitscope, entropy and map", watched, ours=True))
+    shared = shape[0] != shape[1]
+    if (torch := peers.torch) is not None:
+        tensors = [as_torch(torch, x).requires_grad_(backward) for x in (q, k, v)]
+        upstream = as_torch(torch, dout)
+
+        def by_torch(function: Any, **options: Any) -> Any:
+            out = function(*tensors, is_causal=causal, **options)
+            return torch.autograd.grad(out, tensors, upstream)[1] if backward else out
+
+        fused = torch.nn.functional.scaled_dot_product_attention
+        made.append(Contender("torch", partial(by_torch, fused, enable_gqa=shared)))
+        if backward:
+            from logitscope.nn.functional import attention
+
+            of_result = partial(by_torch, lambda *inputs, **options: attention(*inputs, **options).out)
+            made.append(Contender("logitscope, torch autograd", of_result, ours=True))
+    if (jax := peers.jax) is not None:
+        # Its axes are (batch, length, heads, size).
+        inputs = [jax.numpy.asarray(x.swapaxes(1, 2)) for x in (q, k, v, dout)]
+        jitted = peers.jit(_by_jax(jax, causal, backward))
+        made.append(
+            Contender("jax", lambda: jitted(*inputs).block_until_ready(), answer=lambda x: x.swapaxes(1, 2))
+        )
+    return made
+
+
+def _by_jax(jax: Any, causal: bool, backward: bool) -> Any:
+    def forward(q: Any, k: Any, v: Any, _: Any) -> Any:
+        return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
+
+    def both(q: Any, k: Any, v: Any, dout: Any) -> Any:
+        _, pull = jax.vjp(partial(jax.nn.dot_product_attention, is_causal=causal), q, k, v)
+        return pull(dout)[1]
+
+    return both if backward else forward

@@ -207,3 +207,30 @@ def test_bad_input_is_refused_with_what_came_and_what_would_work():
         ShapeError, match=r"^cross_entropy_backward: dloss has shape \(2,\); use \(\) for reduction 'mean'$"
     ):
         cross_entropy_backward(np.ones(2), logits, targets)
+
+
+def test_the_gradient_goes_into_a_given_array():
+    logits, targets = normal((3, 4, 50), np.float32), np.zeros((3, 4), int)
+    wanted = cross_entropy(logits, targets, return_grad=True)
+    given = np.full_like(logits, 7)
+    loss, gradient = cross_entropy(logits, targets, grad_out=given)
+    assert loss == wanted[0]
+    assert gradient is given
+    np.testing.assert_array_equal(given, wanted[1])
+    strided = np.empty((3, 50, 4), np.float32)
+    with pytest.raises(
+        ShapeError, match=r"grad_out is an array of shape \(3, 4, 50\) and dtype float32 .*C-cont"
+    ):
+        cross_entropy(logits.transpose(0, 2, 1), targets, axis=1, grad_out=strided)
+    with pytest.raises(ArgumentError, match="grad_out is read-only or shares memory with logits"):
+        cross_entropy(logits, targets, grad_out=logits)
+
+
+def test_the_loss_comes_in_the_type_that_is_asked_for():
+    logits, targets = normal((3, 50), np.float32), np.zeros(3, int)
+    assert cross_entropy(logits, targets, out_dtype=np.float64).dtype == np.float64
+    losses, gradient = cross_entropy(
+        logits, targets, reduction="none", out_dtype=np.float16, return_grad=True
+    )
+    assert losses.dtype == np.float16
+    assert gradient.dtype == np.float32

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_numpy, like, needs_autograd
-from logitscope._dtypes import wide, widen
-from logitscope.errors import ShapeError
+from logitscope._arrays import as_numpy, is_tensor, like, needs_autograd
+from logitscope._dtypes import name_of, wide, widen
+from logitscope.errors import ArgumentError, ShapeError
 from logitscope.ops._loss_problem import Options, Problem, reduced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from logitscope.ops.softmax import Empty
 
@@ -64,7 +66,9 @@ def cross_entropy(
     complement: bool = True,
     empty: Empty = "nan",
     axis: int = -1,
+    out_dtype: Any = None,
     return_grad: bool = False,
+    grad_out: Any = None,
     return_stats: bool = False,
 ) -> Any:
     """Cross entropy of class logits, ``-log softmax(logits)[target]``, accurate down to the smallest float.
@@ -115,16 +119,22 @@ def cross_entropy(
         What a mean over a sum of weights of 0 is: ``"nan"`` (as in torch) or ``"zero"``.
     axis
         The axis of the classes, in logits and soft targets.
+    out_dtype
+        The type of the loss; by default that of ``logits``, float32 for 16-bit logits.
     return_grad
         Also return the gradient of the loss (of the sum of the losses for ``"none"``) with respect to the
         logits. It is made in the same call.
+    grad_out
+        An array that the gradient goes into, of the shape and dtype of ``logits``, contiguous with the classes last;
+        not ``logits`` itself. It is what the call returns as the gradient. For large logits a new array costs as
+        much as the loss.
     return_stats
         Also return a :class:`LossStats`.
 
     Returns
     -------
     loss, (loss, gradient), (loss, stats) or (loss, gradient, stats)
-        Of the kind and dtype of ``logits``; a mean or sum is a NumPy scalar or a tensor without axes.
+        Of the kind of ``logits``; a mean or sum is a NumPy scalar or a tensor without axes.
 
     Raises
     ------
@@ -172,11 +182,23 @@ def cross_entropy(
         empty=empty,
         axis=axis,
     )
-    return loss("cross_entropy", logits, targets, options, return_grad, return_stats)
+    return_grad = return_grad or grad_out is not None
+    answer = loss("cross_entropy", logits, targets, options, return_grad, return_stats, grad_out)
+    if out_dtype is None:
+        return answer
+    if not isinstance(answer, tuple):
+        return _as_dtype(answer, out_dtype)
+    return _as_dtype(answer[0], out_dtype), *answer[1:]
 
 
 def loss(
-    operation: str, logits: Any, targets: Any, options: Options, return_grad: bool, return_stats: bool
+    operation: str,
+    logits: Any,
+    targets: Any,
+    options: Options,
+    return_grad: bool,
+    return_stats: bool,
+    grad_out: Any = None,
 ) -> Any:
     """Compute a loss of the family under the name of ``operation``."""
     if needs_autograd(logits, targets, options.weight) and not return_grad:
@@ -188,16 +210,39 @@ def loss(
     problem = Problem.of(operation, logits, targets, options)
     dtype, rows = wide(problem.logits.dtype), problem.logits.shape[:-1]
     losses = np.empty(rows, dtype)
-    gradient = np.empty(problem.logits.shape, problem.logits.dtype) if return_grad else None
+    gradient = _gradient_array(operation, problem.logits, options.axis, grad_out) if return_grad else None
     stats = _statistics(rows, dtype) if return_stats else None
     value = _native.cross_entropy(*problem.arguments(), losses, gradient, None, stats)
     answer = [reduced(logits, value, dtype) if options.reduction != "none" else like(logits, losses)]
     if gradient is not None:
-        answer.append(like(logits, np.moveaxis(gradient, -1, options.axis)))
+        answer.append(like(logits, np.moveaxis(gradient, -1, options.axis)) if grad_out is None else grad_out)
     if stats is not None:
         arrays: Mapping[str, Any] = stats
         answer.append(LossStats(**{name: like(logits, array) for name, array in arrays.items()}))
     return answer[0] if len(answer) == 1 else tuple(answer)
+
+
+def _gradient_array(operation: str, rows: NDArray[Any], axis: int, grad_out: Any) -> NDArray[Any]:
+    """Return the array for the gradient of rows of logits: ``grad_out``, classes last, or a new one."""
+    if grad_out is None:
+        return np.empty(rows.shape, rows.dtype)
+    given = np.moveaxis(as_numpy(operation, "grad_out", grad_out), axis, -1)
+    if given.shape != rows.shape or given.dtype != rows.dtype or not given.flags.c_contiguous:
+        got = f"of shape {given.shape} and dtype {name_of(given.dtype)}"
+        use = f"a C-contiguous one of shape {rows.shape} and dtype {name_of(rows.dtype)}"
+        message = f"{operation}: grad_out is an array {got} (classes last); use {use}"
+        raise ShapeError(message)
+    if not given.flags.writeable or np.may_share_memory(given, rows):
+        message = f"{operation}: grad_out is read-only or shares memory with logits; use one of its own"
+        raise ArgumentError(message)
+    return given
+
+
+def _as_dtype(value: Any, dtype: Any) -> Any:
+    """Convert a loss to another type of numbers."""
+    if is_tensor(value):
+        return value.to(dtype)
+    return np.asarray(value).astype(dtype)[()]
 
 
 def cross_entropy_backward(

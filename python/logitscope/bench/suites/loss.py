@@ -43,8 +43,12 @@ def _jax_loss(logits: Any, targets: Any) -> Any:
 def _contenders(shape: tuple[int, int], dtype: str, peers: Peers) -> list[Contender]:
     x = logits(shape, dtype)
     targets = np.random.default_rng(1).integers(0, shape[1], shape[0])
+    given = np.empty_like(x)
     made = [
         Contender("logitscope", lambda: cross_entropy(x, targets, return_grad=True)[1], ours=True),
+        Contender(
+            "logitscope", lambda: cross_entropy(x, targets, grad_out=given)[1], into="given", ours=True
+        ),
     ]
     if (torch := peers.torch) is not None:
         tensor = as_torch(torch, x).requires_grad_()

@@ -131,6 +131,30 @@ def test_that_huge_and_tiny_rows_are_those_of_float64(isa, size):
         np.testing.assert_allclose(y, 0.5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_that_16_bit_rows_are_computed_in_float32_and_rounded_once(isa, name):
+    dtype = np.dtype(name) if name == "float16" else pytest.importorskip("ml_dtypes").bfloat16
+    for x in (normal((4, 61), np.float32, 3.0).astype(dtype), np.full((1, 8), 100, dtype)):
+        dy, wide = normal(x.shape, np.float32, seed=1).astype(dtype), x.astype(np.float32)
+        y, saved = poly_norm(x, THIRD, return_saved=True)
+        wanted, wide_saved = poly_norm(wide, THIRD, return_saved=True)
+        assert (y.dtype, saved.dtype) == (dtype, np.float32)
+        assert np.isfinite(y.astype(np.float32)).all()
+        np.testing.assert_array_equal(y, wanted.astype(dtype))
+        np.testing.assert_array_equal(
+            poly_relu(x[:, ::3] / 8, THIRD), poly_relu(wide[:, ::3] / 8, THIRD).astype(dtype)
+        )
+        dx, dweight, dbias = poly_norm_backward(x, dy, THIRD, saved)
+        wide_dx, *sums = poly_norm_backward(wide, dy.astype(np.float32), THIRD, wide_saved)
+        np.testing.assert_array_equal(dx, wide_dx.astype(dtype))
+        np.testing.assert_array_equal([*dweight, dbias], [*sums[0], sums[1]])
+        dx, dweight, _ = poly_relu_backward(x, dy, THIRD)
+        wide_dx, wide_dweight, _ = poly_relu_backward(wide, dy.astype(np.float32), THIRD)
+        np.testing.assert_array_equal(dx, wide_dx.astype(dtype))
+        np.testing.assert_array_equal(dweight, wide_dweight)
+        assert dweight.dtype == np.float32
+
+
 def test_that_nan_stays_in_its_row(isa):
     x = normal((3, 40), np.float32)
     x[1, 33] = np.nan

@@ -76,6 +76,13 @@ def test_that_axes_strides_and_tensors_are_kept():
     assert logitscope.ext_exp(np.zeros((0, 3)))[0].shape == (0, 3)
 
 
+def test_that_16_bit_numbers_have_pairs_of_float32():
+    x = normal((3, 20), np.float16, 30.0)
+    pair = logitscope.ext_exp(x)
+    np.testing.assert_array_equal(pair, logitscope.ext_exp(x.astype(np.float32)))
+    assert pair[0].dtype == np.float32
+
+
 def test_that_bad_input_is_refused_with_what_came_and_what_would_work():
     x, short = np.zeros(3), np.zeros(2)
     with pytest.raises(DTypeError, match=r"^ext_exp: x has dtype int64; use float32"):

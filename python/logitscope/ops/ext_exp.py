@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_wide_floats, like, same_dtype
+from logitscope._arrays import as_floats, like, same_dtype
+from logitscope._dtypes import wide, widen
 from logitscope.errors import ShapeError
 from logitscope.ops import _rows
 from logitscope.ops.logsumexp import logsumexp
@@ -27,13 +28,13 @@ def ext_exp(x: Any) -> tuple[Any, Any]:
     Parameters
     ----------
     x
-        Any shape, NumPy array or torch CPU tensor of float32 or float64.
+        Any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16.
 
     Returns
     -------
     mantissa, exponent
-        Kind, shape and dtype of ``x``: mantissas between 0.69 and 1.45, exponents whole numbers. As exact as the
-        dtype for ``x`` of up to 1.8e5. ``-inf`` gives ``(0, -inf)``, the pair of 0; ``inf`` gives ``(inf, 0)``.
+        Kind, shape and dtype of ``x``, or float32: mantissas between 0.69 and 1.45, exponents whole numbers. As exact
+        as the dtype for ``x`` of up to 1.8e5. ``-inf`` gives ``(0, -inf)``, the pair of 0; ``inf`` gives ``(inf, 0)``.
 
     Raises
     ------
@@ -47,8 +48,8 @@ def ext_exp(x: Any) -> tuple[Any, Any]:
     >>> mantissa.round(4), exponent
     (array([1.    , 0.8095, 0.    ]), array([   0., 1443.,  -inf]))
     """
-    array = as_wide_floats("ext_exp", "x", x)
-    mantissa, exponent = np.empty(array.shape, array.dtype), np.empty(array.shape, array.dtype)
+    array = as_floats("ext_exp", "x", x)
+    mantissa, exponent = (np.empty(array.shape, wide(array.dtype)) for _ in range(2))
     fills = [_rows.with_rows_last(fill, -1) for fill in (mantissa, exponent)]
     _rows.run(_native.ext_exp, [_rows.with_rows_last(array, -1)], fills)
     return like(x, mantissa), like(x, exponent)
@@ -82,7 +83,7 @@ def ext_add(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
     (array(2.), array(1000.))
     """
     names = ("a[0]", "a[1]", "b[0]", "b[1]")
-    given = [as_wide_floats("ext_add", name, one) for name, one in zip(names, (*a, *b), strict=True)]
+    given = [widen(as_floats("ext_add", name, one)) for name, one in zip(names, (*a, *b), strict=True)]
     dtype = same_dtype("ext_add", zip(names, given, strict=True))
     try:
         first, first_at, second, second_at = np.broadcast_arrays(*given)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_wide_floats, like, needs_autograd
+from logitscope._arrays import as_floats, like, needs_autograd
+from logitscope._dtypes import name_of, wide
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops import _rows
 from logitscope.ops.poly_relu import read_bias, read_weight, split_sums
@@ -36,7 +37,7 @@ def poly_norm(
     Parameters
     ----------
     x
-        Any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+        Any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     weight
         (r,) coefficients, 1 to 5 of them, that of the highest power first.
     bias
@@ -53,7 +54,8 @@ def poly_norm(
     Returns
     -------
     y or (y, saved)
-        Kind, shape and dtype of ``x``; ``saved`` has r + 1 numbers a row, the rows in the order of the other axes.
+        Kind, shape and dtype of ``x``; ``saved`` has r + 1 numbers a row, the rows in the order of the other
+        axes, float32 for 16-bit ``x``.
         NaN and infinities make their row NaN.
 
     Raises
@@ -73,14 +75,14 @@ def poly_norm(
         from logitscope.nn.functional import poly_norm as differentiable
 
         return differentiable(x, weight, bias, eps, axis, scale=scale)
-    array = as_wide_floats(operation, "x", x)
+    array = as_floats(operation, "x", x)
     axis = _rows.axis_of(operation, array, axis)
     coefficients = read_weight(operation, weight).tolist()
     constant = read_bias(operation, bias)
     is_l2 = _is_l2(operation, scale)
     rows = _rows.with_rows_last(array, axis)
     y = np.empty(array.shape, array.dtype)
-    saved = np.empty((*rows.shape[:-1], len(coefficients) + 1), array.dtype)
+    saved = np.empty((*rows.shape[:-1], len(coefficients) + 1), wide(array.dtype))
 
     def kernel(x: NDArray[Any], y: NDArray[Any], saved: NDArray[Any]) -> None:
         _native.poly_norm(x, coefficients, constant, float(eps), is_l2, y, saved)
@@ -106,8 +108,8 @@ def poly_norm_backward(
     Returns
     -------
     dx, dweight, dbias
-        dx of the kind, shape and dtype of ``x``; (r,) and () of the kind and dtype of ``x``, sums over all rows that
-        are the same at any number of threads.
+        dx of the kind, shape and dtype of ``x``; (r,) and () of the kind of ``x`` and its dtype or float32, sums over
+        all rows that are the same at any number of threads.
 
     Raises
     ------
@@ -125,19 +127,19 @@ def poly_norm_backward(
     (array([[ 0.181 , -0.1358]]), array([0.5497, 0.6933, 0.8485]), array(1.))
     """
     operation = "poly_norm_backward"
-    array = as_wide_floats(operation, "x", x)
+    array = as_floats(operation, "x", x)
     slope = _rows.same_shape(operation, "dy", dy, array)
     axis = _rows.axis_of(operation, array, axis)
     coefficients = read_weight(operation, weight).tolist()
     is_l2 = _is_l2(operation, scale)
     rows = _rows.with_rows_last(array, axis)
-    kept = as_wide_floats(operation, "saved", saved)
+    kept = as_floats(operation, "saved", saved)
     expected = (*rows.shape[:-1], len(coefficients) + 1)
     if kept.shape != expected:
         message = f"{operation}: saved has shape {kept.shape}; use {expected}, as poly_norm returned it"
         raise ShapeError(message)
-    if kept.dtype != array.dtype:
-        message = f"{operation}: saved has dtype {kept.dtype}; use {array.dtype}"
+    if kept.dtype != wide(array.dtype):
+        message = f"{operation}: saved has dtype {name_of(kept.dtype)}; use {wide(array.dtype)}"
         raise DTypeError(message)
     dx, sums = np.empty(array.shape, array.dtype), np.zeros(len(coefficients) + 1)
 
@@ -146,7 +148,7 @@ def poly_norm_backward(
 
     reads = [rows, _rows.with_rows_last(slope, axis), kept]
     _rows.run(kernel, reads, [_rows.with_rows_last(dx, axis)])
-    return like(x, dx), *split_sums(x, sums, array.dtype)
+    return like(x, dx), *split_sums(x, sums, wide(array.dtype))
 
 
 def _is_l2(operation: str, scale: str) -> bool:

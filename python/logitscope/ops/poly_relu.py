@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_numpy, as_wide_floats, like, needs_autograd
+from logitscope._arrays import as_floats, as_numpy, like, needs_autograd
+from logitscope._dtypes import wide, widen
 from logitscope.errors import DTypeError, ShapeError
 from logitscope.ops import _rows
 
@@ -23,7 +24,7 @@ def poly_relu(x: Any, weight: Any, bias: Any = 0.0) -> Any:
     Parameters
     ----------
     x
-        Any shape, NumPy array or torch CPU tensor of float32 or float64, any strides.
+        Any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     weight
         (r,) coefficients, 1 to 5 of them, that of the highest power first.
     bias
@@ -51,7 +52,7 @@ def poly_relu(x: Any, weight: Any, bias: Any = 0.0) -> Any:
         from logitscope.nn.functional import poly_relu as differentiable
 
         return differentiable(x, weight, bias)
-    array = as_wide_floats(operation, "x", x)
+    array = as_floats(operation, "x", x)
     coefficients = read_weight(operation, weight).tolist()
     constant = read_bias(operation, bias)
     y = np.empty(array.shape, array.dtype)
@@ -76,8 +77,8 @@ def poly_relu_backward(x: Any, dy: Any, weight: Any) -> tuple[Any, Any, Any]:
     Returns
     -------
     dx, dweight, dbias
-        dx of the kind, shape and dtype of ``x``, 0 where ``x`` is not above 0; (r,) and () of the kind and dtype of
-        ``x``, sums over all elements that are the same at any number of threads.
+        dx of the kind, shape and dtype of ``x``, 0 where ``x`` is not above 0; (r,) and () of the kind of ``x`` and
+        its dtype or float32, sums over all elements that are the same at any number of threads.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def poly_relu_backward(x: Any, dy: Any, weight: Any) -> tuple[Any, Any, Any]:
     (array([ 0.  , 14.25]), array([8., 4., 2.]), array(2.))
     """
     operation = "poly_relu_backward"
-    array = as_wide_floats(operation, "x", x)
+    array = as_floats(operation, "x", x)
     slope = _rows.same_shape(operation, "dy", dy, array)
     coefficients = read_weight(operation, weight).tolist()
     dx, sums = np.empty(array.shape, array.dtype), np.zeros(len(coefficients) + 1)
@@ -102,12 +103,12 @@ def poly_relu_backward(x: Any, dy: Any, weight: Any) -> tuple[Any, Any, Any]:
 
     reads = [_rows.with_rows_last(read, -1) for read in (array, slope)]
     _rows.run(kernel, reads, [_rows.with_rows_last(dx, -1)])
-    return like(x, dx), *split_sums(x, sums, array.dtype)
+    return like(x, dx), *split_sums(x, sums, wide(array.dtype))
 
 
 def read_weight(operation: str, weight: Any) -> NDArray[np.float64]:
     """Read the coefficients of a polynomial."""
-    coefficients = as_numpy(operation, "weight", weight)
+    coefficients = widen(as_numpy(operation, "weight", weight))
     if coefficients.dtype.kind not in "fiu":
         message = f"{operation}: weight has dtype {coefficients.dtype}; use numbers"
         raise DTypeError(message)
@@ -124,7 +125,7 @@ def check_order(operation: str, shape: tuple[int, ...]) -> None:
 
 def read_bias(operation: str, bias: Any) -> float:
     """Read the constant of a polynomial."""
-    constant = as_numpy(operation, "bias", bias)
+    constant = widen(as_numpy(operation, "bias", bias))
     if constant.dtype.kind not in "fiu" or constant.size != 1:
         got = f"{constant.dtype} of shape {constant.shape}"
         message = f"{operation}: bias is {got}; use one number"

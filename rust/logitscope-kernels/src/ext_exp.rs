@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::rows;
 use crate::threads::{self, Cancel};
 use logitscope_simd::ext_exp::ExtExp;
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 /// Elements in a piece.
 const PIECE: usize = 1 << 14;
@@ -19,21 +19,20 @@ const LOWEST: f64 = -4_194_304.0;
 ///
 /// # Errors
 /// [`crate::Error`] if lengths do not fit, or when cancelled.
-pub fn ext_exp<T: Element>(x: &[T], mantissa: &mut [T], exponent: &mut [T], cancel: &Cancel) -> Result<()> {
+pub fn ext_exp<X: Stored>(
+    x: &[X],
+    mantissa: &mut [X::Wide],
+    exponent: &mut [X::Wide],
+    cancel: &Cancel,
+) -> Result<()> {
     rows::check_len("ext_exp", "mantissa", mantissa.len(), x.len())?;
     rows::check_len("ext_exp", "exponent", exponent.len(), x.len())?;
     let work = x.len();
     let outputs = mantissa.chunks_mut(PIECE).zip(exponent.chunks_mut(PIECE));
     let pieces: Vec<_> = x.chunks(PIECE).zip(outputs).collect();
-    threads::for_each(
-        pieces,
-        work,
-        cancel,
-        || (),
-        |(), (x, (mantissa, exponent))| {
-            T::dispatch(Pairs { x, mantissa, exponent });
-        },
-    )
+    threads::for_each(pieces, work, cancel, Vec::new, |wide, (x, (mantissa, exponent))| {
+        X::Wide::dispatch(Pairs { x: X::wide(x, wide), mantissa, exponent });
+    })
 }
 
 struct Pairs<'a, T> {

@@ -1,6 +1,6 @@
 //! Activations with trainable coefficients and their gradients.
 
-use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, last_axis};
+use crate::arrays::{ArrayStored, Filled, Input, by_stored, contiguous, filled, last_axis};
 use crate::call::run;
 use logitscope_kernels::activation::{self as kernel, NormScale};
 use pyo3::prelude::*;
@@ -14,20 +14,20 @@ fn poly_relu<'py>(
     bias: f64,
     out: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    by_dtype!("poly_relu", x => poly_relu_of(py, x, &weight, bias, out))
+    by_stored!("poly_relu", x => poly_relu_of(py, x, &weight, bias, out))
 }
 
-fn poly_relu_of<'py, T: ArrayElement>(
+fn poly_relu_of<'py, X: ArrayStored>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
     weight: &[f64],
     bias: f64,
     out: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    let (x, mut out): (Input<'py, T>, Filled<'py, T>) = (x.extract()?, out.extract()?);
+    let (x, mut out): (Input<'py, X>, Filled<'py, X>) = (x.extract()?, out.extract()?);
     let x = contiguous("x", &x)?;
     let out = filled("out", &mut out, x.len())?;
-    run::<T, _>(py, "poly_relu", x.len(), |cancel| kernel::poly_relu(x, weight, bias, out, cancel))
+    run::<X, _>(py, "poly_relu", x.len(), |cancel| kernel::poly_relu(x, weight, bias, out, cancel))
 }
 
 #[pyfunction]
@@ -39,21 +39,21 @@ fn poly_relu_backward<'py>(
     weight: Vec<f64>,
     dx: &Bound<'py, PyAny>,
 ) -> PyResult<Vec<f64>> {
-    by_dtype!("poly_relu_backward", x => poly_relu_backward_of(py, x, dy, &weight, dx))
+    by_stored!("poly_relu_backward", x => poly_relu_backward_of(py, x, dy, &weight, dx))
 }
 
-fn poly_relu_backward_of<'py, T: ArrayElement>(
+fn poly_relu_backward_of<'py, X: ArrayStored>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
     dy: &Bound<'py, PyAny>,
     weight: &[f64],
     dx: &Bound<'py, PyAny>,
 ) -> PyResult<Vec<f64>> {
-    let (x, dy): (Input<'py, T>, Input<'py, T>) = (x.extract()?, dy.extract()?);
-    let mut dx: Filled<'py, T> = dx.extract()?;
+    let (x, dy): (Input<'py, X>, Input<'py, X>) = (x.extract()?, dy.extract()?);
+    let mut dx: Filled<'py, X> = dx.extract()?;
     let (x, dy) = (contiguous("x", &x)?, contiguous("dy", &dy)?);
     let dx = filled("dx", &mut dx, x.len())?;
-    run::<T, _>(py, "poly_relu_backward", x.len(), |cancel| {
+    run::<X, _>(py, "poly_relu_backward", x.len(), |cancel| {
         kernel::poly_relu_backward(x, dy, weight, dx, cancel)
     })
 }
@@ -75,10 +75,10 @@ fn poly_norm<'py>(
     out: &Bound<'py, PyAny>,
     saved: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    by_dtype!("poly_norm", x => poly_norm_of(py, x, (&weight, bias), (eps, norm_scale(l2)), out, saved))
+    by_stored!("poly_norm", x => poly_norm_of(py, x, (&weight, bias), (eps, norm_scale(l2)), out, saved))
 }
 
-fn poly_norm_of<'py, T: ArrayElement>(
+fn poly_norm_of<'py, X: ArrayStored>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
     polynomial: (&[f64], f64),
@@ -86,12 +86,12 @@ fn poly_norm_of<'py, T: ArrayElement>(
     out: &Bound<'py, PyAny>,
     saved: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    let x: Input<'py, T> = x.extract()?;
-    let (mut out, mut saved): (Filled<'py, T>, Filled<'py, T>) = (out.extract()?, saved.extract()?);
+    let x: Input<'py, X> = x.extract()?;
+    let (mut out, mut saved): (Filled<'py, X>, Filled<'py, X::Wide>) = (out.extract()?, saved.extract()?);
     let (columns, x) = (last_axis(&x), contiguous("x", &x)?);
     let out = filled("out", &mut out, x.len())?;
     let saved = filled("saved", &mut saved, x.len() / columns.max(1) * (polynomial.0.len() + 1))?;
-    run::<T, _>(py, "poly_norm", x.len(), |cancel| {
+    run::<X, _>(py, "poly_norm", x.len(), |cancel| {
         kernel::poly_norm(x, columns, polynomial, norm, out, saved, cancel)
     })
 }
@@ -107,10 +107,10 @@ fn poly_norm_backward<'py>(
     l2: bool,
     dx: &Bound<'py, PyAny>,
 ) -> PyResult<Vec<f64>> {
-    by_dtype!("poly_norm_backward", x => poly_norm_backward_of(py, x, dy, &weight, saved, norm_scale(l2), dx))
+    by_stored!("poly_norm_backward", x => poly_norm_backward_of(py, x, dy, &weight, saved, norm_scale(l2), dx))
 }
 
-fn poly_norm_backward_of<'py, T: ArrayElement>(
+fn poly_norm_backward_of<'py, X: ArrayStored>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
     dy: &Bound<'py, PyAny>,
@@ -119,13 +119,13 @@ fn poly_norm_backward_of<'py, T: ArrayElement>(
     scale: NormScale,
     dx: &Bound<'py, PyAny>,
 ) -> PyResult<Vec<f64>> {
-    let (x, dy, saved): (Input<'py, T>, Input<'py, T>, Input<'py, T>) =
+    let (x, dy, saved): (Input<'py, X>, Input<'py, X>, Input<'py, X::Wide>) =
         (x.extract()?, dy.extract()?, saved.extract()?);
-    let mut dx: Filled<'py, T> = dx.extract()?;
+    let mut dx: Filled<'py, X> = dx.extract()?;
     let (columns, x) = (last_axis(&x), contiguous("x", &x)?);
     let (dy, saved) = (contiguous("dy", &dy)?, contiguous("saved", &saved)?);
     let dx = filled("dx", &mut dx, x.len())?;
-    run::<T, _>(py, "poly_norm_backward", x.len(), |cancel| {
+    run::<X, _>(py, "poly_norm_backward", x.len(), |cancel| {
         kernel::poly_norm_backward([x, dy], columns, weight, saved, scale, dx, cancel)
     })
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from logitscope.errors import ArgumentError, ShapeError
 from logitscope.nn.functional._composite_gradient import composite_gradients
-from logitscope.nn.functional._path import array, check_wide_dtype, needs_composite, normal_dim
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.nn.functional._poly_relu import coefficients
 from logitscope.ops import poly_norm as rows
 
@@ -36,7 +36,7 @@ def poly_norm(
     Parameters
     ----------
     x
-        Any shape, float32 or float64.
+        Any shape; float32, float64, float16 or bfloat16.
     weight
         (r,) coefficients, 1 to 5 of them, that of the highest power first.
     bias
@@ -55,7 +55,7 @@ def poly_norm(
     >>> poly_norm(torch.tensor([1e30, -1e30, 2e30, 0.0]), torch.ones(3) / 3)
     tensor([ 0.5114, -0.1971,  1.8294,  0.0000])
     """
-    check_wide_dtype("poly_norm", x=x)
+    check_dtype("poly_norm", x=x)
     weight, bias = coefficients("poly_norm", x, weight, bias)
     dim = normal_dim("poly_norm", dim, x)
     if x.dim() and x.shape[dim] == 0:
@@ -74,6 +74,7 @@ def poly_norm(
 
 
 def _composite(x: Tensor, weight: Tensor, bias: Tensor, *, eps: float, dim: int, scale: str) -> Tensor:
+    dtype, x = x.dtype, x.to(weight.dtype)
     # Any s gives the same result, so it has no gradient.
     s = x.detach().abs().amax(dim, keepdim=True).clamp(min=_SMALLEST)
     t = x / s
@@ -82,7 +83,7 @@ def _composite(x: Tensor, weight: Tensor, bias: Tensor, *, eps: float, dim: int,
         u = t**power
         squares = u.square().mean(dim, keepdim=True) if scale == "rms" else u.square().sum(dim, keepdim=True)
         value = value + w * u * (squares + (eps ** (0.5 / power) / s) ** (2 * power)).rsqrt()
-    return value
+    return value.to(dtype)
 
 
 @torch.library.custom_op("logitscope::poly_norm", mutates_args=())
@@ -92,7 +93,7 @@ def _poly_norm(
     named = cast("NormScale", scale)
     arrays = array(x), array(weight), array(bias)
     y, saved = rows.poly_norm(*arrays, eps, dim, scale=named, return_saved=True)
-    return torch.from_numpy(y), torch.from_numpy(saved)
+    return tensor_of(y), tensor_of(saved)
 
 
 @torch.library.custom_op("logitscope::poly_norm_backward", mutates_args=())
@@ -102,20 +103,20 @@ def _poly_norm_backward(
     named = cast("NormScale", scale)
     arrays = array(x), array(dy), array(weight), array(saved)
     dx, dweight, dbias = rows.poly_norm_backward(*arrays, dim, scale=named)
-    return torch.from_numpy(dx), torch.from_numpy(dweight), torch.from_numpy(dbias)
+    return tensor_of(dx), tensor_of(dweight), tensor_of(dbias)
 
 
 @_poly_norm.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float, dim: int, scale: str) -> tuple[Tensor, Tensor]:
     others = [length for axis, length in enumerate(x.shape) if axis != dim] or [1]
-    return x.new_empty(x.shape), x.new_empty([*others, weight.shape[0] + 1])
+    return x.new_empty(x.shape), weight.new_empty([*others, weight.shape[0] + 1])
 
 
 @_poly_norm_backward.register_fake
 def _(
     x: Tensor, dy: Tensor, weight: Tensor, saved: Tensor, dim: int, scale: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return x.new_empty(x.shape), x.new_empty(weight.shape), x.new_empty(())
+    return x.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(())
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

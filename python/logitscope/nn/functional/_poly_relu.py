@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from logitscope.nn.functional._composite_gradient import composite_gradients
-from logitscope.nn.functional._path import array, check_wide_dtype, needs_composite
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, tensor_of, wide
 from logitscope.ops import poly_relu as elements
 
 
@@ -18,7 +18,7 @@ def poly_relu(x: Tensor, weight: Tensor, bias: Tensor | float = 0.0) -> Tensor:
     Parameters
     ----------
     x
-        Any shape, float32 or float64.
+        Any shape; float32, float64, float16 or bfloat16.
     weight
         (r,) coefficients, 1 to 5 of them, that of the highest power first.
     bias
@@ -31,7 +31,7 @@ def poly_relu(x: Tensor, weight: Tensor, bias: Tensor | float = 0.0) -> Tensor:
     >>> poly_relu(torch.tensor([-1.0, 1.0, 2.0]), torch.tensor([1.0, 0.5, 0.25]), 3.0)
     tensor([ 3.0000,  4.7500, 13.5000])
     """
-    check_wide_dtype("poly_relu", x=x)
+    check_dtype("poly_relu", x=x)
     weight, bias = coefficients("poly_relu", x, weight, bias)
     if needs_composite(x, weight, bias):
         return _composite(x, weight, bias)
@@ -40,30 +40,31 @@ def poly_relu(x: Tensor, weight: Tensor, bias: Tensor | float = 0.0) -> Tensor:
 
 
 def coefficients(operation: str, x: Tensor, weight: Any, bias: Any) -> tuple[Tensor, Tensor]:
-    """Check coefficients and give them the type of ``x``."""
+    """Check coefficients and give them the type that ``x`` is computed in."""
     weight = torch.as_tensor(weight)
     elements.check_order(operation, tuple(weight.shape))
     bias = torch.as_tensor(bias, device=weight.device)
-    return weight.to(x.device, x.dtype), bias.to(x.device, x.dtype).reshape(())
+    dtype = wide(x.dtype)
+    return weight.to(x.device, dtype), bias.to(x.device, dtype).reshape(())
 
 
 def _composite(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    p = torch.relu(x)
+    p = torch.relu(x).to(weight.dtype)
     value = weight[0] * p
     for w in weight[1:]:
         value = (value + w) * p
-    return value + bias
+    return (value + bias).to(x.dtype)
 
 
 @torch.library.custom_op("logitscope::poly_relu", mutates_args=())
 def _poly_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.from_numpy(elements.poly_relu(array(x), array(weight), array(bias)))
+    return tensor_of(elements.poly_relu(array(x), array(weight), array(bias)))
 
 
 @torch.library.custom_op("logitscope::poly_relu_backward", mutates_args=())
 def _poly_relu_backward(x: Tensor, dy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     dx, dweight, dbias = elements.poly_relu_backward(array(x), array(dy), array(weight))
-    return torch.from_numpy(dx), torch.from_numpy(dweight), torch.from_numpy(dbias)
+    return tensor_of(dx), tensor_of(dweight), tensor_of(dbias)
 
 
 @_poly_relu.register_fake
@@ -73,7 +74,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @_poly_relu_backward.register_fake
 def _(x: Tensor, dy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return x.new_empty(x.shape), x.new_empty(weight.shape), x.new_empty(())
+    return x.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(())
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:

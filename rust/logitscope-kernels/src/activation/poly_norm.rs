@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::rows::{self, SUM_BLOCK};
 use crate::threads::{self, Cancel};
 use logitscope_simd::math;
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 const NAME: &str = "poly_norm";
 
@@ -40,13 +40,13 @@ impl NormScale {
 ///
 /// # Errors
 /// [`Error`] if lengths do not fit or `eps` is not above 0, or when cancelled.
-pub fn poly_norm<T: Element>(
-    x: &[T],
+pub fn poly_norm<X: Stored>(
+    x: &[X],
     columns: usize,
     (weight, bias): (&[f64], f64),
     (eps, scale): (f64, NormScale),
-    y: &mut [T],
-    saved: &mut [T],
+    y: &mut [X],
+    saved: &mut [X::Wide],
     cancel: &Cancel,
 ) -> Result<()> {
     check_weight(NAME, weight)?;
@@ -61,11 +61,13 @@ pub fn poly_norm<T: Element>(
     let (rows, work) = (rows::rows_per_piece(columns), x.len());
     let outputs = y.chunks_mut(rows * columns).zip(saved.chunks_mut(rows * width));
     let pieces: Vec<_> = x.chunks(rows * columns).zip(outputs).collect();
+    let (count, buffers) = (scale.count(columns), || (Vec::new(), Vec::new()));
     by_order!(weight, R => {
-        let weight = coefficients::<T, R>(weight);
-        let bias = T::from_f64(bias);
-        threads::for_each(pieces, work, cancel, || (), |(), (x, (y, saved))| {
-            T::dispatch(Forward { x, columns, weight, bias, eps, count: scale.count(columns), y, saved });
+        let (weight, bias) = (coefficients::<X::Wide, R>(weight), X::Wide::from_f64(bias));
+        threads::for_each(pieces, work, cancel, buffers, |(wide, target), (x, (y, saved))| {
+            let (x, wide_y) = (X::wide(x, wide), X::target(y, target));
+            X::Wide::dispatch(Forward { x, columns, weight, bias, eps, count, y: wide_y, saved });
+            X::settle(target, y);
         })
     })
 }
@@ -176,13 +178,13 @@ fn add_squares<T: Element, S: Simd<T>, const R: usize>(simd: S, sums: &mut [S::V
 ///
 /// # Errors
 /// [`Error`] if lengths do not fit, or when cancelled.
-pub fn poly_norm_backward<T: Element>(
-    [x, dy]: [&[T]; 2],
+pub fn poly_norm_backward<X: Stored>(
+    [x, dy]: [&[X]; 2],
     columns: usize,
     weight: &[f64],
-    saved: &[T],
+    saved: &[X::Wide],
     scale: NormScale,
-    dx: &mut [T],
+    dx: &mut [X],
     cancel: &Cancel,
 ) -> Result<Vec<f64>> {
     check_weight(NAME, weight)?;
@@ -196,10 +198,15 @@ pub fn poly_norm_backward<T: Element>(
     let mut sums = vec![vec![0.0; width]; count.div_ceil(rows).max(1)];
     let inputs = x.chunks(size).zip(dy.chunks(size)).zip(saved.chunks(rows * width));
     let pieces: Vec<_> = inputs.zip(dx.chunks_mut(size).zip(&mut sums)).collect();
+    let (count, buffers) = (scale.count(columns), || (Vec::new(), Vec::new(), Vec::new()));
     by_order!(weight, R => {
-        let weight = coefficients::<T, R>(weight);
-        threads::for_each(pieces, work, cancel, || (), |(), (((x, dy), saved), (dx, sums))| {
-            T::dispatch(Backward { x, dy, columns, weight, saved, count: scale.count(columns), dx, sums });
+        let weight = coefficients::<X::Wide, R>(weight);
+        threads::for_each(pieces, work, cancel, buffers, |(wide, wide_dy, target), piece| {
+            let (((x, dy), saved), (dx, sums)) = piece;
+            let (x, dy) = (X::wide(x, wide), X::wide(dy, wide_dy));
+            let wide_dx = X::target(dx, target);
+            X::Wide::dispatch(Backward { x, dy, columns, weight, saved, count, dx: wide_dx, sums });
+            X::settle(target, dx);
         })
     })?;
     Ok(add_up(&sums))

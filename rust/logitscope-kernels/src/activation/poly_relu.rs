@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::rows::{self, SUM_BLOCK};
 use crate::threads::{self, Cancel};
 use logitscope_simd::math;
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 const NAME: &str = "poly_relu";
 
@@ -16,7 +16,7 @@ const PIECE: usize = 1 << 14;
 ///
 /// # Errors
 /// [`crate::Error`] if lengths do not fit, or when cancelled.
-pub fn poly_relu<T: Element>(x: &[T], weight: &[f64], bias: f64, y: &mut [T], cancel: &Cancel) -> Result<()> {
+pub fn poly_relu<X: Stored>(x: &[X], weight: &[f64], bias: f64, y: &mut [X], cancel: &Cancel) -> Result<()> {
     check_weight(NAME, weight)?;
     rows::check_len(NAME, "y", y.len(), x.len())?;
     // What is multiplied by 0 would make NaN of infinity.
@@ -24,10 +24,12 @@ pub fn poly_relu<T: Element>(x: &[T], weight: &[f64], bias: f64, y: &mut [T], ca
     let weight = &weight[first..];
     let work = x.len();
     let pieces: Vec<_> = x.chunks(PIECE).zip(y.chunks_mut(PIECE)).collect();
+    let buffers = || (Vec::new(), Vec::new());
     by_order!(weight, R => {
-        let (weight, bias) = (coefficients::<T, R>(weight), T::from_f64(bias));
-        threads::for_each(pieces, work, cancel, || (), |(), (x, y)| {
-            T::dispatch(Forward { x, weight, bias, y });
+        let (weight, bias) = (coefficients::<X::Wide, R>(weight), X::Wide::from_f64(bias));
+        threads::for_each(pieces, work, cancel, buffers, |(wide, target), (x, y)| {
+            X::Wide::dispatch(Forward { x: X::wide(x, wide), weight, bias, y: X::target(y, target) });
+            X::settle(target, y);
         })
     })
 }
@@ -62,11 +64,11 @@ impl<T: Element, const R: usize> Kernel<T> for Forward<'_, T, R> {
 ///
 /// # Errors
 /// [`crate::Error`] if lengths do not fit, or when cancelled.
-pub fn poly_relu_backward<T: Element>(
-    x: &[T],
-    dy: &[T],
+pub fn poly_relu_backward<X: Stored>(
+    x: &[X],
+    dy: &[X],
     weight: &[f64],
-    dx: &mut [T],
+    dx: &mut [X],
     cancel: &Cancel,
 ) -> Result<Vec<f64>> {
     check_weight(NAME, weight)?;
@@ -77,10 +79,13 @@ pub fn poly_relu_backward<T: Element>(
     let mut sums = vec![vec![0.0; weight.len() + 1]; x.len().div_ceil(PIECE).max(1)];
     let inputs = x.chunks(PIECE).zip(dy.chunks(PIECE));
     let pieces: Vec<_> = inputs.zip(dx.chunks_mut(PIECE).zip(&mut sums)).collect();
+    let buffers = || (Vec::new(), Vec::new(), Vec::new());
     by_order!(weight, R => {
-        let weight = coefficients::<T, R>(weight);
-        threads::for_each(pieces, work, cancel, || (), |(), ((x, dy), (dx, sums))| {
-            T::dispatch(Backward { x, dy, weight, dx, sums });
+        let weight = coefficients::<X::Wide, R>(weight);
+        threads::for_each(pieces, work, cancel, buffers, |(wide, wide_dy, target), ((x, dy), (dx, sums))| {
+            let (x, dy) = (X::wide(x, wide), X::wide(dy, wide_dy));
+            X::Wide::dispatch(Backward { x, dy, weight, dx: X::target(dx, target), sums });
+            X::settle(target, dx);
         })
     })?;
     Ok(add_up(&sums))

@@ -146,7 +146,14 @@ def log_stablemax_backward(x: _Floats, y: _Floats, dy: _Floats, dx: _Floats) -> 
 def topk_softmax(x: _Floats, k: int, weights: _Floats, indices: NDArray[np.int64]) -> None: ...
 def topk_softmax_dense(x: _Floats, k: int, out: _Floats) -> None: ...
 def binary_cross_entropy(
-    logits: _Floats, targets: _Floats, pos_weight: _Floats, factor: float, losses: _Floats, slopes: _Floats
+    logits: _Floats,
+    targets: _Floats,
+    pos_weight: _Floats,
+    weight: _Floats | None,
+    focal: tuple[float, float | None] | None,
+    factor: float,
+    losses: _Floats,
+    slopes: _Floats,
 ) -> None: ...
 def roofline(probe: str, x: _Floats, y: _Floats, rounds: int) -> float: ...
 def row_loss(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from logitscope.ops.binary_cross_entropy import binary_cross_entropy_with_logits
+from logitscope.ops.binary_cross_entropy import binary_cross_entropy_with_logits, sigmoid_focal_loss
 from logitscope.ops.cross_entropy import LossStats, cross_entropy, cross_entropy_backward
 from logitscope.ops.linked_losses import (
     comp_sum_loss,
@@ -29,6 +29,7 @@ __all__ = [
     "generalized_cross_entropy",
     "logsumexp_penalty",
     "poly_loss",
+    "sigmoid_focal_loss",
     "spherical_softmax_loss",
     "stablemax_cross_entropy",
     "symmetric_cross_entropy",

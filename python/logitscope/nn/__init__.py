@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
 from logitscope.nn import functional
 from logitscope.nn.activation import PolyNorm, PolyReLU
 from logitscope.nn.attention import CausalSelfAttention
+from logitscope.nn.binary_cross_entropy import BCEWithLogitsLoss, SigmoidFocalLoss
 from logitscope.nn.choice import attention_names
 from logitscope.nn.gpt import GPT, GPTConfig
 from logitscope.nn.linked_losses import (
@@ -21,11 +22,18 @@ from logitscope.nn.linked_losses import (
     SymmetricCrossEntropy,
 )
 from logitscope.nn.loss import CrossEntropyLoss
+from logitscope.nn.row_losses import (
+    SphericalSoftmaxLoss,
+    StableMaxCrossEntropy,
+    TaylorSoftmaxLoss,
+    ZStandardizedLoss,
+)
 from logitscope.nn.topk_gate import GateOutput, TopKSoftmaxGate, load_balance_loss
 from logitscope.nn.torch_attention import TorchCausalSelfAttention
 
 __all__ = [
     "GPT",
+    "BCEWithLogitsLoss",
     "CausalSelfAttention",
     "CompSumLoss",
     "CrossEntropyLoss",
@@ -36,9 +44,14 @@ __all__ = [
     "PolyLoss",
     "PolyNorm",
     "PolyReLU",
+    "SigmoidFocalLoss",
+    "SphericalSoftmaxLoss",
+    "StableMaxCrossEntropy",
     "SymmetricCrossEntropy",
+    "TaylorSoftmaxLoss",
     "TopKSoftmaxGate",
     "TorchCausalSelfAttention",
+    "ZStandardizedLoss",
     "attention_names",
     "functional",
     "load_balance_loss",

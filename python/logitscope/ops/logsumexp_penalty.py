@@ -60,11 +60,7 @@ def logsumexp_penalty(
         message = f"{operation}: scale is {scale!r}; use a finite number, at least 0"
         raise ArgumentError(message)
     if needs_autograd(logits) and not return_grad:
-        from logitscope.nn.functional._first_order import first_order
-
-        return first_order(
-            lambda x: logsumexp_penalty(x, scale, reduction=reduction, return_grad=True), logits
-        )
+        return _differentiable(logits, scale, reduction)
     rows = as_floats(operation, "logits", logits)
     _rows.axis_of(operation, rows, -1)
     lse = lse_of_rows(np.atleast_1d(rows))
@@ -78,3 +74,14 @@ def logsumexp_penalty(
         return penalty
     slope = np.asarray(2 * scale / max(divisor, 1) * lse, lse.dtype)
     return penalty, like(logits, logsumexp_backward(rows, lse, slope))
+
+
+def _differentiable(logits: Any, scale: float, reduction: str) -> Any:
+    from logitscope.nn.functional import logsumexp
+    from logitscope.nn.functional._path import check_dtype, wide
+
+    check_dtype("logsumexp_penalty", logits=logits)
+    penalties = scale * logsumexp(logits.to(wide(logits.dtype))).square()
+    if reduction == "none":
+        return penalties
+    return penalties.mean() if reduction == "mean" else penalties.sum()

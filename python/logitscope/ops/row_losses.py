@@ -211,14 +211,11 @@ def row_loss(
     return_grad: bool,
 ) -> Any:
     """Compute the loss that ``operation`` names."""
-    if needs_autograd(logits) and not return_grad:
-        from logitscope.nn.functional._first_order import first_order
+    if needs_autograd(logits, weight) and not return_grad:
+        from logitscope.nn.functional._row_loss import row_loss as differentiable
 
-        def with_gradient(x: Any) -> Any:
-            options = (weight, ignore_index, reduction, empty, True)
-            return row_loss(operation, parameters, x, targets, *options)
-
-        return first_order(with_gradient, logits)
+        options = {"weight": weight, "ignore_index": ignore_index, "reduction": reduction, "empty": empty}
+        return differentiable(operation, parameters, logits, targets, **options)
     rows = class_rows(operation, logits)
     classes = class_indices(operation, targets, rows.shape[:-1])
     factors = None if weight is None else class_weight(operation, weight, rows)

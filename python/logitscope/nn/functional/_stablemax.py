@@ -31,7 +31,7 @@ def stablemax(x: Tensor, dim: int = -1) -> Tensor:
     check_dtype("stablemax", x=x)
     dim = normal_dim("stablemax", dim, x)
     if needs_composite(x):
-        return torch.softmax(x.sign() * x.abs().log1p(), dim)
+        return torch.softmax(signed_log(x), dim)
     y: Tensor = _stablemax(x, dim)
     return y
 
@@ -56,9 +56,15 @@ def log_stablemax(x: Tensor, dim: int = -1) -> Tensor:
     check_dtype("log_stablemax", x=x)
     dim = normal_dim("log_stablemax", dim, x)
     if needs_composite(x):
-        return torch.log_softmax(x.sign() * x.abs().log1p(), dim)
+        return torch.log_softmax(signed_log(x), dim)
     y: Tensor = _log_stablemax(x, dim)
     return y
+
+
+def signed_log(x: Tensor) -> Tensor:
+    """Compute sign(x) log(1 + |x|), whose softmax StableMax is, with its derivative 1 at 0."""
+    above, below = torch.where(x < 0, 0.0, x), torch.where(x < 0, x, 0.0)
+    return above.log1p() - (-below).log1p()
 
 
 @torch.library.custom_op("logitscope::stablemax", mutates_args=())

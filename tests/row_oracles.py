@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 
+# The types of numbers of the operations on rows.
+DTYPES = tuple(map(np.dtype, (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)))
 # Nothing special, then around the 16 and 8 lanes of a vector, a few vectors with a rest, primes, and long ones.
 SIZES = [1, 2, 7, 8, 9, 15, 16, 17, 35, 61, 67, 127, 257, 1000, 1021]
 LIMITS = {np.float32: 2e-5, np.float64: 1e-13}

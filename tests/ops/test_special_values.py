@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -17,10 +16,10 @@ import logitscope
 from logitscope import activation, loss
 from logitscope._dtypes import WIDE
 from logitscope.ops.softmax import Algorithm
+from row_oracles import DTYPES
 
 INF, NAN = np.inf, np.nan
 SIZE = 67
-DTYPES = (*WIDE, np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 PLACES = (0, 7, 15, 16, 40, 63, 64, 66)
 TARGETS = np.array([4, 20, 66])
 

@@ -6,6 +6,7 @@ pytest benches --table    # and the table of them
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -51,6 +52,14 @@ def test_that_contenders_agree_and_ratios_are_numbers(suite, index, peers, table
         assert math.isfinite(row.of_roofline)
         for ratio in row.ratios.values():
             assert all(math.isfinite(number) and number > 0 for number in ratio)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("suite", ["loss", "softmax"])
+def test_that_other_types_of_numbers_are_measured(suite, dtype, peers):
+    settings = dataclasses.replace(SMOKE, dtype=dtype, sizes=((3, 200),))
+    for case in suites.cases(suite, settings, peers):
+        assert measure_case(case, settings).dtype == dtype
 
 
 def test_that_the_peers_that_are_installed_are_measured(peers, table):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 ACCURACY = "accuracy"
 RESULTS = Path("benches/results")
 BUSY = 0.5
+ROUNDING = {"float16": 2e-3, "bfloat16": 2e-2}
+"""How far results in 16 bits may lie apart: peers round more often than once."""
 
 EXAMPLES = """examples:
   logitscope bench softmax               the whole suite, some minutes; on a machine that does nothing else
@@ -157,12 +159,13 @@ def _compare(case: Case, contenders: list[Contender]) -> None:
     first, *others = contenders
     wanted = as_array(first.answer(first.run()))
     largest = abs(wanted).max()
+    tolerance = max(case.tolerance, ROUNDING.get(case.dtype, 0.0))
     for other in others:
         error = abs(as_array(other.answer(other.run())) - wanted).max() / largest
-        if not error <= case.tolerance:
+        if not error <= tolerance:
             message = (
                 f"bench: {case.title}: {other.label} and {first.label} differ by {error:.1e} of the largest "
-                f"element; use a version that computes the same (at most {case.tolerance:.0e})"
+                f"element; use a version that computes the same (at most {tolerance:.0e})"
             )
             raise WrongAnswerError(message)
 

@@ -38,9 +38,10 @@ class Table:
 
 
 def tables(results: Sequence[CaseResult]) -> list[Table]:
-    """One table a group, and one of all groups."""
+    """One table a group, and one of all groups if there are peers."""
     made = [_group(group, [r for r in results if r.group == group]) for group in _groups(results)]
-    return [*made, _summary(results)]
+    summary = _summary(results)
+    return [*made, summary] if summary.rows else made
 
 
 def _groups(results: Sequence[CaseResult]) -> list[str]:

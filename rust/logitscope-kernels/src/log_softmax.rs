@@ -73,11 +73,18 @@ impl<T: Element> Kernel<T> for Write<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
+        let scaled = (self.sum.max * self.scale).abs();
         let scale = simd.splat(self.scale);
-        let (max, minus_ln) = (simd.splat(self.sum.max), simd.splat(T::from_f64(-self.sum.ln())));
-        rows::write_row!(simd, self.y, x in self.x => {
-            math::flush(simd, simd.mul_add(simd.sub(x, max), scale, minus_ln))
-        });
+        let minus_ln = rows::normal_or_zero(-self.sum.ln());
+        let (max, minus_ln) = (simd.splat(self.sum.max), simd.splat(minus_ln));
+        // Beside a maximum of some size no distance is so small that its product is a denormal.
+        if scaled > T::MIN_POSITIVE * T::from_f64(1e20) && scaled.is_finite() {
+            rows::write_row!(simd, self.y, x in self.x => simd.mul_add(simd.sub(x, max), scale, minus_ln));
+        } else {
+            rows::write_row!(simd, self.y, x in self.x => {
+                math::flush(simd, simd.mul_add(simd.sub(x, max), scale, minus_ln))
+            });
+        }
     }
 }
 

@@ -123,7 +123,9 @@ pub(super) fn powers<T: Element, S: Simd<T>>(
 /// Multiplies exponentials by a factor; those that are 0 stay 0 where it is infinite.
 #[inline(always)]
 pub(super) fn times<T: Element, S: Simd<T>>(simd: S, powers: &mut [T], factor: T) {
-    if factor.abs() < T::INFINITY || factor.is_nan() {
+    if factor >= T::MIN_POSITIVE && factor < T::INFINITY {
+        rows::scale_powers(simd, powers, factor);
+    } else if factor.abs() < T::INFINITY || factor.is_nan() {
         rows::scale(simd, powers, factor);
     } else {
         for power in powers.iter_mut().filter(|power| **power > T::ZERO) {

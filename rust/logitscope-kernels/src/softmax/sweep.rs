@@ -56,7 +56,7 @@ fn fill_if_empty<X: Stored>(x: &[X], max: X::Wide, empty: Empty, y: &mut [X]) {
 fn three_pass_reload<T: Element, S: Simd<T>>(simd: S, x: &[T], scale: T, y: &mut [T]) -> T {
     let max = Maximum { x }.run(simd);
     let sum = StorePowers { x, max, scale, y }.run(simd);
-    rows::scale(simd, y, T::from_f64(1.0 / sum));
+    rows::scale_powers(simd, y, T::from_f64(1.0 / sum));
     max
 }
 
@@ -270,7 +270,7 @@ impl<T: Element> Kernel<T> for Scale<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        rows::scale(simd, self.y, self.factor);
+        rows::scale_powers(simd, self.y, self.factor);
     }
 }
 

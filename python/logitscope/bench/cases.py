@@ -88,7 +88,7 @@ class Settings:
     """(rows, columns), instead of the suite's own."""
     seconds: float = 6.0
     """For a case; the time of its contenders' turns."""
-    least_rounds: int = 7
+    least_rounds: int = 5
     most_rounds: int = 60
     smoke: bool = False
     """Tiny sizes, to see that everything runs."""

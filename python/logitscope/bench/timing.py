@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from logitscope.bench.cases import Settings
 
-_SHORT = 20e-3
+_SHORT, _LONG = 20e-3, 0.3
 _TURN = 2e-3
 _MOST_CALLS = 25
 
@@ -42,7 +42,7 @@ def take_turns(
     A short one is called once before its turn, which brings its arrays back into the cache, and then several times,
     of which the median counts. Who begins changes from round to round. ``tick`` gets the share that is done.
     """
-    estimates = {name: min(_seconds(run), _seconds(run)) for name, run in runs.items()}
+    estimates = {name: _estimate(run) for name, run in runs.items()}
     turn = sum(max(estimate, _TURN) * (1 if estimate > _SHORT else 2) for estimate in estimates.values())
     rounds = int(min(max(settings.seconds / turn, settings.least_rounds), settings.most_rounds))
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -59,6 +59,12 @@ def take_turns(
         if collecting:
             gc.enable()
     return times
+
+
+def _estimate(run: Callable[[], Any]) -> float:
+    """The time of a call that is not the first; of a long one the first is good enough."""
+    seconds = _seconds(run)
+    return seconds if seconds > _LONG else min(seconds, _seconds(run))
 
 
 def _turn(run: Callable[[], Any], estimate: float) -> float:

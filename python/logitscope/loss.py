@@ -13,6 +13,7 @@ from logitscope.ops.linked_losses import (
 )
 from logitscope.ops.logsumexp_penalty import logsumexp_penalty
 from logitscope.ops.row_losses import (
+    spherical_loss,
     spherical_softmax_loss,
     stablemax_cross_entropy,
     taylor_softmax_loss,
@@ -30,6 +31,7 @@ __all__ = [
     "logsumexp_penalty",
     "poly_loss",
     "sigmoid_focal_loss",
+    "spherical_loss",
     "spherical_softmax_loss",
     "stablemax_cross_entropy",
     "symmetric_cross_entropy",

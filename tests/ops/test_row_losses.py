@@ -7,6 +7,7 @@ import logitscope
 from logitscope import loss as losses
 from logitscope.errors import ArgumentError, DTypeError, ShapeError, TargetError
 from logitscope.loss import (
+    spherical_loss,
     spherical_softmax_loss,
     stablemax_cross_entropy,
     taylor_softmax_loss,
@@ -32,6 +33,10 @@ def stable_share(z):
     return torch.where(z >= 0, 1 + z, 1 / (1 - z.clamp(max=0)))
 
 
+def squared(z, y):
+    return (z - torch.zeros_like(z).scatter(-1, y, 1.0)).square().sum(-1)
+
+
 def z_loss(a, b):
     def loss(z, y):
         deviation = z.var(-1, keepdim=True, unbiased=False).sqrt()
@@ -45,6 +50,9 @@ LOSSES = {
     "stablemax": (stablemax_cross_entropy, (), of_shares(stable_share)),
     "taylor": (taylor_softmax_loss, (), of_shares(lambda z: 1 + z + z**2 / 2)),
     "spherical": (spherical_softmax_loss, (0.1,), of_shares(lambda z: z**2 + 0.1)),
+    "taylor, by name": (spherical_loss, ("taylor",), of_shares(lambda z: 1 + z + z**2 / 2)),
+    "spherical, by name": (spherical_loss, ("spherical",), of_shares(lambda z: z**2 + 0.1)),
+    "squared": (spherical_loss, ("squared",), squared),
     "standardised": (z_standardized_loss, (1.0, 5.0), z_loss(1.0, 5.0)),
     "standardised, sharp": (z_standardized_loss, (4.0, 0.5), z_loss(4.0, 0.5)),
 }
@@ -169,6 +177,10 @@ def test_bad_input_is_refused_with_what_came_and_what_would_work():
         z_standardized_loss(logits[:, :1], targets)
     with pytest.raises(ArgumentError, match=r"^spherical_softmax_loss: epsilon is -1.0; use a positive"):
         spherical_softmax_loss(logits, targets, -1)
+    with pytest.raises(
+        ArgumentError, match=r"^spherical_loss: kind is 'round'; use 'taylor', 'spherical' or"
+    ):
+        spherical_loss(logits, targets, "round")
     with pytest.raises(TargetError, match=r"^taylor_softmax_loss: target 3 in row 1 is no class; use 0..2$"):
         taylor_softmax_loss(logits, np.array([0, 3]))
     for name in ("stablemax_cross_entropy", "taylor_softmax_loss"):

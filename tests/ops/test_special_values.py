@@ -71,9 +71,8 @@ def of_lse(x):
     return (logitscope.logsumexp_backward(x, lse, np.ones_like(lse)),)
 
 
-def binary(x):
-    targets = np.zeros_like(x)
-    return loss.binary_cross_entropy_with_logits(x, targets, reduction="none", return_grad=True)
+def binary(x, function=loss.binary_cross_entropy_with_logits):
+    return function(x, np.zeros_like(x), reduction="none", return_grad=True)
 
 
 def of_stablemax(x):
@@ -124,16 +123,11 @@ OPERATIONS = {
     "topk_softmax, the selected": Operation(
         partial(logitscope.topk_softmax, k=5, return_indices=True), infinity=None, nothing="fine"
     ),
+    "ext_exp": Operation(logitscope.ext_exp, nan="lane", infinity=None, nothing=None),
     "poly_relu": Operation(
-        one(activation.poly_relu, weight=np.float32([1, 2, 3])),
-        nan="lane",
-        infinity=None,
-        nothing=None,
-        dtypes=WIDE,
+        one(activation.poly_relu, weight=np.float32([1, 2, 3])), nan="lane", infinity=None, nothing=None
     ),
-    "poly_norm": Operation(
-        one(activation.poly_norm, weight=np.float32([1, 2, 3])), infinity=None, nothing=None, dtypes=WIDE
-    ),
+    "poly_norm": Operation(one(activation.poly_norm, weight=np.float32([1, 2, 3])), nothing="row"),
     "cross_entropy": Operation(with_gradient(loss.cross_entropy)),
     "cross_entropy, textbook": Operation(with_gradient(loss.cross_entropy, complement=False)),
     "cross_entropy, every option": Operation(
@@ -159,8 +153,12 @@ OPERATIONS = {
     "stablemax_cross_entropy": Operation(with_gradient(loss.stablemax_cross_entropy)),
     "taylor_softmax_loss": Operation(with_gradient(loss.taylor_softmax_loss), nothing="row"),
     "spherical_softmax_loss": Operation(with_gradient(loss.spherical_softmax_loss), nothing="row"),
+    "spherical_loss, squared": Operation(with_gradient(loss.spherical_loss, kind="squared"), nothing="row"),
     "z_standardized_loss": Operation(with_gradient(loss.z_standardized_loss), nothing="row"),
     "binary_cross_entropy": Operation(binary, nan="lane", infinity=None, nothing=None),
+    "sigmoid_focal_loss": Operation(
+        partial(binary, function=loss.sigmoid_focal_loss), nan="lane", infinity=None, nothing=None
+    ),
 }
 
 

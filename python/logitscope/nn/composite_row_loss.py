@@ -55,6 +55,8 @@ def _losses(operation: str, parameters: Sequence[float], z: Tensor, targets: Ten
             return -torch.log_softmax(signed_log(z), -1).gather(-1, targets).squeeze(-1)
         case "taylor_softmax_loss":
             return _of_shares(1 + z + 0.5 * z.square(), targets)
+        case "squared_error_loss":
+            return z.square().sum(-1) - own.square() + (own - 1).square()
         case "spherical_softmax_loss":
             return _of_shares(z.square() + parameters[0], targets)
     a, b = parameters

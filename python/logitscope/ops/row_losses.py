@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import like, needs_autograd
 from logitscope._dtypes import wide
+from logitscope.errors import ArgumentError
 from logitscope.ops._loss_problem import class_indices, class_rows, class_weight, reduced
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from logitscope.ops.cross_entropy import Reduction
     from logitscope.ops.softmax import Empty
+
+SphericalKind = Literal["taylor", "spherical", "squared"]
 
 
 def stablemax_cross_entropy(
@@ -147,6 +150,63 @@ def spherical_softmax_loss(
     """
     arguments = (logits, targets, weight, ignore_index, reduction, empty, return_grad)
     return row_loss("spherical_softmax_loss", (epsilon,), *arguments)
+
+
+def spherical_loss(
+    logits: Any,
+    targets: Any,
+    kind: SphericalKind = "taylor",
+    eps: float = 0.1,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    empty: Empty = "nan",
+    return_grad: bool = False,
+) -> Any:
+    """Loss of the spherical family by name: of a row's sum, its sum of squares and the target's logit alone.
+
+    Vincent, de Brébisson and Bouthillier, arXiv 1412.7091.
+
+    Parameters
+    ----------
+    logits, targets, weight, ignore_index, reduction, empty, return_grad
+        As in :func:`~logitscope.loss.stablemax_cross_entropy`.
+    kind
+        ``"taylor"``: :func:`~logitscope.loss.taylor_softmax_loss`; ``"spherical"``:
+        :func:`~logitscope.loss.spherical_softmax_loss`; ``"squared"``: the squared distance from the target's unit
+        vector.
+    eps
+        The epsilon of ``"spherical"``, above 0.
+
+    Returns
+    -------
+    loss or (loss, gradient)
+        Of the kind and dtype of ``logits``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError, TargetError
+        Naming the argument, what came and what would work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitscope.loss import spherical_loss
+    >>> float(spherical_loss(np.array([[3.0, 1.0]]), np.array([0]), kind="squared"))  # (3 - 1)² + 1²
+    5.0
+    """
+    kinds: dict[str, tuple[str, tuple[float, ...]]] = {
+        "taylor": ("taylor_softmax_loss", ()),
+        "spherical": ("spherical_softmax_loss", (eps,)),
+        "squared": ("squared_error_loss", ()),
+    }
+    if kind not in kinds:
+        message = f"spherical_loss: kind is {kind!r}; use 'taylor', 'spherical' or 'squared'"
+        raise ArgumentError(message)
+    operation, parameters = kinds[kind]
+    arguments = (logits, targets, weight, ignore_index, reduction, empty, return_grad)
+    return row_loss(operation, parameters, *arguments)
 
 
 def z_standardized_loss(

@@ -18,6 +18,8 @@ pub enum RowLoss {
     StableMax,
     /// -log of the target's share of 1 + z + z² / 2 (Vincent, de Brébisson and Bouthillier, arXiv 1412.7091).
     Taylor,
+    /// The squared distance of z from the target's unit vector.
+    Squared,
     /// -log of the target's share of z² + epsilon.
     Spherical {
         /// Above 0.
@@ -59,6 +61,7 @@ impl RowLoss {
         match self {
             RowLoss::StableMax => "stablemax_cross_entropy",
             RowLoss::Taylor => "taylor_softmax_loss",
+            RowLoss::Squared => "squared_error_loss",
             RowLoss::Spherical { .. } => "spherical_softmax_loss",
             RowLoss::ZStandardized { .. } => "z_standardized_loss",
         }

@@ -12,6 +12,7 @@ fn loss(name: &str, parameters: &[f64]) -> PyResult<RowLoss> {
     match (name, parameters) {
         ("stablemax_cross_entropy", []) => Ok(RowLoss::StableMax),
         ("taylor_softmax_loss", []) => Ok(RowLoss::Taylor),
+        ("squared_error_loss", []) => Ok(RowLoss::Squared),
         ("spherical_softmax_loss", &[epsilon]) => Ok(RowLoss::Spherical { epsilon }),
         ("z_standardized_loss", &[a, b]) => Ok(RowLoss::ZStandardized { a, b }),
         _ => {

@@ -45,6 +45,18 @@ pub(super) fn row<T: Element, S: Simd<T>>(
                 at_target: -2.0 * own / share,
             }
         }
+        RowLoss::Squared => {
+            // Less than 0 by rounding alone. (`max` would lose a NaN.)
+            let others = moments(simd, logits, T::ZERO).1 - own * own;
+            let others = if others < 0.0 { 0.0 } else { others };
+            Affine {
+                loss: others + (own - 1.0) * (own - 1.0),
+                base: 0.0,
+                slope: 2.0,
+                shift: T::ZERO,
+                at_target: -2.0,
+            }
+        }
         RowLoss::Taylor | RowLoss::StableMax => {
             let (sum, squares) = moments(simd, logits, T::ZERO);
             let total = count + sum + 0.5 * squares;

@@ -14,7 +14,6 @@ import pytest
 
 import logitscope
 from logitscope import activation, loss
-from logitscope._dtypes import WIDE
 from logitscope.ops.softmax import Algorithm
 from row_oracles import DTYPES
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 import logitscope
-from logitscope.errors import DTypeError, ShapeError
+from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from row_oracles import SIZES, assert_relative, normal
 
 NAMES = pytest.mark.parametrize("name", ["sparsemax", "entmax15"])
@@ -103,3 +104,22 @@ def test_bad_input_is_refused_with_what_came_and_what_would_work(name):
         getattr(logitscope, f"{name}_backward")(x, x[0])
     with pytest.raises(np.exceptions.AxisError, match=rf"^{name}: axis 2 is out of range for shape"):
         getattr(logitscope, name)(x, 2)
+
+
+@pytest.mark.parametrize(
+    "function", [logitscope.sparsemax, logitscope.entmax15, logitscope.stablemax, logitscope.log_stablemax]
+)
+def test_the_result_goes_into_a_given_array_or_in_place(function):
+    x = normal((4, 6, 33), np.float32, 2.0)
+    for axis in (-1, 1):
+        wanted = function(x, axis)
+        out = np.full_like(x, 7)
+        assert function(x, axis, out=out) is out
+        np.testing.assert_array_equal(out, wanted)
+        given = x.copy()
+        function(given, axis, out=given)
+        np.testing.assert_array_equal(given, wanted)
+    with pytest.raises(ShapeError, match=r"out has shape \(2,\); use \(4, 6, 33\)"):
+        function(x, out=np.zeros(2, np.float32))
+    with pytest.raises(ArgumentError, match="out is given but x requires a gradient"):
+        function(torch.ones(3, requires_grad=True), out=torch.ones(3))

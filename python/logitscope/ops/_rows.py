@@ -102,6 +102,13 @@ def output(operation: str, x: Any, array: NDArray[Any], out: Any) -> tuple[Any, 
     return out, target
 
 
+def check_no_out(operation: str, out: Any) -> None:
+    """Raise if there is an array for the result of an operation that records gradients."""
+    if out is not None:
+        message = f"{operation}: out is given but x requires a gradient; use x.detach() or no out"
+        raise ArgumentError(message)
+
+
 def is_same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
     """Whether two arrays of one shape are the same elements in the same order."""
     return a.ctypes.data == b.ctypes.data and a.strides == b.strides

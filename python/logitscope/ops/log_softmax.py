@@ -8,7 +8,6 @@ import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import as_floats, like, needs_autograd
-from logitscope.errors import ArgumentError
 from logitscope.ops import _rows
 
 
@@ -51,9 +50,7 @@ def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, out: Any = 
     if needs_autograd(x):
         from logitscope.nn.functional import log_softmax as differentiable
 
-        if out is not None:
-            message = "log_softmax: out is given but x requires a gradient; use x.detach() or no out"
-            raise ArgumentError(message)
+        _rows.check_no_out("log_softmax", out)
         return differentiable(x if temperature == 1 else x / temperature, axis)
     array = as_floats("log_softmax", "x", x)
     axis = _rows.axis_of("log_softmax", array, axis)

@@ -8,7 +8,6 @@ import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import as_floats, like, needs_autograd
-from logitscope.errors import ArgumentError
 from logitscope.ops import _rows
 
 Algorithm = Literal["auto", "three_pass_recompute", "three_pass_reload", "two_pass", "online"]
@@ -129,9 +128,7 @@ def softmax_backward(y: Any, dy: Any, axis: int = -1, *, temperature: float = 1.
 def _differentiable(x: Any, axis: int, temperature: float, empty: Empty, out: Any) -> Any:
     from logitscope.nn.functional import softmax as differentiable
 
-    if out is not None:
-        message = "softmax: out is given but x requires a gradient; use x.detach() or no out"
-        raise ArgumentError(message)
+    _rows.check_no_out("softmax", out)
     if empty == "nan":
         return differentiable(x, axis, temperature=temperature)
     # Filled before and after, so that no NaN reaches the gradient either.

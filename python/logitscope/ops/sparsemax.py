@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def sparsemax(x: Any, axis: int = -1) -> Any:
+def sparsemax(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     """Sparsemax along an axis: the probabilities nearest to ``x``, most of them exactly 0.
 
     Parameters
@@ -23,6 +23,8 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
         Logits of any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     axis
         The axis that sums to 1.
+    out
+        Where the result goes; shape and dtype of ``x``. It may be ``x`` itself.
 
     Returns
     -------
@@ -31,7 +33,7 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
 
     Raises
     ------
-    ShapeError, DTypeError, DeviceError, numpy.exceptions.AxisError
+    ShapeError, DTypeError, DeviceError, ArgumentError, numpy.exceptions.AxisError
         Naming the argument, what came and what would work.
 
     Notes
@@ -49,8 +51,9 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     if needs_autograd(x):
         from logitscope.nn.functional import sparsemax as differentiable
 
+        _rows.check_no_out("sparsemax", out)
         return differentiable(x, axis)
-    return _forward("sparsemax", _native.sparsemax, x, axis)
+    return _forward("sparsemax", _native.sparsemax, x, axis, out)
 
 
 def sparsemax_backward(y: Any, dy: Any, axis: int = -1) -> Any:
@@ -84,7 +87,7 @@ def sparsemax_backward(y: Any, dy: Any, axis: int = -1) -> Any:
     return _backward("sparsemax_backward", _native.sparsemax_backward, y, dy, axis)
 
 
-def entmax15(x: Any, axis: int = -1) -> Any:
+def entmax15(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     """1.5-entmax along an axis: between softmax and sparsemax, with exact zeros and a smooth rise from them.
 
     Parameters
@@ -93,6 +96,8 @@ def entmax15(x: Any, axis: int = -1) -> Any:
         Logits of any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     axis
         The axis that sums to 1.
+    out
+        Where the result goes; shape and dtype of ``x``. It may be ``x`` itself.
 
     Returns
     -------
@@ -101,7 +106,7 @@ def entmax15(x: Any, axis: int = -1) -> Any:
 
     Raises
     ------
-    ShapeError, DTypeError, DeviceError, numpy.exceptions.AxisError
+    ShapeError, DTypeError, DeviceError, ArgumentError, numpy.exceptions.AxisError
         Naming the argument, what came and what would work.
 
     Notes
@@ -118,8 +123,9 @@ def entmax15(x: Any, axis: int = -1) -> Any:
     if needs_autograd(x):
         from logitscope.nn.functional import entmax15 as differentiable
 
+        _rows.check_no_out("entmax15", out)
         return differentiable(x, axis)
-    return _forward("entmax15", _native.entmax15, x, axis)
+    return _forward("entmax15", _native.entmax15, x, axis, out)
 
 
 def entmax15_backward(y: Any, dy: Any, axis: int = -1) -> Any:
@@ -153,12 +159,12 @@ def entmax15_backward(y: Any, dy: Any, axis: int = -1) -> Any:
     return _backward("entmax15_backward", _native.entmax15_backward, y, dy, axis)
 
 
-def _forward(operation: str, kernel: Callable[..., None], x: Any, axis: int) -> Any:
+def _forward(operation: str, kernel: Callable[..., None], x: Any, axis: int, out: Any) -> Any:
     array = as_floats(operation, "x", x)
     axis = _rows.axis_of(operation, array, axis)
-    y = np.empty(array.shape, array.dtype)
-    _rows.run(kernel, [_rows.with_rows_last(array, axis)], [_rows.with_rows_last(y, axis)])
-    return like(x, y)
+    result, target = _rows.output(operation, x, array, out)
+    _rows.run(kernel, [_rows.with_rows_last(array, axis)], [_rows.with_rows_last(target, axis)])
+    return result
 
 
 def _backward(operation: str, kernel: Callable[..., None], y: Any, dy: Any, axis: int) -> Any:

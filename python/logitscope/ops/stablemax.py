@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def stablemax(x: Any, axis: int = -1) -> Any:
+def stablemax(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     """StableMax along an axis: ``s(x) / sum(s(x))`` with ``s(x) = x + 1`` from 0 up and ``1 / (1 - x)`` below.
 
     Parameters
@@ -23,6 +23,8 @@ def stablemax(x: Any, axis: int = -1) -> Any:
         Logits of any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     axis
         The axis that sums to 1.
+    out
+        Where the result goes; shape and dtype of ``x``. It may be ``x`` itself.
 
     Returns
     -------
@@ -31,7 +33,7 @@ def stablemax(x: Any, axis: int = -1) -> Any:
 
     Raises
     ------
-    ShapeError, DTypeError, DeviceError, numpy.exceptions.AxisError
+    ShapeError, DTypeError, DeviceError, ArgumentError, numpy.exceptions.AxisError
         Naming the argument, what came and what would work.
 
     Notes
@@ -49,8 +51,9 @@ def stablemax(x: Any, axis: int = -1) -> Any:
     if needs_autograd(x):
         from logitscope.nn.functional import stablemax as differentiable
 
+        _rows.check_no_out("stablemax", out)
         return differentiable(x, axis)
-    return _forward("stablemax", _native.stablemax, x, axis)
+    return _forward("stablemax", _native.stablemax, x, axis, out)
 
 
 def stablemax_backward(x: Any, y: Any, dy: Any, axis: int = -1) -> Any:
@@ -85,7 +88,7 @@ def stablemax_backward(x: Any, y: Any, dy: Any, axis: int = -1) -> Any:
     return _backward("stablemax_backward", _native.stablemax_backward, x, y, dy, axis)
 
 
-def log_stablemax(x: Any, axis: int = -1) -> Any:
+def log_stablemax(x: Any, axis: int = -1, *, out: Any = None) -> Any:
     """Logarithm of :func:`stablemax`, exact where a probability is near 1 or too small to be written.
 
     Parameters
@@ -94,6 +97,8 @@ def log_stablemax(x: Any, axis: int = -1) -> Any:
         Logits of any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16, any strides.
     axis
         The axis whose probabilities sum to 1.
+    out
+        Where the result goes; shape and dtype of ``x``. It may be ``x`` itself.
 
     Returns
     -------
@@ -102,7 +107,7 @@ def log_stablemax(x: Any, axis: int = -1) -> Any:
 
     Raises
     ------
-    ShapeError, DTypeError, DeviceError, numpy.exceptions.AxisError
+    ShapeError, DTypeError, DeviceError, ArgumentError, numpy.exceptions.AxisError
         Naming the argument, what came and what would work.
 
     Notes
@@ -118,8 +123,9 @@ def log_stablemax(x: Any, axis: int = -1) -> Any:
     if needs_autograd(x):
         from logitscope.nn.functional import log_stablemax as differentiable
 
+        _rows.check_no_out("log_stablemax", out)
         return differentiable(x, axis)
-    return _forward("log_stablemax", _native.log_stablemax, x, axis)
+    return _forward("log_stablemax", _native.log_stablemax, x, axis, out)
 
 
 def log_stablemax_backward(x: Any, y: Any, dy: Any, axis: int = -1) -> Any:
@@ -154,12 +160,12 @@ def log_stablemax_backward(x: Any, y: Any, dy: Any, axis: int = -1) -> Any:
     return _backward("log_stablemax_backward", _native.log_stablemax_backward, x, y, dy, axis)
 
 
-def _forward(operation: str, kernel: Callable[..., None], x: Any, axis: int) -> Any:
+def _forward(operation: str, kernel: Callable[..., None], x: Any, axis: int, out: Any) -> Any:
     array = as_floats(operation, "x", x)
     axis = _rows.axis_of(operation, array, axis)
-    y = np.empty(array.shape, array.dtype)
-    _rows.run(kernel, [_rows.with_rows_last(array, axis)], [_rows.with_rows_last(y, axis)])
-    return like(x, y)
+    result, target = _rows.output(operation, x, array, out)
+    _rows.run(kernel, [_rows.with_rows_last(array, axis)], [_rows.with_rows_last(target, axis)])
+    return result
 
 
 def _backward(operation: str, kernel: Callable[..., None], x: Any, y: Any, dy: Any, axis: int) -> Any:

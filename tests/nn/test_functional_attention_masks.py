@@ -75,7 +75,10 @@ def test_that_torch_accepts_the_operator(options) -> None:
     q_len = torch.tensor([q_len] * 2) if isinstance(q_len, int) else q_len
     torch.library.opcheck(
         torch.ops.logitscope.attention.default,
-        (q, k, v, inv_temperature, sinks, mask, q_len, kv_len, 0.5, (3, 0), "bottom_right", True, ()),
+        (
+            *(q, k, v, inv_temperature, sinks, None, None, None, mask, q_len, kv_len),
+            *(0.5, (3, 0), "bottom_right", 0.0, False, True, ()),
+        ),
     )
 
 
@@ -114,10 +117,11 @@ def test_that_rows_beyond_the_length_are_zero_on_both_paths_whatever_the_sinks()
     q, k, v, _, sinks = problem()
     lengths = torch.tensor([3, 0])
     for parts in (
-        composite.attention(q, k, v, None, sinks, None, lengths, None, 0.5, (-1, -1), "top_left", True, ()),
-        torch.ops.logitscope.attention(
-            q, k, v, None, sinks, None, lengths, None, 0.5, (-1, -1), "top_left", True, ()
-        ),
+        function(
+            *(q, k, v, None, sinks, *(None,) * 4, lengths, None),
+            *(0.5, (-1, -1), "top_left", 0.0, False, True, ()),
+        )
+        for function in (composite.attention, torch.ops.logitscope.attention)
     ):
         out, lse, _, inv_sum, entropy, _ = parts
         for part, value in ((out, 0), (lse, -torch.inf), (inv_sum, 0), (entropy, 0)):
@@ -131,10 +135,13 @@ def test_that_rows_beyond_the_length_are_zero_on_both_paths_whatever_the_sinks()
 
 @pytest.mark.parametrize("leading", [(2,), (2, 3), (2, 2, 3)])
 @pytest.mark.parametrize("kept", [2, 3, 4, 5])
-def test_that_the_drop_in_takes_torchs_masks(leading, kept: int) -> None:
+@pytest.mark.parametrize("of_numbers", [False, True])
+def test_that_the_drop_in_takes_torchs_masks(leading, kept: int, of_numbers: bool) -> None:
     q, k, v = torch.randn(3, *leading, 6, 8, requires_grad=True)
     # Every row sees its own key: what torch gives for a row without any depends on its version.
     mask = (torch.rand((*leading, 6, 6)[-kept:]) < 0.7) | torch.eye(6, dtype=torch.bool)
+    if of_numbers:
+        mask = torch.randn(mask.shape).masked_fill(~mask, -torch.inf)
     ours, expected = (
         function(q, k, v, attn_mask=mask) for function in (scaled_dot_product_attention, theirs)
     )

@@ -22,12 +22,17 @@ def attention(
     v: Tensor,
     inv_temperature: Tensor | None,
     sinks: Tensor | None,
+    bias: Tensor | None,
+    alibi_slopes: Tensor | None,
+    sigmoid_bias: Tensor | None,
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
     scale: float,
     window: Sequence[int],
     causal_align: str,
+    softcap: float,
+    is_sigmoid: bool,
     with_entropy: bool,
     map_bins: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -43,13 +48,29 @@ def attention(
     scores = scale * (q @ k.transpose(-1, -2))
     if inv_temperature is not None:
         scores = inv_temperature[..., None] * scores
-    visible = _visible(scores, mask, q_len, kv_len, window, causal_align)
+    if softcap:
+        scores = softcap * (scores / softcap).tanh()
+    distance = _distance(scores, q_len, kv_len, causal_align)
+    visible = _visible(scores, mask, q_len, kv_len, window, distance)
+    if bias is not None:
+        open_ = bias != -torch.inf
+        visible = open_ if visible is None else visible & open_
+        scores = scores + bias
+    if alibi_slopes is not None:
+        scores = scores - alibi_slopes[:, None, None] * distance.abs().to(scores.dtype)
     if visible is not None:
         scores = scores.masked_fill(~visible, -torch.inf)
     if scores.shape[-1] == 0:
         # Without any key all rows are empty, and so they are with a masked one.
         scores = nn.functional.pad(scores, (0, 1), value=-torch.inf)
         v = nn.functional.pad(v, (0, 0, 0, 1))
+    if is_sigmoid:
+        if sigmoid_bias is None:
+            seen = (scores != -torch.inf).sum(-1, keepdim=True).clamp(min=1)
+            logits = scores - seen.to(scores.dtype).log()
+        else:
+            logits = scores + sigmoid_bias[:, None, None]
+        return _sum(scores, logits, v, with_entropy, map_bins)
     sink = None
     if sinks is not None:
         sink = sinks[:, None].expand(scores.shape[:-1])
@@ -63,13 +84,23 @@ def _beyond(lengths: Tensor, positions: int) -> Tensor:
     return torch.arange(positions, device=lengths.device) >= lengths[:, None]
 
 
+def _distance(scores: Tensor, q_len: Tensor | None, kv_len: Tensor | None, causal_align: str) -> Tensor:
+    """How far keys are behind the positions of queries, in a shape that broadcasts to that of the scores."""
+    queries, keys = scores.shape[-2:]
+    position = torch.arange(queries, device=scores.device)[:, None]
+    if causal_align == "bottom_right":
+        ends = (keys if kv_len is None else kv_len) - (queries if q_len is None else q_len)
+        position = position + (ends if isinstance(ends, int) else ends[:, None, None, None])
+    return torch.arange(keys, device=scores.device) - position
+
+
 def _visible(
     scores: Tensor,
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
     window: Sequence[int],
-    causal_align: str,
+    distance: Tensor,
 ) -> Tensor | None:
     """Which scores count, in a shape that broadcasts to theirs; None for all."""
     queries, keys = scores.shape[-2:]
@@ -79,14 +110,8 @@ def _visible(
     if kv_len is not None:
         conditions.append(~_beyond(kv_len, keys)[:, None, None])
     left, right = window
-    if left >= 0 or right >= 0:
-        position = torch.arange(queries, device=scores.device)[:, None]
-        if causal_align == "bottom_right":
-            ends = (keys if kv_len is None else kv_len) - (queries if q_len is None else q_len)
-            position = position + (ends if isinstance(ends, int) else ends[:, None, None, None])
-        distance = torch.arange(keys, device=scores.device) - position
-        conditions += [distance >= -left] if left >= 0 else []
-        conditions += [distance <= right] if right >= 0 else []
+    conditions += [distance >= -left] if left >= 0 else []
+    conditions += [distance <= right] if right >= 0 else []
     visible = None
     for condition in conditions:
         visible = condition if visible is None else visible & condition
@@ -116,8 +141,7 @@ def _mix(
     if sink is not None:
         weights = weights[..., :-1]
     if map_bins:
-        rows, columns = (_bin_matrix(*sizes, v) for sizes in zip(weights.shape[-2:], map_bins, strict=True))
-        map_ = (rows / rows.sum(dim=1, keepdim=True)) @ weights.detach() @ columns.T
+        map_ = _map(weights, map_bins)
     return (
         weights @ v,
         (top + total.log()).masked_fill(empty, -torch.inf),
@@ -126,6 +150,39 @@ def _mix(
         entropy,
         map_,
     )
+
+
+def _sum(
+    scores: Tensor, logits: Tensor, v: Tensor, with_entropy: bool, map_bins: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Weight each key for itself."""
+    hidden = logits == -torch.inf
+    logits = logits.masked_fill(hidden, 0.0)
+    weights = logits.sigmoid().masked_fill(hidden, 0.0)
+    total = weights.sum(dim=-1)
+    empty = total == 0
+    total = total.masked_fill(empty, 1.0)
+    lse = total.log()
+    entropy = map_ = scores.new_empty(0)
+    if with_entropy:
+        mean = (weights * nn.functional.logsigmoid(logits)).sum(dim=-1) / total
+        entropy = (lse - mean).clamp(min=0.0).masked_fill(empty, 0.0)
+    if map_bins:
+        map_ = _map(weights, map_bins)
+    return (
+        weights @ v,
+        lse.masked_fill(empty, -torch.inf),
+        scores.detach().amax(dim=-1),
+        total.detach().reciprocal().masked_fill(empty, 0.0),
+        entropy,
+        map_,
+    )
+
+
+def _map(weights: Tensor, map_bins: Sequence[int]) -> Tensor:
+    """Average the weights over bins of queries and sum them over bins of keys."""
+    rows, columns = (_bin_matrix(*sizes, weights) for sizes in zip(weights.shape[-2:], map_bins, strict=True))
+    return (rows / rows.sum(dim=1, keepdim=True)) @ weights.detach() @ columns.T
 
 
 def _bin_matrix(positions: int, bins: int, like: Tensor) -> Tensor:

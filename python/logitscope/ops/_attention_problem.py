@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CausalAlign: TypeAlias = Literal["bottom_right", "top_left"]
 Window: TypeAlias = tuple[int, int]
 Layout: TypeAlias = Literal["bhld", "blhd"]
+Kind: TypeAlias = Literal["softmax", "sigmoid"]
 
 
 _AXES = {"bhld": "(batch, heads, length, head_dim)", "blhd": "(batch, length, heads, head_dim)"}
@@ -39,6 +40,12 @@ class Problem(NamedTuple):
     kv_len: list[int] | None
     mask: NDArray[np.uint8] | None
     sinks: NDArray[Any] | None
+    softcap: float
+    bias: NDArray[Any] | None
+    alibi_slopes: NDArray[Any] | None
+    is_sigmoid: bool
+    sigmoid_bias: NDArray[Any] | None
+    """None with sigmoid weighting is minus the logarithm of the number of keys that a row sees."""
 
     @classmethod
     def of(
@@ -57,6 +64,11 @@ class Problem(NamedTuple):
         q_len: Any,
         kv_len: Any,
         sinks: Any,
+        softcap: float,
+        bias: Any,
+        alibi_slopes: Any,
+        kind: Kind,
+        sigmoid_bias: Any,
         layout: Layout,
     ) -> Problem:
         """Check what a user gave; the shapes of q, k and v against each other the compiled module checks."""
@@ -73,7 +85,14 @@ class Problem(NamedTuple):
                 raise ShapeError(message)
             arrays[name] = heads_first(array, layout)
         (batch, heads, queries, dim), keys = arrays["q"].shape, arrays["k"].shape[2]
-        for name, value in (("inv_temperature", inv_temperature), ("sinks", sinks)):
+        check_kind(operation, kind, sigmoid_bias, sinks)
+        given_bias = sigmoid_bias if kind == "sigmoid" else None
+        if isinstance(given_bias, str):
+            given_bias = None if given_bias == "auto_row" else -math.log(max(keys, 1))
+        if isinstance(given_bias, (int, float)):
+            given_bias = np.full(heads, given_bias, arrays["q"].dtype)
+        of_heads = {"sinks": sinks, "alibi_slopes": alibi_slopes, "sigmoid_bias": given_bias}
+        for name, value in {"inv_temperature": inv_temperature, "bias": bias, **of_heads}.items():
             if value is not None:
                 arrays[name] = as_wide_floats(operation, name, value)
         same_dtype(operation, arrays.items())
@@ -81,12 +100,21 @@ class Problem(NamedTuple):
         if temperature is not None:
             rows = "(batch, heads, queries)"
             temperature = _broadcast(operation, "inv_temperature", temperature, (batch, heads, queries), rows)
-        if sinks is not None and arrays["sinks"].shape != (heads,):
-            message = (
-                f"{operation}: sinks has shape {arrays['sinks'].shape}; "
-                f"use ({heads},), one number for each head of q"
-            )
-            raise ShapeError(message)
+        for name in of_heads:
+            if name in arrays and arrays[name].shape != (heads,):
+                message = (
+                    f"{operation}: {name} has shape {arrays[name].shape}; "
+                    f"use ({heads},), one number for each head of q"
+                )
+                raise ShapeError(message)
+        if bias is not None:
+            array = arrays["bias"]
+            array = array.copy() if any(stride < 0 for stride in array.strides) else array
+            axes = "(batch, heads, queries, keys)"
+            arrays["bias"] = _broadcast(operation, "bias", array, (batch, heads, queries, keys), axes)
+        if not 0 <= softcap < math.inf:
+            message = f"{operation}: softcap is {softcap}; use a positive number, or 0 for none"
+            raise ArgumentError(message)
         if scale is None:
             scale = 1 / math.sqrt(dim) if dim else 1.0
         elif not math.isfinite(scale):
@@ -107,8 +135,47 @@ class Problem(NamedTuple):
             q_len=None if q_len is None else _lengths(operation, "q_len", q_len, batch, queries),
             kv_len=None if kv_len is None else _lengths(operation, "kv_len", kv_len, batch, keys),
             mask=None if mask is None else _mask(operation, mask, (batch, heads, queries, keys)),
-            sinks=None if sinks is None else np.ascontiguousarray(arrays["sinks"]),
+            softcap=float(softcap),
+            bias=arrays.get("bias"),
+            is_sigmoid=kind == "sigmoid",
+            **{name: None if name not in arrays else np.ascontiguousarray(arrays[name]) for name in of_heads},
         )
+
+    def check_heads(self, operation: str) -> None:
+        """Raise ShapeError where q and k do not fit, for whoever does not go to the compiled module."""
+        (batch, heads, _, dim), (key_batch, key_heads, _, key_dim) = self.q.shape, self.k.shape
+        divides = heads % key_heads == 0 if key_heads else heads == 0
+        if key_batch != batch or key_dim != dim or not divides:
+            message = (
+                f"{operation}: k has shape {self.k.shape}; use ({batch}, key heads, keys, {dim}) as q has "
+                f"shape {self.q.shape}, with a number of heads that divides {heads}"
+            )
+            raise ShapeError(message)
+
+
+def check_kind(operation: str, kind: str, sigmoid_bias: Any, sinks: Any) -> None:
+    """Raise ArgumentError where the weighting and its options do not go together."""
+    if kind not in ("softmax", "sigmoid"):
+        message = f"{operation}: kind is {kind!r}; use 'softmax' or 'sigmoid'"
+        raise ArgumentError(message)
+    if kind == "sigmoid" and sinks is not None:
+        message = f"{operation}: sinks are given with kind='sigmoid'; use kind='softmax', or no sinks"
+        raise ArgumentError(message)
+    if isinstance(sigmoid_bias, str):
+        if sigmoid_bias not in ("auto", "auto_row"):
+            message = (
+                f"{operation}: sigmoid_bias is {sigmoid_bias!r}; "
+                f"use 'auto', 'auto_row', a number or one for each head of q"
+            )
+            raise ArgumentError(message)
+        given = sigmoid_bias != "auto"
+    else:
+        given = True
+    if kind == "softmax" and given:
+        message = (
+            f"{operation}: sigmoid_bias is given with kind='softmax'; use kind='sigmoid', or leave it out"
+        )
+        raise ArgumentError(message)
 
 
 def checked_window(operation: str, window: Sequence[int]) -> Window:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_wide_floats, like, needs_autograd, same_dtype
+from logitscope._arrays import as_numpy, as_wide_floats, like, needs_autograd, same_dtype
 from logitscope.errors import ArgumentError, ShapeError
 from logitscope.ops._attention_problem import (
     CausalAlign,
+    Kind,
     Layout,
     Problem,
     Window,
@@ -35,16 +36,28 @@ class AttentionResult:
     """(B, Hq, Lq, Dv), or (B, Lq, Hq, Dv) with ``layout="blhd"``."""
     lse: Any
     """Logarithm of the sum of the exponentials of a row's scores, (B, Hq, Lq), a sink's included; where no key is
-    visible the sink, or -inf without one."""
+    visible the sink, or -inf without one. With sigmoid weighting the logarithm of the sum of the weights."""
     max_logit: Any
     """The largest score of a row's keys, (B, Hq, Lq); -inf where no key is visible."""
     inv_sum: Any
     """1 over the sum of e^(score - m), (B, Hq, Lq), m the larger of ``max_logit`` and the sink: with ``max_logit``
-    the exact state for gradients. 0 in a row without any score."""
+    the exact state for gradients. 0 in a row without any score; with sigmoid weighting 1 over the sum of the weights.
+    Negative marks a row whose scores leave the range of the dtype: it was computed in float64."""
     entropy: Any = None
-    """Entropy of a row's weights in nats, (B, Hq, Lq), when asked for."""
+    """Entropy of a row's weights (over their sum) in nats, (B, Hq, Lq), when asked for."""
     map: Any = None
     """Binned attention map, (B, Hq, R, C), when asked for."""
+
+    @property
+    def first_nan(self) -> tuple[int, int, int] | None:
+        """Batch element, head and query of the first row whose scores or output hold a NaN; None without one."""
+        spoilt = np.isnan(as_numpy("attention", "max_logit", self.max_logit))
+        rows = np.isnan(as_numpy("attention", "out", self.out)).any(-1)
+        spoilt |= rows if rows.shape == spoilt.shape else rows.swapaxes(1, 2)
+        if not spoilt.any():
+            return None
+        batch, head, query = np.argwhere(spoilt)[0].tolist()
+        return batch, head, query
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +71,24 @@ class AttentionGradients:
     """(B, Hq, Lq), before any sum over the axes along which ``inv_temperature`` was broadcast; None without one."""
     dsinks: Any = None
     """(Hq,); None without sinks."""
+    dbias: Any = None
+    """Of the shape of ``bias``: summed where it was broadcast. None without one."""
+    dalibi_slopes: Any = None
+    """(Hq,); None without slopes."""
+    dsigmoid_bias: Any = None
+    """(Hq,); None without sigmoid weighting, or with ``"auto_row"``."""
+
+
+class _Upstream(NamedTuple):
+    """What the compiled module reads of a forward pass and of the gradients of its results."""
+
+    out: NDArray[Any]
+    max_logit: NDArray[Any]
+    inv_sum: NDArray[Any]
+    dout: NDArray[Any]
+    dlse: NDArray[Any] | None
+    entropy: NDArray[Any] | None
+    dentropy: NDArray[Any] | None
 
 
 def attention(
@@ -74,15 +105,21 @@ def attention(
     q_len: Any = None,
     kv_len: Any = None,
     sinks: Any = None,
+    softcap: float = 0.0,
+    bias: Any = None,
+    alibi_slopes: Any = None,
+    kind: Kind = "softmax",
+    sigmoid_bias: Any = "auto",
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
     empty: Literal["zero", "nan"] = "zero",
     layout: Layout = "bhld",
 ) -> AttentionResult:
-    """Softmax attention with the statistics of its rows, exact, in memory linear in the lengths.
+    """Attention with the statistics of its rows, exact, in memory linear in the lengths.
 
-    Scores are ``scale * inv_temperature * (q . k)``; a row's output is the mean of the visible values weighted
-    with the softmax of its scores. ``lse``, ``max_logit`` and ``inv_sum`` come for free, entropy and map nearly so.
+    Scores are ``scale * inv_temperature * (q . k)``, then bent by the softcap, then bias and distances are added; a
+    row's output is the mean of the visible values weighted with the softmax of its scores, or their sum weighted with
+    ``sigmoid(score + sigmoid_bias)``. ``lse``, ``max_logit`` and ``inv_sum`` come for free, entropy and map nearly so.
     A query sees the keys that all masks given (mask, causality, window, lengths) allow; tiles of keys that a tile of
     queries cannot see are not computed.
 
@@ -116,6 +153,18 @@ def attention(
     sinks
         (Hq,): one more score for all rows of a head that has no value and takes its share of the weights. 0 adds 1
         to the sum of exponentials, -inf is no sink.
+    softcap
+        c > 0 bends scores to ``c * tanh(score / c)``; 0 leaves them straight.
+    bias
+        Added to the scores; broadcastable to (B, Hq, Lq, Lk), any strides, never copied. -inf hides a key from a query
+        as a mask does.
+    alibi_slopes
+        (Hq,): the distance between the positions of query and key, times this, is subtracted from the score (ALiBi).
+    kind
+        ``"softmax"``, or ``"sigmoid"`` (each key weighted for itself; no sum, no sinks).
+    sigmoid_bias
+        Added to the scores before the sigmoid, a number or (Hq,); ``"auto"`` is -ln(Lk), ``"auto_row"`` -ln of the
+        number of keys that the row sees. Trained models keep the number that they were trained with.
     stats
         Further statistics; ``"entropy"`` is the one there is.
     map_bins
@@ -142,7 +191,9 @@ def attention(
     What a visible key or value holds reaches the rows that see it and no other: a NaN, or a score of inf, makes
     them NaN; a score of -inf is a weight of 0; an infinite value is infinite in its column. What every mask hides
     may hold anything. Method: Milakov and Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135; sinks as in
-    Xiao et al., arXiv 2309.17453.
+    Xiao et al., arXiv 2309.17453, slopes as in Press et al., arXiv 2108.12409, sigmoid weighting as in Ramapuram et
+    al., arXiv 2409.04431. Where a score leaves the range of float32 and the true result does not, the row is
+    computed in float64.
 
     Examples
     --------
@@ -162,19 +213,21 @@ def attention(
     True
     """
     _check_options(stats, empty)
-    if needs_autograd(q, k, v, inv_temperature, sinks):
+    if needs_autograd(q, k, v, inv_temperature, sinks, bias, alibi_slopes, sigmoid_bias):
         from logitscope.nn.functional import attention as differentiable
 
         differentiated: AttentionResult = differentiable(
             *(heads_first(tensor, layout) for tensor in (q, k, v)), scale=scale,
             inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
-            causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, stats=stats,
+            causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,
+            bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias, stats=stats,
             map_bins=map_bins, empty=empty,
         )  # fmt: skip
         return replace(differentiated, out=heads_first(differentiated.out, layout))
     problem = Problem.of(
         "attention", q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
         causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
+        softcap=softcap, bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias,
         layout=layout,
     )  # fmt: skip
     batch, heads, queries, _ = problem.q.shape
@@ -217,8 +270,14 @@ def attention_backward(
     q_len: Any = None,
     kv_len: Any = None,
     sinks: Any = None,
+    softcap: float = 0.0,
+    bias: Any = None,
+    alibi_slopes: Any = None,
+    kind: Kind = "softmax",
+    sigmoid_bias: Any = "auto",
     dlse: Any = None,
     dentropy: Any = None,
+    with_dbias: bool = True,
     layout: Layout = "bhld",
 ) -> AttentionGradients:
     """Gradients of :func:`attention` from the gradients of its output, lse and entropy.
@@ -227,7 +286,9 @@ def attention_backward(
     ----------
     dout
         Gradient of ``result.out``, of its shape.
-    q, k, v, scale, inv_temperature, mask, is_causal, causal_align, window, q_len, kv_len, sinks, layout
+    q, k, v, scale, inv_temperature, mask, is_causal, causal_align, window, q_len, kv_len, sinks, softcap
+        As they were given to :func:`attention`.
+    bias, alibi_slopes, kind, sigmoid_bias, layout
         As they were given to :func:`attention`.
     result
         What :func:`attention` returned for them.
@@ -235,6 +296,8 @@ def attention_backward(
         Gradient of ``result.lse``, (B, Hq, Lq); rows without any score are left out.
     dentropy
         Gradient of ``result.entropy``, (B, Hq, Lq), which must have been asked for.
+    with_dbias
+        Whether the gradient of the bias is wanted, where there is one; it costs a further pass.
 
     Returns
     -------
@@ -260,6 +323,7 @@ def attention_backward(
     problem = Problem.of(
         operation, q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
         causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
+        softcap=softcap, bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias,
         layout=layout,
     )  # fmt: skip
     batch, heads, queries, _ = problem.q.shape
@@ -278,33 +342,37 @@ def attention_backward(
     if dentropy is not None and result.entropy is None:
         message = f"{operation}: dentropy is given but result holds no entropy; call attention with stats=('entropy',)"
         raise ArgumentError(message)
-    entropy = None
-    if dentropy is not None:
-        entropy = (given("result.entropy", result.entropy, rows), given("dentropy", dentropy, rows))
-    dq, dk, dv = (new_heads(array, array.shape[3]) for array in (problem.q, problem.k, problem.v))
-    dinv_temperature = None if inv_temperature is None else np.empty(rows, problem.q.dtype)
-    dsinks = None if sinks is None else np.empty(rows[1], problem.q.dtype)
-    _native.attention_backward(
-        problem,
-        row_contiguous(heads_first(given("result.out", result.out, out_shape), layout)),
-        given("result.max_logit", result.max_logit, rows),
-        given("result.inv_sum", result.inv_sum, rows),
-        row_contiguous(heads_first(given("dout", dout, out_shape), layout)),
-        None if dlse is None else given("dlse", dlse, rows),
-        entropy,
-        dq,
-        dk,
-        dv,
-        dinv_temperature,
-        dsinks,
+    upstream = _Upstream(
+        out=row_contiguous(heads_first(given("result.out", result.out, out_shape), layout)),
+        max_logit=given("result.max_logit", result.max_logit, rows),
+        inv_sum=given("result.inv_sum", result.inv_sum, rows),
+        dout=row_contiguous(heads_first(given("dout", dout, out_shape), layout)),
+        dlse=None if dlse is None else given("dlse", dlse, rows),
+        entropy=None if dentropy is None else given("result.entropy", result.entropy, rows),
+        dentropy=None if dentropy is None else given("dentropy", dentropy, rows),
     )
-    return AttentionGradients(
-        dq=like(q, heads_first(dq, layout)),
-        dk=like(q, heads_first(dk, layout)),
-        dv=like(q, heads_first(dv, layout)),
-        dinv_temperature=None if dinv_temperature is None else like(q, dinv_temperature),
-        dsinks=None if dsinks is None else like(q, dsinks),
+
+    def wanted(condition: bool, shape: tuple[int, ...]) -> NDArray[Any] | None:
+        return np.empty(shape, problem.q.dtype) if condition else None
+
+    shape = () if bias is None else tuple(np.shape(bias))
+    dbias = wanted(bias is not None and with_dbias, (1,) * (4 - len(shape)) + shape)
+    filled = AttentionGradients(
+        **{
+            f"d{name}": new_heads(x, x.shape[3])
+            for name, x in (("q", problem.q), ("k", problem.k), ("v", problem.v))
+        },
+        dinv_temperature=wanted(inv_temperature is not None, rows),
+        dsinks=wanted(sinks is not None, (heads,)),
+        dbias=dbias,
+        dalibi_slopes=wanted(alibi_slopes is not None, (heads,)),
+        dsigmoid_bias=wanted(problem.sigmoid_bias is not None, (heads,)),
     )
+    _native.attention_backward(problem, upstream, filled)
+    turned = {name: heads_first(getattr(filled, name), layout) for name in ("dq", "dk", "dv")}
+    filled = replace(filled, **turned, dbias=None if dbias is None else dbias.reshape(shape))
+    parts = {name: getattr(filled, name) for name in filled.__slots__}
+    return AttentionGradients(**{name: None if x is None else like(q, x) for name, x in parts.items()})
 
 
 def _check_options(stats: Collection[str], empty: str) -> None:

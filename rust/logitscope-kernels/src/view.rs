@@ -144,21 +144,29 @@ impl<'a, T> HeadsMut<'a, T> {
         let runs_a_head = length.div_ceil(run);
         let mut runs: Vec<_> =
             (0..batch * heads * runs_a_head).map(|_| Vec::with_capacity(run.min(length))).collect();
-        let (outer, inner) = match self.order {
-            Order::HeadsFirst => (heads, length),
-            Order::PositionsFirst => (length, heads),
-        };
         let mut rest = self.data;
+        let mut next = || {
+            let (row, after) = std::mem::take(&mut rest).split_at_mut(dim);
+            rest = after;
+            row
+        };
         for batch in 0..batch {
-            for outer in 0..outer {
-                for inner in 0..inner {
-                    let (head, position) = match self.order {
-                        Order::HeadsFirst => (outer, inner),
-                        Order::PositionsFirst => (inner, outer),
-                    };
-                    let (row, after) = std::mem::take(&mut rest).split_at_mut(dim);
-                    rest = after;
-                    runs[(batch * heads + head) * runs_a_head + position / run].push(row);
+            let of_batch = &mut runs[batch * heads * runs_a_head..(batch + 1) * heads * runs_a_head];
+            match self.order {
+                Order::HeadsFirst => {
+                    for (index, rows) in of_batch.iter_mut().enumerate() {
+                        let start = index % runs_a_head * run;
+                        rows.extend((start..length.min(start + run)).map(|_| next()));
+                    }
+                }
+                Order::PositionsFirst => {
+                    for start in (0..length).step_by(run) {
+                        for _ in start..length.min(start + run) {
+                            for rows in of_batch.iter_mut().skip(start / run).step_by(runs_a_head) {
+                                rows.push(next());
+                            }
+                        }
+                    }
                 }
             }
         }

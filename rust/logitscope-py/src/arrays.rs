@@ -5,7 +5,7 @@
 //! as with `NumPy` itself, the result is then whatever was read.
 
 use crate::errors::{DTypeError, ShapeError};
-use logitscope_kernels::{Heads, HeadsMut, Mask, Order, Rows};
+use logitscope_kernels::{Heads, HeadsMut, Order, Rows, Scores};
 use logitscope_simd::{BF16, Element, F16, Stored};
 use numpy::{
     PyArrayDescrMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
@@ -236,12 +236,12 @@ pub(crate) fn rows<'a, T: ArrayElement>(name: &str, array: &'a Input<'_, T>) -> 
     Ok(Rows::new(reached(name, array, &strides)?, shape, [strides[0], strides[1], strides[2]]))
 }
 
-/// An array of bytes of shape (batch, heads, queries, keys), any strides.
-pub(crate) fn mask<'a>(name: &str, array: &'a Input<'_, u8>) -> PyResult<Mask<'a>> {
+/// An array of shape (batch, heads, queries, keys), any strides.
+pub(crate) fn scores<'a, X: Item>(name: &str, array: &'a Input<'_, X>) -> PyResult<Scores<'a, X>> {
     let strides: [usize; 4] = strides(name, array)?
         .try_into()
         .map_err(|_| ShapeError::new_err(format!("{name}: shape {:?}; use 4 dimensions", array.shape())))?;
-    Ok(Mask::new(reached(name, array, &strides)?, shape(name, array)?, strides))
+    Ok(Scores::new(reached(name, array, &strides)?, shape(name, array)?, strides))
 }
 
 /// The length of the last axis; 1 for an array without axes.

@@ -1,12 +1,13 @@
 //! Attention and its gradients.
 
 use crate::arrays::{
-    ArrayElement, Filled, Input, by_dtype, contiguous, filled, filled_heads, heads, mask, optional, rows,
+    ArrayElement, Filled, Input, by_dtype, contiguous, filled, filled_heads, heads, optional, rows, scores,
 };
 use crate::call::run;
 use crate::errors::{ArgumentError, ShapeError};
 use logitscope_kernels::attention::{
-    Align, Gradients, MapBins, Masks, Output, Problem, Statistics, Upstream, backward, forward,
+    Align, Gradients, MapBins, Masks, Output, Problem, SigmoidBias, Statistics, Upstream, Weighting,
+    backward, bias_gradient, forward,
 };
 use pyo3::prelude::*;
 
@@ -23,12 +24,22 @@ struct Inputs<'py, T: ArrayElement> {
     kv_len: Option<Vec<usize>>,
     mask: Option<Input<'py, u8>>,
     sinks: Option<Input<'py, T>>,
+    softcap: f64,
+    bias: Option<Input<'py, T>>,
+    alibi_slopes: Option<Input<'py, T>>,
+    is_sigmoid: bool,
+    sigmoid_bias: Option<Input<'py, T>>,
+}
+
+/// An attribute; None where it is Python's None.
+fn given<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+    Ok(Some(object.getattr(name)?).filter(|value| !value.is_none()))
 }
 
 impl<'py, T: ArrayElement> Inputs<'py, T> {
     fn extract(problem: &Bound<'py, PyAny>) -> PyResult<Self> {
         let array = |name| problem.getattr(name)?.extract::<Input<'py, T>>();
-        let given = |name| PyResult::Ok(Some(problem.getattr(name)?).filter(|value| !value.is_none()));
+        let given = |name| given(problem, name);
         Ok(Self {
             q: array("q")?,
             k: array("k")?,
@@ -41,6 +52,11 @@ impl<'py, T: ArrayElement> Inputs<'py, T> {
             kv_len: problem.getattr("kv_len")?.extract()?,
             mask: optional(given("mask")?.as_ref())?,
             sinks: optional(given("sinks")?.as_ref())?,
+            softcap: problem.getattr("softcap")?.extract()?,
+            bias: optional(given("bias")?.as_ref())?,
+            alibi_slopes: optional(given("alibi_slopes")?.as_ref())?,
+            is_sigmoid: problem.getattr("is_sigmoid")?.extract()?,
+            sigmoid_bias: optional(given("sigmoid_bias")?.as_ref())?,
         })
     }
 
@@ -57,9 +73,19 @@ impl<'py, T: ArrayElement> Inputs<'py, T> {
                 right: self.window.1,
                 query_lengths: self.q_len.as_deref(),
                 key_lengths: self.kv_len.as_deref(),
-                scores: self.mask.as_ref().map(|x| mask("mask", x)).transpose()?,
+                scores: self.mask.as_ref().map(|x| scores("mask", x)).transpose()?,
             },
-            sinks: self.sinks.as_ref().map(|x| contiguous("sinks", x)).transpose()?,
+            softcap: T::from_f64(self.softcap),
+            bias: self.bias.as_ref().map(|x| scores("bias", x)).transpose()?,
+            slopes: self.alibi_slopes.as_ref().map(|x| contiguous("alibi_slopes", x)).transpose()?,
+            weighting: if self.is_sigmoid {
+                Weighting::Sigmoid(match &self.sigmoid_bias {
+                    Some(bias) => SigmoidBias::Heads(contiguous("sigmoid_bias", bias)?),
+                    None => SigmoidBias::Visible,
+                })
+            } else {
+                Weighting::Softmax(self.sinks.as_ref().map(|x| contiguous("sinks", x)).transpose()?)
+            },
         })
     }
 }
@@ -137,80 +163,106 @@ fn forward_of<'py, T: ArrayElement>(
     run::<T, _>(py, "attention", problem.work(), |cancel| forward(&problem, output, cancel))
 }
 
+/// What the forward pass gave and the gradients of its results, as the attributes of one Python object.
+struct UpstreamInputs<'py, T: ArrayElement> {
+    out: Input<'py, T>,
+    max_logit: Input<'py, T>,
+    inv_sum: Input<'py, T>,
+    dout: Input<'py, T>,
+    dlse: Option<Input<'py, T>>,
+    entropy: Option<Input<'py, T>>,
+    dentropy: Option<Input<'py, T>>,
+}
+
+impl<'py, T: ArrayElement> UpstreamInputs<'py, T> {
+    fn extract(upstream: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let array = |name| upstream.getattr(name)?.extract::<Input<'py, T>>();
+        Ok(Self {
+            out: array("out")?,
+            max_logit: array("max_logit")?,
+            inv_sum: array("inv_sum")?,
+            dout: array("dout")?,
+            dlse: optional(given(upstream, "dlse")?.as_ref())?,
+            entropy: optional(given(upstream, "entropy")?.as_ref())?,
+            dentropy: optional(given(upstream, "dentropy")?.as_ref())?,
+        })
+    }
+
+    fn upstream(&self) -> PyResult<Upstream<'_, T>> {
+        Ok(Upstream {
+            out: heads("out", &self.out)?,
+            max_logit: rows("max_logit", &self.max_logit)?,
+            inv_sum: rows("inv_sum", &self.inv_sum)?,
+            dout: heads("dout", &self.dout)?,
+            dlse: self.dlse.as_ref().map(|x| rows("dlse", x)).transpose()?,
+            entropy: match (&self.entropy, &self.dentropy) {
+                (Some(h), Some(dh)) => Some((rows("entropy", h)?, rows("dentropy", dh)?)),
+                _ => None,
+            },
+        })
+    }
+}
+
 #[pyfunction]
-#[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
 fn attention_backward<'py>(
     py: Python<'py>,
     problem: &Bound<'py, PyAny>,
-    out: &Bound<'py, PyAny>,
-    max_logit: &Bound<'py, PyAny>,
-    inv_sum: &Bound<'py, PyAny>,
-    dout: &Bound<'py, PyAny>,
-    dlse: Option<&Bound<'py, PyAny>>,
-    entropy: Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
-    dq: &Bound<'py, PyAny>,
-    dk: &Bound<'py, PyAny>,
-    dv: &Bound<'py, PyAny>,
-    dinv_temperature: Option<&Bound<'py, PyAny>>,
-    dsinks: Option<&Bound<'py, PyAny>>,
+    upstream: &Bound<'py, PyAny>,
+    gradients: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    by_dtype!("attention_backward", &problem.getattr("q")? => backward_of(
-        py, problem, out, max_logit, inv_sum, dout, dlse, entropy, dq, dk, dv, dinv_temperature, dsinks,
-    ))
+    by_dtype!("attention_backward", &problem.getattr("q")? => backward_of(py, problem, upstream, gradients))
 }
 
-#[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
 fn backward_of<'py, T: ArrayElement>(
     py: Python<'py>,
     problem: &Bound<'py, PyAny>,
-    out: &Bound<'py, PyAny>,
-    max_logit: &Bound<'py, PyAny>,
-    inv_sum: &Bound<'py, PyAny>,
-    dout: &Bound<'py, PyAny>,
-    dlse: Option<&Bound<'py, PyAny>>,
-    entropy: Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
-    dq: &Bound<'py, PyAny>,
-    dk: &Bound<'py, PyAny>,
-    dv: &Bound<'py, PyAny>,
-    dinv_temperature: Option<&Bound<'py, PyAny>>,
-    dsinks: Option<&Bound<'py, PyAny>>,
+    upstream: &Bound<'py, PyAny>,
+    gradients: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    let inputs = Inputs::<T>::extract(problem)?;
-    let problem = inputs.problem()?;
-    let (out, dout): (Input<'py, T>, Input<'py, T>) = (out.extract()?, dout.extract()?);
-    let (max_logit, inv_sum): (Input<'py, T>, Input<'py, T>) = (max_logit.extract()?, inv_sum.extract()?);
-    let dlse: Option<Input<'py, T>> = optional(dlse)?;
-    let entropy = entropy
-        .map(|(h, dh)| PyResult::Ok((h.extract::<Input<'py, T>>()?, dh.extract::<Input<'py, T>>()?)))
-        .transpose()?;
-    let upstream = Upstream {
-        out: heads("out", &out)?,
-        max_logit: rows("max_logit", &max_logit)?,
-        inv_sum: rows("inv_sum", &inv_sum)?,
-        dout: heads("dout", &dout)?,
-        dlse: dlse.as_ref().map(|x| rows("dlse", x)).transpose()?,
-        entropy: match &entropy {
-            Some((h, dh)) => Some((rows("entropy", h)?, rows("dentropy", dh)?)),
-            None => None,
-        },
-    };
-    let (mut dq, mut dk): (Filled<'py, T>, Filled<'py, T>) = (dq.extract()?, dk.extract()?);
-    let mut dv: Filled<'py, T> = dv.extract()?;
-    let mut dinv_temperature: Option<Filled<'py, T>> = optional(dinv_temperature)?;
-    let mut dsinks: Option<Filled<'py, T>> = optional(dsinks)?;
+    let (inputs, upstream) = (Inputs::<T>::extract(problem)?, UpstreamInputs::<T>::extract(upstream)?);
+    let (problem, upstream) = (inputs.problem()?, upstream.upstream()?);
+    let array = |name| gradients.getattr(name)?.extract::<Filled<'py, T>>();
+    let wanted = |name| optional::<Filled<'py, T>>(given(gradients, name)?.as_ref());
+    let (mut dq, mut dk, mut dv) = (array("dq")?, array("dk")?, array("dv")?);
+    let (mut dinv_temperature, mut dsinks) = (wanted("dinv_temperature")?, wanted("dsinks")?);
+    let (mut dslopes, mut dsigmoid_bias) = (wanted("dalibi_slopes")?, wanted("dsigmoid_bias")?);
+    let mut dbias = wanted("dbias")?;
     let [batch, query_heads, queries, _] = problem.queries.shape();
+    let rows = batch * query_heads * queries;
+    let of_heads = |name, array| filled(name, array, query_heads);
     let gradients = Gradients {
         queries: filled_heads("dq", &mut dq, problem.queries.shape())?,
         keys: filled_heads("dk", &mut dk, problem.keys.shape())?,
         values: filled_heads("dv", &mut dv, problem.values.shape())?,
         inv_temperature: dinv_temperature
             .as_mut()
-            .map(|x| filled("dinv_temperature", x, batch * query_heads * queries))
+            .map(|x| filled("dinv_temperature", x, rows))
             .transpose()?,
-        sinks: dsinks.as_mut().map(|x| filled("dsinks", x, query_heads)).transpose()?,
+        sinks: dsinks.as_mut().map(|x| of_heads("dsinks", x)).transpose()?,
+        slopes: dslopes.as_mut().map(|x| of_heads("dalibi_slopes", x)).transpose()?,
+        sigmoid_bias: dsigmoid_bias.as_mut().map(|x| of_heads("dsigmoid_bias", x)).transpose()?,
     };
-    let work = problem.work().saturating_mul(3);
-    run::<T, _>(py, "attention_backward", work, |cancel| backward(&problem, &upstream, gradients, cancel))
+    let bias = match &mut dbias {
+        None => None,
+        Some(array) => {
+            let full = [batch, query_heads, queries, problem.keys.shape()[2]];
+            let shape: [usize; 4] = array.shape().try_into().unwrap_or([0; 4]);
+            if shape.iter().zip(full).any(|(&n, full)| n != 1 && n != full) {
+                let message =
+                    format!("dbias: shape {:?}; use {full:?} with 1 where it is shared", array.shape());
+                return Err(ShapeError::new_err(message));
+            }
+            Some((shape, filled("dbias", array, shape.iter().product())?))
+        }
+    };
+    let work = problem.work().saturating_mul(if bias.is_some() { 5 } else { 3 });
+    run::<T, _>(py, "attention_backward", work, |cancel| {
+        backward(&problem, &upstream, gradients, cancel)?;
+        match bias {
+            Some((shape, gradient)) => bias_gradient(&problem, &upstream, shape, gradient, cancel),
+            None => Ok(()),
+        }
+    })
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

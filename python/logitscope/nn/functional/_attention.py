@@ -12,7 +12,14 @@ from torch import Tensor
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.nn import composite
 from logitscope.nn.functional._path import array, check_wide_dtype, needs_composite
-from logitscope.ops._attention_problem import CausalAlign, Window, checked_window, positions_first
+from logitscope.ops._attention_problem import (
+    CausalAlign,
+    Kind,
+    Window,
+    check_kind,
+    checked_window,
+    positions_first,
+)
 from logitscope.ops.attention import AttentionResult, attention_backward
 from logitscope.ops.attention import attention as fused_attention
 
@@ -36,11 +43,16 @@ def attention(
     q_len: int | Tensor | None = None,
     kv_len: int | Tensor | None = None,
     sinks: Tensor | None = None,
+    softcap: float = 0.0,
+    bias: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
+    kind: Kind = "softmax",
+    sigmoid_bias: str | float | Tensor = "auto",
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
     empty: Literal["zero", "nan"] = "zero",
 ) -> AttentionResult:
-    """Softmax attention that never stores its (T, S) scores; :func:`logitscope.attention` with gradients.
+    """Attention that never stores its (T, S) scores; :func:`logitscope.attention` with gradients.
 
     Parameters
     ----------
@@ -68,6 +80,17 @@ def attention(
         the keys beyond are seen by none.
     sinks
         (Hq,): one more score for all rows of a head that has no value, with a gradient; -inf is no sink.
+    softcap
+        c > 0 bends scores to c tanh(score / c); 0 leaves them straight.
+    bias
+        Added to the scores, with a gradient; broadcasts to (B, Hq, T, S). -inf hides a key as a mask does.
+    alibi_slopes
+        (Hq,): what the distance of positions is multiplied by and subtracted from the scores, with a gradient.
+    kind
+        "softmax" or "sigmoid", which weights each key for itself.
+    sigmoid_bias
+        Added before the sigmoid: a number, or (Hq,) with a gradient; "auto" is -ln S, "auto_row" -ln of the number of
+        keys that a row sees.
     stats
         ("entropy",) if the entropy of the weights is wanted, at the cost of a few operations a score.
     map_bins
@@ -90,6 +113,11 @@ def attention(
     (torch.Size([1, 2, 8, 16]), tensor(2.0794))
     """
     _check(q, k, v, sinks, causal_align, stats, empty)
+    check_wide_dtype("attention", bias=bias, alibi_slopes=alibi_slopes)
+    check_kind("attention", kind, sigmoid_bias, sinks)
+    if not 0 <= softcap < math.inf:
+        message = f"attention: softcap is {softcap}; use a positive number, or 0 for none"
+        raise ArgumentError(message)
     factor = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
     temperature = None
     if isinstance(inv_temperature, Tensor):
@@ -104,6 +132,9 @@ def attention(
         v,
         temperature,
         sinks,
+        _bias(bias, q, k),
+        _of_heads("alibi_slopes", alibi_slopes, q),
+        _sigmoid_bias(kind, sigmoid_bias, q, k),
         _mask(mask, q, k),
         _lengths("q_len", q_len, q.shape[2], q),
         _lengths("kv_len", kv_len, k.shape[2], q),
@@ -112,7 +143,7 @@ def attention(
     with_entropy = "entropy" in stats
     operator = composite.attention if needs_composite(*inputs) else _attention
     out, lse, max_logit, inv_sum, entropy, map_ = operator(
-        *inputs, factor, reach, causal_align, with_entropy, bins
+        *inputs, factor, reach, causal_align, float(softcap), kind == "sigmoid", with_entropy, bins
     )
     if empty == "nan":
         unseen = max_logit == -torch.inf
@@ -133,12 +164,17 @@ def _attention(
     v: Tensor,
     inv_temperature: Tensor | None,
     sinks: Tensor | None,
+    bias: Tensor | None,
+    alibi_slopes: Tensor | None,
+    sigmoid_bias: Tensor | None,
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
     scale: float,
     window: Sequence[int],
     causal_align: str,
+    softcap: float,
+    is_sigmoid: bool,
     with_entropy: bool,
     map_bins: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -146,7 +182,8 @@ def _attention(
         array(q),
         array(k),
         array(v),
-        **_options(inv_temperature, sinks, mask, q_len, kv_len, scale, window, causal_align),
+        **_arrays(inv_temperature, sinks, bias, alibi_slopes, mask, q_len, kv_len),
+        **_options(sigmoid_bias, scale, window, causal_align, softcap, is_sigmoid),
         stats=("entropy",) if with_entropy else (),
         map_bins=(map_bins[0], map_bins[1]) if map_bins else None,
     )
@@ -167,6 +204,9 @@ def _attention_backward(
     v: Tensor,
     inv_temperature: Tensor | None,
     sinks: Tensor | None,
+    bias: Tensor | None,
+    alibi_slopes: Tensor | None,
+    sigmoid_bias: Tensor | None,
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
@@ -178,7 +218,10 @@ def _attention_backward(
     scale: float,
     window: Sequence[int],
     causal_align: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    softcap: float,
+    is_sigmoid: bool,
+    with_dbias: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     result = AttentionResult(
         out=array(out),
         lse=array(lse),
@@ -192,36 +235,58 @@ def _attention_backward(
         array(k),
         array(v),
         result,
-        **_options(inv_temperature, sinks, mask, q_len, kv_len, scale, window, causal_align),
+        **_arrays(inv_temperature, sinks, bias, alibi_slopes, mask, q_len, kv_len),
+        **_options(sigmoid_bias, scale, window, causal_align, softcap, is_sigmoid),
         dlse=None if dlse is None else array(dlse),
         dentropy=None if dentropy is None else array(dentropy),
+        with_dbias=with_dbias,
     )
-    parts = (gradients.dq, gradients.dk, gradients.dv, gradients.dinv_temperature, gradients.dsinks)
-    dq, dk, dv, dinv_temperature, dsinks = (
+    names = ("q", "k", "v", "inv_temperature", "sinks", "bias", "alibi_slopes", "sigmoid_bias")
+    parts = (getattr(gradients, f"d{name}") for name in names)
+    dq, dk, dv, dinv_temperature, dsinks, dbias, dalibi_slopes, dsigmoid_bias = (
         q.new_empty(0) if part is None else torch.from_numpy(part) for part in parts
     )
-    return dq, dk, dv, dinv_temperature, dsinks
+    return dq, dk, dv, dinv_temperature, dsinks, dbias, dalibi_slopes, dsigmoid_bias
 
 
-def _options(
+def _arrays(
     inv_temperature: Tensor | None,
     sinks: Tensor | None,
+    bias: Tensor | None,
+    alibi_slopes: Tensor | None,
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
-    scale: float,
-    window: Sequence[int],
-    causal_align: str,
 ) -> dict[str, Any]:
     tensors = {
         "inv_temperature": inv_temperature,
         "sinks": sinks,
+        "bias": bias,
+        "alibi_slopes": alibi_slopes,
         "mask": mask,
         "q_len": q_len,
         "kv_len": kv_len,
     }
-    arrays = {name: None if tensor is None else array(tensor) for name, tensor in tensors.items()}
-    return {**arrays, "scale": scale, "window": (window[0], window[1]), "causal_align": causal_align}
+    return {name: None if tensor is None else array(tensor) for name, tensor in tensors.items()}
+
+
+def _options(
+    sigmoid_bias: Tensor | None,
+    scale: float,
+    window: Sequence[int],
+    causal_align: str,
+    softcap: float,
+    is_sigmoid: bool,
+) -> dict[str, Any]:
+    without = "auto_row" if is_sigmoid else "auto"
+    return {
+        "sigmoid_bias": without if sigmoid_bias is None else array(sigmoid_bias),
+        "scale": scale,
+        "window": (window[0], window[1]),
+        "causal_align": causal_align,
+        "softcap": softcap,
+        "kind": "sigmoid" if is_sigmoid else "softmax",
+    }
 
 
 @_attention.register_fake
@@ -231,12 +296,17 @@ def _(
     v: Tensor,
     inv_temperature: Tensor | None,
     sinks: Tensor | None,
+    bias: Tensor | None,
+    alibi_slopes: Tensor | None,
+    sigmoid_bias: Tensor | None,
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
     scale: float,
     window: Sequence[int],
     causal_align: str,
+    softcap: float,
+    is_sigmoid: bool,
     with_entropy: bool,
     map_bins: Sequence[int],
 ) -> tuple[Tensor, ...]:
@@ -257,10 +327,15 @@ def _(
     v: Tensor,
     inv_temperature: Tensor | None,
     sinks: Tensor | None,
-    *saved: Any,
+    bias: Tensor | None,
+    alibi_slopes: Tensor | None,
+    sigmoid_bias: Tensor | None,
+    *others: Any,
 ) -> tuple[Tensor, ...]:
     heads = (_new_heads(x, x.shape[3]) for x in (q, k, v))
-    return *heads, *(q.new_empty(0 if x is None else x.shape) for x in (inv_temperature, sinks))
+    with_dbias = others[-1]
+    rest = (inv_temperature, sinks, bias if with_dbias else None, alibi_slopes, sigmoid_bias)
+    return *heads, *(q.new_empty(0 if x is None else x.shape) for x in rest)
 
 
 def _new_heads(model: Tensor, size: int) -> Tensor:
@@ -271,10 +346,19 @@ def _new_heads(model: Tensor, size: int) -> Tensor:
     return model.new_empty(batch, heads, length, size)
 
 
+_DIFFERENTIABLE = 8
+"""So many of the operator's inputs have a gradient: q to sigmoid_bias."""
+_BIAS = 5
+"""The place of the bias among them."""
+_TENSORS = 11
+"""So many of its inputs are tensors."""
+
+
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, scale, window, causal_align, with_entropy, _ = inputs
+    tensors, numbers = inputs[:_TENSORS], inputs[_TENSORS:]
+    *options, with_entropy, _ = numbers
     out, lse, max_logit, inv_sum, entropy, map_ = output
-    ctx.options = (scale, window, causal_align)
+    ctx.options = tuple(options)
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(max_logit, inv_sum, map_, *(() if with_entropy else (entropy,)))
     ctx.save_for_backward(*tensors, out, lse, max_logit, inv_sum, entropy)
@@ -289,25 +373,30 @@ def _gradient(
     dentropy: Tensor | None,
     _map: None,
 ) -> tuple[Tensor | None, ...]:
-    tensors, output = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
+    tensors, output = ctx.saved_tensors[:_TENSORS], ctx.saved_tensors[_TENSORS:]
     if torch.is_grad_enabled():  # the gradients will be differentiated themselves
         gradients: Sequence[Tensor | None] = _composite_gradients(
             tensors, ctx.options, ((0, dout), (1, dlse), (4, dentropy))
         )
     else:
         dout = torch.zeros_like(output[0]) if dout is None else dout
-        gradients = _attention_backward(dout, dlse, dentropy, *tensors, *output, *ctx.options)
-    given = (None if tensor is None else part for tensor, part in zip(tensors[:5], gradients, strict=True))
-    return *given, *(None,) * 8
+        bias = tensors[_BIAS]
+        with_dbias = bias is not None and bool(bias.requires_grad)
+        gradients = _attention_backward(dout, dlse, dentropy, *tensors, *output, *ctx.options, with_dbias)
+    given = (
+        part if tensor is not None and tensor.requires_grad else None
+        for tensor, part in zip(tensors[:_DIFFERENTIABLE], gradients, strict=True)
+    )
+    return *given, *(None,) * (_TENSORS - _DIFFERENTIABLE + len(ctx.options) + 2)
 
 
 def _composite_gradients(
     tensors: tuple[Tensor | None, ...],
-    options: tuple[float, Sequence[int], str],
+    options: tuple[Any, ...],
     upstream: tuple[tuple[int, Tensor | None], ...],
 ) -> list[Tensor | None]:
     parts = composite.attention(*tensors, *options, True, ())  # type: ignore[arg-type, call-arg]
-    inputs = tensors[:5]
+    inputs = tensors[:_DIFFERENTIABLE]
     wanted = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]
     given = [(parts[index], gradient) for index, gradient in upstream if gradient is not None]
     gradients = iter(
@@ -348,6 +437,43 @@ def _expand(inv_temperature: Tensor, q: Tensor) -> Tensor:
             f"(B, Hq, T) = {rows}; use a shape that does"
         )
         raise ShapeError(message) from None
+
+
+def _bias(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
+    """Check that the bias broadcasts. It stays as it is: its gradient is summed by the kernel."""
+    if bias is None:
+        return None
+    shape = (*q.shape[:3], k.shape[2])
+    try:
+        bias.expand(shape)
+    except RuntimeError:
+        message = (
+            f"attention: bias of shape {tuple(bias.shape)} does not broadcast to (B, Hq, T, S) = {shape}; "
+            f"use a shape that does"
+        )
+        raise ShapeError(message) from None
+    return bias
+
+
+def _of_heads(name: str, numbers: Tensor | None, q: Tensor) -> Tensor | None:
+    if numbers is not None and tuple(numbers.shape) != (q.shape[1],):
+        message = (
+            f"attention: {name} has shape {tuple(numbers.shape)}; use ({q.shape[1]},), "
+            f"one number for each head of q"
+        )
+        raise ShapeError(message)
+    return numbers
+
+
+def _sigmoid_bias(kind: Kind, bias: str | float | Tensor, q: Tensor, k: Tensor) -> Tensor | None:
+    """One number for each head; None with softmax, and where each row has its own."""
+    if kind == "softmax" or (isinstance(bias, str) and bias == "auto_row"):
+        return None
+    if isinstance(bias, Tensor):
+        check_wide_dtype("attention", sigmoid_bias=bias)
+        return _of_heads("sigmoid_bias", bias, q)
+    number = -math.log(max(k.shape[2], 1)) if isinstance(bias, str) else float(bias)
+    return q.new_full((q.shape[1],), number)
 
 
 def _mask(mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
@@ -425,6 +551,4 @@ def _check(
             f"Hq a multiple of Hk"
         )
         raise ShapeError(message)
-    if sinks is not None and tuple(sinks.shape) != (q.shape[1],):
-        message = f"attention: sinks has shape {tuple(sinks.shape)}; use ({q.shape[1]},), one number for each head of q"
-        raise ShapeError(message)
+    _of_heads("sinks", sinks, q)

@@ -34,7 +34,8 @@ def scaled_dot_product_attention(
     value
         (..., Hk, S, Dv).
     attn_mask
-        Bool, True where a query may attend; broadcasts to (..., Hq, T, S). A mask of numbers is refused.
+        Bool, True where a query may attend, or numbers that are added to the scores, with a gradient and -inf where
+        it may not; broadcasts to (..., Hq, T, S).
     dropout_p
         0; dropout is refused.
     is_causal
@@ -54,12 +55,6 @@ def scaled_dot_product_attention(
     >>> torch.allclose(ours, theirs, atol=1e-5)
     True
     """
-    if attn_mask is not None and attn_mask.dtype != torch.bool:
-        message = (
-            f"scaled_dot_product_attention: attn_mask is {attn_mask.dtype}; use torch.bool, "
-            f"or torch.nn.functional.scaled_dot_product_attention"
-        )
-        raise ArgumentError(message)
     if dropout_p != 0.0:
         message = f"scaled_dot_product_attention: dropout_p is {dropout_p}; use 0.0, dropout is not supported"
         raise ArgumentError(message)
@@ -80,8 +75,16 @@ def scaled_dot_product_attention(
     q, k, v = (tensor if tensor.dim() == 4 else tensor.reshape(-1, *tensor.shape[-3:]) for tensor in tensors)
     if attn_mask is not None and max(attn_mask.dim(), query.dim()) > 4:
         attn_mask = _flat_mask(attn_mask, (*query.shape[:-1], key.shape[-2]))
+    is_bool = attn_mask is not None and attn_mask.dtype == torch.bool
     out: Tensor = attention(
-        q, k, v, scale=scale, mask=attn_mask, is_causal=is_causal, causal_align="top_left"
+        q,
+        k,
+        v,
+        scale=scale,
+        mask=attn_mask if is_bool else None,
+        bias=None if is_bool else attn_mask,
+        is_causal=is_causal,
+        causal_align="top_left",
     ).out
     return out if query.dim() == 4 else out.reshape(*query.shape[:-1], value.shape[-1])
 

@@ -10,9 +10,12 @@
 //!
 //! - `dp_ij = do_i . v_j`
 //! - `ds_ij = p_ij (dp_ij - D_i + dlse_i - dh_i (ln p_ij + h_i))`
-//! - `dv_j = sum_i p_ij do_i`, `dk_j = sum_i ds_ij scale t_i q_i` over the queries of all heads of the group
+//! - `dv_j = sum_i p_ij do_i`, `dk_j = sum_i dz_ij scale t_i q_i` over the queries of all heads of the group
+//! - with sigmoid weighting `ds_ij = w_ij (1 - w_ij) (dp_ij + (dlse_i - dh_i (ln p_ij + h_i)) / sum_i)`, p the share in the sum
+//! - with a softcap the gradient of the product is `dz_ij = ds_ij (1 - (c_ij / cap)^2)`, else `ds_ij`
+//! - `dslope = -sum_ij ds_ij |distance|`, `dbias = ds` summed over what it is shared by, and so that of a sigmoid bias
 //! - `dsink = sum_i p_i (-D_i + dlse_i - dh_i (ln p_i + h_i))` with `p_i` the sink's weight: a score without a value
-//! - `u_i = scale sum_j ds_ij k_j`, `dq_i = t_i u_i`, `dt_i = q_i . u_i` (no division, so `t_i = 0` is fine)
+//! - `u_i = scale sum_j dz_ij k_j`, `dq_i = t_i u_i`, `dt_i = q_i . u_i` (no division, so `t_i = 0` is fine)
 
 use super::backward_tile::{HeadSums, Scratch, Span, SpanKernel, TileGradients};
 use super::problem::Problem;
@@ -23,10 +26,10 @@ use crate::view::{Heads, HeadsMut, Order, Rows, RowsMut};
 use logitscope_simd::Element;
 
 /// Spans are cut until there are so many, enough for the threads of a common machine.
-const SPANS: usize = 16;
+const SPANS: usize = 8;
 
 /// Tiles of queries in a span, at least: what makes adding up its gradients of keys and values cheap beside it.
-const SPAN_TILES: usize = 4;
+const SPAN_TILES: usize = 16;
 
 /// What the forward pass gave and what the gradient of its results is.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,10 @@ pub struct Gradients<'a, T> {
     pub inv_temperature: Option<&'a mut [T]>,
     /// Of the sinks, (heads).
     pub sinks: Option<&'a mut [T]>,
+    /// Of the slopes, (heads).
+    pub slopes: Option<&'a mut [T]>,
+    /// Of the biases of the heads of sigmoid weighting, (heads).
+    pub sigmoid_bias: Option<&'a mut [T]>,
 }
 
 /// Computes the gradients of attention.
@@ -74,7 +81,7 @@ pub fn backward<T: Element>(
 ) -> Result<()> {
     problem.check()?;
     let [batch, heads, queries, _] = problem.queries.shape();
-    let Gradients { queries: dqueries, keys: dkeys, values: dvalues, inv_temperature, sinks } = gradients;
+    let Gradients { queries: dqueries, keys: dkeys, values: dvalues, inv_temperature, .. } = gradients;
     assert_eq!(dqueries.shape(), problem.queries.shape(), "attention: shape of dq");
     assert_eq!(dkeys.shape(), problem.keys.shape(), "attention: shape of dk");
     assert_eq!(dvalues.shape(), problem.values.shape(), "attention: shape of dv");
@@ -101,12 +108,16 @@ pub fn backward<T: Element>(
     for (index, &sums) in sums.iter().enumerate() {
         totals[index / tiles_a_head % heads].add(sums);
     }
-    if let Some(sinks) = sinks {
-        assert_eq!(sinks.len(), heads, "attention: length of dsinks");
-        for (sum, total) in sinks.iter_mut().zip(&totals) {
-            *sum = T::from_f64(total.sink);
+    let fill = |gradient: Option<&mut [T]>, part: fn(&HeadSums) -> f64| {
+        let Some(gradient) = gradient else { return };
+        assert_eq!(gradient.len(), heads, "attention: length of a gradient of heads");
+        for (cell, total) in gradient.iter_mut().zip(&totals) {
+            *cell = T::from_f64(part(total));
         }
-    }
+    };
+    fill(gradients.sinks, |sums| sums.sink);
+    fill(gradients.slopes, |sums| sums.slope);
+    fill(gradients.sigmoid_bias, |sums| sums.sigmoid_bias);
     Ok(())
 }
 
@@ -126,16 +137,36 @@ fn key_gradients<T: Element>(
     if spans == 1 {
         return run_spans(problem, upstream, tiles, dkeys, dvalues, cancel);
     }
-    let shape = |dim| [batch, key_heads * spans, keys, dim];
+    // The first span of a key head fills the rows themselves, each other one a part of its own.
+    let shape = |dim| [batch, key_heads * (spans - 1), keys, dim];
     let mut key_parts = vec![T::ZERO; shape(dim).iter().product()];
     let mut value_parts = vec![T::ZERO; shape(value_dim).iter().product()];
+    let (mut dkeys, mut dvalues) = (dkeys, dvalues);
     let parts = HeadsMut::new(&mut key_parts, shape(dim), Order::HeadsFirst).runs(keys.max(1));
-    let more_parts = HeadsMut::new(&mut value_parts, shape(value_dim), Order::HeadsFirst).runs(keys.max(1));
-    run_spans(problem, upstream, tiles, parts, more_parts, cancel)?;
-    let sums = dkeys.into_iter().zip(key_parts.chunks((spans * keys * dim).max(1)));
-    let more_sums = dvalues.into_iter().zip(value_parts.chunks((spans * keys * value_dim).max(1)));
+    let key_targets = targets(&mut dkeys, parts, spans);
+    let parts = HeadsMut::new(&mut value_parts, shape(value_dim), Order::HeadsFirst).runs(keys.max(1));
+    let value_targets = targets(&mut dvalues, parts, spans);
+    run_spans(problem, upstream, tiles, key_targets, value_targets, cancel)?;
+    let rest = (spans - 1) * keys;
+    let sums = dkeys.into_iter().zip(key_parts.chunks((rest * dim).max(1)));
+    let more_sums = dvalues.into_iter().zip(value_parts.chunks((rest * value_dim).max(1)));
     let pieces = sums.chain(more_sums).collect();
     threads::for_each(pieces, problem.work(), cancel, || (), |(), (rows, parts)| add_parts(rows, parts))
+}
+
+/// What the spans fill: of each key head its rows, and then its parts.
+fn targets<'a, T>(
+    rows: &'a mut [RowsMut<'_, T>],
+    parts: Vec<RowsMut<'a, T>>,
+    spans: usize,
+) -> Vec<RowsMut<'a, T>> {
+    let mut parts = parts.into_iter();
+    let mut targets = Vec::with_capacity(rows.len() * spans);
+    for rows in rows {
+        targets.push(rows.iter_mut().map(|row| &mut **row).collect());
+        targets.extend(parts.by_ref().take(spans - 1));
+    }
+    targets
 }
 
 /// Cuts the tiles into as many spans as there are runs of keys, evenly within a key head.
@@ -173,12 +204,11 @@ fn run_spans<T: Element>(
     })
 }
 
-/// Each row is the sum of its parts, which lie one matrix of rows after the other.
+/// Adds to each row its parts, which lie one matrix of rows after the other.
 fn add_parts<T: Element>(rows: RowsMut<'_, T>, parts: &[T]) {
     let matrix = rows.iter().map(|row| row.len()).sum::<usize>();
     for (index, row) in rows.into_iter().enumerate() {
         let columns = row.len();
-        row.fill(T::ZERO);
         for part in parts.chunks_exact(matrix.max(1)) {
             for (cell, &x) in row.iter_mut().zip(&part[index * columns..]) {
                 *cell += x;

@@ -2,11 +2,10 @@
 
 use super::backward::Upstream;
 use super::problem::Problem;
-use super::sight::{Sees, Sight};
-use super::tile::{
-    KEYS, QUERY_BLOCKS, add_visible_product, add_visible_rows, blocks_for, clear_hidden, has_non_finite, pad,
-    transpose, zeroed,
-};
+use super::sight::Sees;
+use super::tile::{add_visible_product, add_visible_rows, blocks_for, has_non_finite, pad, total, zeroed};
+use super::tile_scores::{LaneScratch, TileScores, is_wide};
+use super::wide::WideRow;
 use crate::matmul::{Panel, add_columns_product, add_rows_product};
 use crate::view::{Matrix, RowsMut};
 use logitscope_simd::{Element, Kernel, Simd, math};
@@ -16,11 +15,15 @@ use std::ops::Range;
 #[derive(Clone, Copy, Default)]
 pub(super) struct HeadSums {
     pub(super) sink: f64,
+    pub(super) slope: f64,
+    pub(super) sigmoid_bias: f64,
 }
 
 impl HeadSums {
     pub(super) fn add(&mut self, other: Self) {
         self.sink += other.sink;
+        self.slope += other.slope;
+        self.sigmoid_bias += other.sigmoid_bias;
     }
 }
 
@@ -44,14 +47,11 @@ pub(super) struct Span<'a, T> {
     pub(super) dvalues: RowsMut<'a, T>,
 }
 
-/// Buffers that a thread uses again. `*_lanes` are transposed (queries in the lanes), `*_rows` are padded rows.
+/// Buffers that a thread uses again; `*_rows` are padded rows.
 pub(super) struct Scratch<T: Element> {
-    query_lanes: Vec<T::Block>,
+    lanes: LaneScratch<T>,
     query_rows: Vec<T::Block>,
-    dout_lanes: Vec<T::Block>,
     dout_rows: Vec<T::Block>,
-    weights: Vec<T::Block>,
-    dscores: Vec<T::Block>,
     dquery_lanes: Vec<T::Block>,
     dkeys: Vec<T::Block>,
     dvalues: Vec<T::Block>,
@@ -60,12 +60,9 @@ pub(super) struct Scratch<T: Element> {
 impl<T: Element> Default for Scratch<T> {
     fn default() -> Self {
         Self {
-            query_lanes: Vec::new(),
+            lanes: LaneScratch::default(),
             query_rows: Vec::new(),
-            dout_lanes: Vec::new(),
             dout_rows: Vec::new(),
-            weights: Vec::new(),
-            dscores: Vec::new(),
             dquery_lanes: Vec::new(),
             dkeys: Vec::new(),
             dvalues: Vec::new(),
@@ -76,18 +73,6 @@ impl<T: Element> Default for Scratch<T> {
 pub(super) struct SpanKernel<'a, 'b, T: Element> {
     pub(super) span: Span<'a, T>,
     pub(super) scratch: &'b mut Scratch<T>,
-}
-
-/// What the gradient of a score needs of its row, one vector of rows.
-#[derive(Clone, Copy)]
-struct RowTerms<V> {
-    /// The largest score, the sink's included; 0 for rows without any.
-    reference: V,
-    inv_sum: V,
-    /// `-D + dlse - dh (ln(1/sum) + h)`: what is added to `dp`.
-    offset: V,
-    /// `dh`: what multiplies `-(s - max)`.
-    dentropy: V,
 }
 
 impl<T: Element> Kernel<T> for SpanKernel<'_, '_, T> {
@@ -119,58 +104,42 @@ fn run_tile<T: Element, S: Simd<T>>(
     let (problem, upstream, batch) = (span.problem, span.upstream, span.batch);
     let (head, queries) = (tile.head, &tile.queries.clone());
     let keys = problem.keys.matrix(batch, span.key_head);
-    let values = problem.values.matrix(batch, span.key_head);
-    let query_matrix = problem.queries.matrix(batch, head);
     let dout_matrix = upstream.dout.matrix(batch, head);
-    let width = blocks_for::<T>(queries.len());
     let key_width = blocks_for::<T>(keys.columns());
-    let value_width = blocks_for::<T>(values.columns());
-    let factor = |query| problem.factor(batch, head, query);
+    let value_width = blocks_for::<T>(problem.values.shape()[3]);
+    let counts = |query| !is_wide(upstream, batch, head, query);
 
-    let query_lanes = zeroed::<T>(&mut scratch.query_lanes, keys.columns() * width);
-    transpose(query_matrix, queries, width, factor, query_lanes);
-    let query_lanes = Panel { blocks: query_lanes, width };
+    let scores = TileScores::new(simd, problem, upstream, batch, head, queries.clone(), &mut scratch.lanes);
+    let width = scores.width;
     let query_rows = zeroed::<T>(&mut scratch.query_rows, queries.len() * key_width);
-    pad(query_matrix, queries, factor, query_rows);
+    let factor = |query| counts(query).then(|| problem.factor(batch, head, query));
+    pad(problem.queries.matrix(batch, head), queries, factor, query_rows);
     let query_rows = Panel { blocks: query_rows, width: key_width };
-    let dout_lanes = zeroed::<T>(&mut scratch.dout_lanes, values.columns() * width);
-    transpose(dout_matrix, queries, width, |_| T::ONE, dout_lanes);
-    let dout_lanes = Panel { blocks: dout_lanes, width };
     let dout_rows = zeroed::<T>(&mut scratch.dout_rows, queries.len() * value_width);
-    pad(dout_matrix, queries, |_| T::ONE, dout_rows);
+    pad(dout_matrix, queries, |query| counts(query).then_some(T::ONE), dout_rows);
     let dout_rows = Panel { blocks: dout_rows, width: value_width };
     let dquery_lanes = zeroed::<T>(&mut scratch.dquery_lanes, keys.columns() * width);
-
-    let (terms, dsink) = row_terms(simd, upstream, problem.sink(head), batch, head, queries);
-    tile.sums.sink = dsink;
     // As they go into the products: a temperature may be what is not finite.
-    let scaled =
-        Matrix::new(T::flatten(query_rows.blocks), queries.len(), key_width * T::LANES, key_width * T::LANES);
-    let queries_are_finite = !has_non_finite(simd, scaled, 0..queries.len())
-        && !has_non_finite(simd, dout_matrix, queries.clone());
+    let queries_are_finite = is_finite(simd, &query_rows) && is_finite(simd, &dout_rows);
 
-    let sight = Sight::new(problem, batch, head, queries.clone());
-    for range in sight.key_tiles() {
-        let sees = sight.of(&range);
+    let mut sums = HeadSums { sink: scores.dsink, ..HeadSums::default() };
+    for range in scores.sight.key_tiles() {
+        let sees = scores.run(simd, &range, &mut scratch.lanes);
         if sees == Sees::Nothing {
             continue;
         }
-        let weights = zeroed::<T>(&mut scratch.weights, KEYS * width);
-        let weights = &mut weights[..range.len() * width];
-        add_rows_product(simd, keys, range.clone(), &query_lanes, weights);
-        let dscores = zeroed::<T>(&mut scratch.dscores, KEYS * width);
-        let dscores = &mut dscores[..range.len() * width];
-        add_rows_product(simd, values, range.clone(), &dout_lanes, dscores);
-        for (block, terms) in terms.iter().enumerate().take(width) {
-            if upstream.entropy.is_some() {
-                score_gradients::<T, S, true>(simd, terms, weights, dscores, width, block);
-            } else {
-                score_gradients::<T, S, false>(simd, terms, weights, dscores, width, block);
-            }
+        let weights = &scratch.lanes.weights[..range.len() * width];
+        let dscores = &mut scratch.lanes.dscores[..range.len() * width];
+        if problem.slopes.is_some() {
+            sums.slope += scores.steps.slope_gradient(simd, &range, width, dscores);
         }
-        if sees == Sees::Part {
-            clear_hidden(simd, &sight, range.clone(), width, T::ZERO, weights);
-            clear_hidden(simd, &sight, range.clone(), width, T::ZERO, dscores);
+        if !problem.is_normalised() {
+            sums.sigmoid_bias += total::<T, S>(simd, dscores);
+        }
+        if scores.steps.bends() {
+            for (dscore, bend) in dscores.iter_mut().zip(&scratch.lanes.bends) {
+                simd.store(math::flush(simd, simd.mul(simd.load(dscore), simd.load(bend))), dscore);
+            }
         }
         let dkeys = &mut scratch.dkeys[range.start * key_width..range.end * key_width];
         let dvalues = &mut scratch.dvalues[range.start * value_width..range.end * value_width];
@@ -180,10 +149,10 @@ fn run_tile<T: Element, S: Simd<T>>(
                 let dvalue = &mut dvalues[index * value_width..(index + 1) * value_width];
                 let dkey = &mut dkeys[index * key_width..(index + 1) * key_width];
                 let row = index * width..(index + 1) * width;
-                add_visible_rows(simd, &sight, key, &weights[row.clone()], &dout_rows, dvalue);
-                add_visible_rows(simd, &sight, key, &dscores[row], &query_rows, dkey);
+                add_visible_rows(simd, &scores.sight, key, &weights[row.clone()], &dout_rows, dvalue);
+                add_visible_rows(simd, &scores.sight, key, &dscores[row], &query_rows, dkey);
             }
-            add_visible_product(simd, &sight, keys, range, &dscores_panel, dquery_lanes);
+            add_visible_product(simd, &scores.sight, keys, range, &dscores_panel, dquery_lanes);
         } else {
             let as_matrix =
                 |panel| Matrix::new(T::flatten(panel), range.len(), queries.len(), width * T::LANES);
@@ -192,94 +161,61 @@ fn run_tile<T: Element, S: Simd<T>>(
             add_columns_product(simd, keys, range.clone(), &dscores_panel, dquery_lanes);
         }
     }
+    for (lane, row) in scores.wide_rows() {
+        let dquery = T::flatten_mut(dquery_lanes).iter_mut().skip(lane).step_by(width * T::LANES);
+        let target = (&mut *scratch.dkeys, &mut *scratch.dvalues);
+        add_wide_row(span, head, queries.start + lane, &row, dquery, target, &mut sums);
+    }
+    *tile.sums = sums;
     write_dqueries::<T>(span, tile, dquery_lanes, width);
 }
 
-/// The terms of the score gradient that belong to the rows of a tile, and their gradient of the sink.
+/// Whether padded rows hold neither NaN nor an infinity.
 #[inline(always)]
-fn row_terms<T: Element, S: Simd<T>>(
-    simd: S,
-    upstream: &Upstream<'_, T>,
-    sink: Option<T>,
-    batch: usize,
-    head: usize,
-    queries: &Range<usize>,
-) -> ([RowTerms<S::Vector>; QUERY_BLOCKS], f64) {
-    let out = upstream.out.matrix(batch, head);
-    let dout = upstream.dout.matrix(batch, head);
-    let mut reference = [T::block(T::ZERO); QUERY_BLOCKS];
-    let (mut inv_sum, mut offset, mut dentropy) = (reference, reference, reference);
-    let mut dsink = 0.0;
-    for (lane, query) in queries.clone().enumerate() {
-        let (block, lane) = (lane / T::LANES, lane % T::LANES);
-        let share = upstream.inv_sum.get(batch, head, query);
-        if share == T::ZERO {
-            continue; // has no score: every term stays 0
-        }
-        let mut terms = -dot(simd, dout.row(query), out.row(query));
-        if let Some(dlse) = upstream.dlse {
-            terms += dlse.get(batch, head, query);
-        }
-        if let Some((entropy, gradient)) = upstream.entropy {
-            let gradient = gradient.get(batch, head, query);
-            terms -= gradient * (share.ln() + entropy.get(batch, head, query));
-            dentropy[block].as_mut()[lane] = gradient;
-        }
-        let mut largest = upstream.max_logit.get(batch, head, query);
-        if let Some(sink) = sink {
-            if sink > largest {
-                largest = sink;
-            }
-            let distance = sink - largest;
-            if distance != T::NEG_INFINITY {
-                let slope = terms - dentropy[block].as_ref()[lane] * distance;
-                dsink += (distance.exp() * share * slope).to_f64();
-            }
-        }
-        reference[block].as_mut()[lane] = largest;
-        inv_sum[block].as_mut()[lane] = share;
-        offset[block].as_mut()[lane] = terms;
-    }
-    let zero = simd.splat(T::ZERO);
-    let mut terms = [RowTerms { reference: zero, inv_sum: zero, offset: zero, dentropy: zero }; QUERY_BLOCKS];
-    for (block, terms) in terms.iter_mut().enumerate() {
-        *terms = RowTerms {
-            reference: simd.load(&reference[block]),
-            inv_sum: simd.load(&inv_sum[block]),
-            offset: simd.load(&offset[block]),
-            dentropy: simd.load(&dentropy[block]),
-        };
-    }
-    (terms, dsink)
+fn is_finite<T: Element, S: Simd<T>>(simd: S, rows: &Panel<'_, T>) -> bool {
+    !has_non_finite(simd, Matrix::new(T::flatten(rows.blocks), 1, rows.blocks.len() * T::LANES, 0), 0..1)
 }
 
-/// Turns one vector of rows' scores into weights, and their `dp` into gradients of the scores.
-///
-/// Numbers below the smallest normal one become 0: the products that read them would take a hundred times longer.
-#[inline(always)]
-fn score_gradients<T: Element, S: Simd<T>, const ENTROPY: bool>(
-    simd: S,
-    terms: &RowTerms<S::Vector>,
-    weights: &mut [T::Block],
-    dscores: &mut [T::Block],
-    width: usize,
-    block: usize,
+/// Adds what a row gives that is computed in f64; its gradient by `t` and the scale still to be multiplied in.
+fn add_wide_row<'a, T: Element>(
+    span: &Span<'_, T>,
+    head: usize,
+    query: usize,
+    row: &WideRow<'_, T>,
+    dquery: impl Iterator<Item = &'a mut T>,
+    (dkeys, dvalues): (&mut [T::Block], &mut [T::Block]),
+    sums: &mut HeadSums,
 ) {
-    let zero = simd.splat(T::ZERO);
-    let smallest = simd.splat(T::MIN_POSITIVE);
-    for (weights, dscores) in weights.chunks_exact_mut(width).zip(dscores.chunks_exact_mut(width)) {
-        let distance = simd.sub(simd.load(&weights[block]), terms.reference);
-        let weight = simd.mul(math::exp(simd, distance), terms.inv_sum);
-        let mut slope = simd.add(simd.load(&dscores[block]), terms.offset);
-        if ENTROPY {
-            slope = simd.sub(slope, simd.mul(terms.dentropy, distance));
+    let problem = span.problem;
+    let (dscores, dsink) = row.score_gradients(span.upstream, span.batch, head, query);
+    let keys = problem.keys.matrix(span.batch, span.key_head);
+    let temperature = problem.inv_temperature.map_or(1.0, |rows| rows.get(span.batch, head, query).to_f64());
+    let factor = problem.scale.to_f64() * temperature;
+    let q = problem.queries.matrix(span.batch, head).row(query);
+    let dout = span.upstream.dout.matrix(span.batch, head).row(query);
+    let padded = |columns: usize| blocks_for::<T>(columns) * T::LANES;
+    let (dkeys, dvalues) = (T::flatten_mut(dkeys), T::flatten_mut(dvalues));
+    let mut du = vec![0.0; keys.columns()];
+    for (key, &dscore) in row.keys.iter().zip(&dscores) {
+        if key.weight != 0.0 {
+            for (cell, &x) in dvalues[key.key * padded(dout.len())..].iter_mut().zip(dout) {
+                *cell += T::from_f64(key.weight * x.to_f64());
+            }
         }
-        let dscore = simd.mul(weight, slope);
-        let size = simd.max(simd.sub(zero, dscore), dscore);
-        let vanished = simd.less(weight, smallest);
-        simd.store(simd.select(vanished, zero, weight), &mut weights[block]);
-        let dscore = simd.select(simd.less(size, smallest), zero, dscore);
-        simd.store(simd.select(vanished, zero, dscore), &mut dscores[block]);
+        if dscore != 0.0 {
+            for (cell, &x) in dkeys[key.key * padded(q.len())..].iter_mut().zip(q) {
+                *cell += T::from_f64(factor * dscore * key.bend * x.to_f64());
+            }
+            for (cell, &x) in du.iter_mut().zip(keys.row(key.key)) {
+                *cell += dscore * key.bend * x.to_f64();
+            }
+        }
+        sums.slope -= dscore * key.distance;
+        sums.sigmoid_bias += dscore;
+    }
+    sums.sink += dsink;
+    for (cell, du) in dquery.zip(du) {
+        *cell = T::from_f64(du);
     }
 }
 
@@ -290,12 +226,13 @@ fn write_dqueries<T: Element>(
     dquery_lanes: &[T::Block],
     width: usize,
 ) {
-    let (problem, batch, head) = (span.problem, span.batch, tile.head);
+    let (problem, upstream, batch, head) = (span.problem, span.upstream, span.batch, tile.head);
     let matrix = problem.queries.matrix(batch, head);
     let lanes = T::flatten(dquery_lanes);
     for (lane, (query, written)) in tile.queries.zip(tile.dqueries).enumerate() {
-        if span.upstream.max_logit.get(batch, head, query) == T::NEG_INFINITY {
-            // Sees no key: what it holds itself does not count.
+        let sees_nothing = upstream.max_logit.get(batch, head, query) == T::NEG_INFINITY;
+        if sees_nothing && !is_wide(upstream, batch, head, query) {
+            // What it holds itself does not count.
             written.fill(T::ZERO);
             if let Some(dtemperature) = &mut tile.dtemperature {
                 dtemperature[lane] = T::ZERO;
@@ -314,17 +251,6 @@ fn write_dqueries<T: Element>(
             dtemperature[lane] = problem.scale * product;
         }
     }
-}
-
-/// The sum of products of two rows.
-#[inline(always)]
-fn dot<T: Element, S: Simd<T>>(simd: S, a: &[T], b: &[T]) -> T {
-    let ((a, a_tail), (b, b_tail)) = (T::blocks(a), T::blocks(b));
-    let mut sum = simd.mul(simd.load_partial(a_tail, T::ZERO), simd.load_partial(b_tail, T::ZERO));
-    for (a, b) in a.iter().zip(b) {
-        sum = simd.mul_add(simd.load(a), simd.load(b), sum);
-    }
-    simd.sum(sum)
 }
 
 /// Copies padded rows to where they belong.

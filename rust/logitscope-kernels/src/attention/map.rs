@@ -1,7 +1,8 @@
 //! The binned attention map: the weights of a head averaged into a few rows and summed into a few columns.
 //!
 //! Bins of columns are extra value columns of the attention product (the one-hot matrix of the bins), so
-//! they are rescaled with the output and are exact: a row of the map sums to 1 when its queries see a key.
+//! they are rescaled with the output and are exact: a row of the map sums to 1 when its queries see a key
+//! (to the mean sum of their weights with sigmoid weighting).
 
 use super::problem::Problem;
 use super::tile::tile_queries;
@@ -23,7 +24,7 @@ pub fn bin_edge(index: usize, n: usize, bins: usize) -> usize {
 }
 
 /// The bin of a position: the last one that begins at or before it.
-fn bin_of(position: usize, n: usize, bins: usize) -> usize {
+pub(super) fn bin_of(position: usize, n: usize, bins: usize) -> usize {
     ((position + 1) * bins - 1) / n
 }
 
@@ -58,7 +59,7 @@ pub(super) fn add_rows<T: Element>(
     queries: &Range<usize>,
     all_queries: usize,
     bins: MapBins,
-    inv_sum: &[T],
+    shares: &[T],
     part: &mut [T],
 ) {
     let first = bin_of(queries.start, all_queries, bins.rows);
@@ -66,7 +67,7 @@ pub(super) fn add_rows<T: Element>(
         let row = (bin_of(query, all_queries, bins.rows) - first) * bins.columns;
         let (block, cell) = (lane / T::LANES, lane % T::LANES);
         for (column, sum) in part[row..row + bins.columns].iter_mut().zip(sums.chunks_exact(width)) {
-            *column += sum[block].as_ref()[cell] * inv_sum[lane];
+            *column += sum[block].as_ref()[cell] * shares[lane];
         }
     }
 }

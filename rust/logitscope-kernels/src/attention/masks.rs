@@ -97,6 +97,12 @@ impl Band {
         self.queries
     }
 
+    /// The position of a query among the keys.
+    #[inline(always)]
+    pub(super) fn position(&self, query: usize) -> i64 {
+        (query + self.ahead) as i64 - self.behind as i64
+    }
+
     /// The keys that a query sees.
     #[inline(always)]
     pub(super) fn keys_of(&self, query: usize) -> Range<usize> {

@@ -1,8 +1,8 @@
-//! Softmax attention that never holds the score matrix, with the statistics of its rows, and its gradients.
+//! Attention that never holds the score matrix, with the statistics of its rows, and its gradients.
 //!
 //! One query row `i` of one head, over its visible keys `j`:
 //!
-//! - score `s_j = scale * inv_temperature_i * (q_i . k_j)`
+//! - score `s_j = scale * inv_temperature_i * (q_i . k_j)`, bent by a softcap, plus bias, minus a slope times distance
 //! - `m = max_j s_j`, `l = sum_j e^(s_j - m)`, weight `p_j = e^(s_j - m) / l`
 //! - output `o = sum_j p_j v_j`, `lse = m + ln l`, entropy `h = -sum_j p_j ln p_j`
 //!
@@ -15,21 +15,31 @@
 //! `lse` and `h`, not in `max_logit`. Masks hide keys by selection, never by adding: what a hidden key holds
 //! reaches no score.
 //!
+//! Sigmoid weighting has `w_j = 1 / (1 + e^-(s_j + b))` in the place of `p_j`; `lse` is then the logarithm of their sum.
+//!
 //! A row that sees no key gives `o = 0`, `lse = -inf` (the sink where there is one), `h = 0` and no gradient.
 
 mod backward;
 mod backward_tile;
+mod bias_gradient;
 mod forward;
+mod forward_tile;
 mod map;
 mod masks;
 mod problem;
+mod row_state;
+mod scores;
 mod sight;
+mod sigmoid;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod tile_scores;
+mod wide;
 
 pub use backward::{Gradients, Upstream, backward};
+pub use bias_gradient::bias_gradient;
 pub use forward::{Output, Statistics, forward};
 pub use map::{MapBins, bin_edge};
 pub use masks::{Align, Masks};
-pub use problem::Problem;
+pub use problem::{Problem, SigmoidBias, Weighting};

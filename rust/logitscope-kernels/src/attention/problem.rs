@@ -2,8 +2,27 @@
 
 use super::masks::Masks;
 use crate::error::{Error, Result};
-use crate::view::{Heads, Rows};
+use crate::view::{Heads, Rows, Scores};
 use logitscope_simd::Element;
+
+/// How the scores of a row become the weights of its values.
+#[derive(Clone, Copy, Debug)]
+pub enum Weighting<'a, T> {
+    /// Softmax, with a sink for each query head or none: a score that every row of the head has beside those of its
+    /// keys, without a value.
+    Softmax(Option<&'a [T]>),
+    /// Each key for itself: 1 / (1 + e^-(s + b)).
+    Sigmoid(SigmoidBias<'a, T>),
+}
+
+/// What sigmoid weighting adds to every score.
+#[derive(Clone, Copy, Debug)]
+pub enum SigmoidBias<'a, T> {
+    /// One number for each query head.
+    Heads(&'a [T]),
+    /// -ln n in a row that sees n keys.
+    Visible,
+}
 
 /// The inputs of one attention call. `queries` may have more heads than `keys` and `values`: then each
 /// key head serves the same number of consecutive query heads.
@@ -21,8 +40,14 @@ pub struct Problem<'a, T> {
     pub inv_temperature: Option<Rows<'a, T>>,
     /// Which keys a query sees.
     pub masks: Masks<'a>,
-    /// A score of each query head that every row of it has beside those of its keys, without a value.
-    pub sinks: Option<&'a [T]>,
+    /// Scores are bent to c tanh(s / c); 0 leaves them straight.
+    pub softcap: T,
+    /// Added to the scores; -inf hides a key from a query.
+    pub bias: Option<Scores<'a, T>>,
+    /// What the distance of positions is multiplied by and subtracted from the scores, for each query head.
+    pub slopes: Option<&'a [T]>,
+    /// From scores to weights.
+    pub weighting: Weighting<'a, T>,
 }
 
 impl<T: Element> Problem<'_, T> {
@@ -50,10 +75,21 @@ impl<T: Element> Problem<'_, T> {
             let got = [value_batch, value_heads, value_keys, value_dim];
             return wrong("v", got, format!("({batch}, {key_heads}, {keys}, any) as k"));
         }
-        if let Some(sinks) = self.sinks.filter(|sinks| sinks.len() != heads) {
-            let expected = format!("({heads}), one number for each head of q");
-            let got = format!("({})", sinks.len());
-            return Err(Error::Shape { operation: "attention", argument: "sinks", got, expected });
+        let (sinks, sigmoid_bias) = match self.weighting {
+            Weighting::Softmax(sinks) => (sinks, None),
+            Weighting::Sigmoid(SigmoidBias::Heads(bias)) => (None, Some(bias)),
+            Weighting::Sigmoid(SigmoidBias::Visible) => (None, None),
+        };
+        let of_heads = [("sinks", sinks), ("sigmoid_bias", sigmoid_bias), ("alibi_slopes", self.slopes)];
+        for (argument, numbers) in of_heads {
+            if let Some(numbers) = numbers.filter(|numbers| numbers.len() != heads) {
+                let expected = format!("({heads}), one number for each head of q");
+                let got = format!("({})", numbers.len());
+                return Err(Error::Shape { operation: "attention", argument, got, expected });
+            }
+        }
+        if let Some(bias) = self.bias.filter(|bias| bias.shape() != [batch, heads, queries, keys]) {
+            return wrong("bias", bias.shape(), format!("{:?}", [batch, heads, queries, keys]));
         }
         self.masks.check([batch, heads, queries, keys])
     }
@@ -75,7 +111,16 @@ impl<T: Element> Problem<'_, T> {
     /// The sink of a query head, if there is one.
     #[inline(always)]
     pub(super) fn sink(&self, head: usize) -> Option<T> {
-        self.sinks.map(|sinks| sinks[head])
+        match self.weighting {
+            Weighting::Softmax(sinks) => sinks.map(|sinks| sinks[head]),
+            Weighting::Sigmoid(_) => None,
+        }
+    }
+
+    /// Whether a row's weights are divided by their sum.
+    #[inline(always)]
+    pub(super) fn is_normalised(&self) -> bool {
+        matches!(self.weighting, Weighting::Softmax(_))
     }
 
     /// Elementary operations of a forward pass, to judge whether threads are worth it.

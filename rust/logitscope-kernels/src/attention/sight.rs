@@ -16,31 +16,35 @@ pub(super) enum Sees {
 }
 
 /// What the queries `queries` of one head see.
-pub(super) struct Sight<'a> {
+pub(super) struct Sight<'a, T> {
     band: Band,
     mask: Option<HeadScores<'a, u8>>,
+    /// Hides as a mask does where it is -inf.
+    bias: Option<HeadScores<'a, T>>,
     queries: Range<usize>,
 }
 
-impl<'a> Sight<'a> {
+impl<'a, T: Element> Sight<'a, T> {
     #[inline(always)]
-    pub(super) fn new<T: Element>(
-        problem: &Problem<'a, T>,
-        batch: usize,
-        head: usize,
-        queries: Range<usize>,
-    ) -> Self {
+    pub(super) fn new(problem: &Problem<'a, T>, batch: usize, head: usize, queries: Range<usize>) -> Self {
         let [_, _, all_queries, _] = problem.queries.shape();
         let [_, _, all_keys, _] = problem.keys.shape();
         Self {
             band: problem.masks.band(batch, all_queries, all_keys),
             mask: problem.masks.scores.map(|mask| mask.head(batch, head)),
+            bias: problem.bias.map(|bias| bias.head(batch, head)),
             queries,
         }
     }
 
+    /// The keys in the band of a query, and its position among the keys.
+    #[inline(always)]
+    pub(super) fn band_of(&self, query: usize) -> (Range<usize>, i64) {
+        (self.band.keys_of(query), self.band.position(query))
+    }
+
     /// The key tiles that lie in the band, in ascending order.
-    pub(super) fn key_tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+    pub(super) fn key_tiles(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
         let real = self.queries.start..self.queries.end.min(self.band.queries());
         let (start, end) = if real.is_empty() {
             (0, 0)
@@ -53,11 +57,19 @@ impl<'a> Sight<'a> {
     /// How much of a key tile of the band is seen.
     pub(super) fn of(&self, keys: &Range<usize>) -> Sees {
         let in_band = [keys.start, keys.end - 1].map(|key| self.lanes_of(key).len() == self.queries.len());
-        let in_band = in_band == [true; 2];
-        match self.mask.map(|mask| mask.any_and_all(self.queries.clone(), keys.clone(), |cell| cell != 0)) {
-            Some((false, _)) => Sees::Nothing,
-            Some((_, true)) | None if in_band => Sees::All,
-            _ => Sees::Part,
+        let (mut any, mut all) = (true, in_band == [true; 2]);
+        if let Some(mask) = self.mask {
+            let (some, every) = mask.any_and_all(self.queries.clone(), keys.clone(), |cell| cell != 0);
+            (any, all) = (some, all && every);
+        }
+        if let Some(bias) = self.bias {
+            let (some, every) = bias.any_and_all(self.queries.clone(), keys.clone(), is_visible);
+            (any, all) = (any && some, all && every);
+        }
+        match (any, all) {
+            (false, _) => Sees::Nothing,
+            (true, true) => Sees::All,
+            (true, false) => Sees::Part,
         }
     }
 
@@ -69,15 +81,17 @@ impl<'a> Sight<'a> {
         lane(seen.start)..lane(seen.end)
     }
 
-    /// Whether the mask of single scores lets a lane (in the band of the key) see the key.
+    /// Whether mask and bias let a lane (in the band of the key) see the key.
     #[inline(always)]
     pub(super) fn allows(&self, key: usize, lane: usize) -> bool {
-        self.mask.is_none_or(|mask| mask.get(self.queries.start + lane, key) != 0)
+        let query = self.queries.start + lane;
+        self.mask.is_none_or(|mask| mask.get(query, key) != 0)
+            && self.bias.is_none_or(|bias| is_visible(bias.get(query, key)))
     }
 
     /// A block of queries with `score` where they are real, -inf elsewhere.
     #[inline(always)]
-    pub(super) fn on_real_queries<T: Element>(&self, block: usize, score: T) -> T::Block {
+    pub(super) fn on_real_queries(&self, block: usize, score: T) -> T::Block {
         let first = self.queries.start + block * T::LANES;
         let mut scores = T::block(T::NEG_INFINITY);
         for cell in scores.as_mut().iter_mut().take(self.band.queries().saturating_sub(first)) {
@@ -86,27 +100,27 @@ impl<'a> Sight<'a> {
         scores
     }
 
-    /// Whether all lanes of a block see the key, as far as one look at the mask of single scores tells.
+    /// Whether all lanes of a block see the key, as far as one look at mask and bias tells.
     #[inline(always)]
-    pub(super) fn sees_block<T: Element>(&self, key: usize, block: usize) -> bool {
+    pub(super) fn sees_block(&self, key: usize, block: usize) -> bool {
         let lanes = self.lanes_of(key);
         // Lanes beyond the queries of the tile do not matter.
         let end = self.queries.len().min((block + 1) * T::LANES);
-        let allowed = self.mask.is_none_or(|mask| mask.is_shared() && mask.get(self.queries.start, key) != 0);
-        allowed && lanes.start <= block * T::LANES && end <= lanes.end
+        let is_shared = self.is_shared();
+        is_shared && self.allows(key, 0) && lanes.start <= block * T::LANES && end <= lanes.end
     }
 
     /// The lanes of a block of queries that see the key.
     #[inline(always)]
-    pub(super) fn visible<T: Element, S: Simd<T>>(&self, simd: S, key: usize, block: usize) -> S::Mask {
+    pub(super) fn visible<S: Simd<T>>(&self, simd: S, key: usize, block: usize) -> S::Mask {
         let lanes = self.lanes_of(key);
         let first = block * T::LANES;
-        if let Some(mask) = self.mask {
+        if self.mask.is_some() || self.bias.is_some() {
             let mut seen = T::block(T::ZERO);
             let in_block = lanes.start.max(first)..lanes.end.min(first + T::LANES);
-            if !mask.is_shared() || mask.get(self.queries.start, key) != 0 {
+            if !self.is_shared() || self.allows(key, 0) {
                 for lane in in_block {
-                    if mask.get(self.queries.start + lane, key) != 0 {
+                    if self.allows(key, lane) {
                         seen.as_mut()[lane - first] = T::ONE;
                     }
                 }
@@ -124,4 +138,16 @@ impl<'a> Sight<'a> {
         let from_start = simd.less(simd.splat(T::from_f64(lanes.start as f64)), numbers);
         simd.less(zero, simd.select(from_start, simd.select(below_end, one, zero), zero))
     }
+
+    /// Whether mask and bias are the same for all queries.
+    #[inline(always)]
+    fn is_shared(&self) -> bool {
+        self.mask.is_none_or(|mask| mask.is_shared()) && self.bias.is_none_or(|bias| bias.is_shared())
+    }
+}
+
+/// Whether a bias lets a query see a key; NaN does.
+#[inline(always)]
+fn is_visible<T: Element>(bias: T) -> bool {
+    bias != T::NEG_INFINITY
 }

@@ -30,29 +30,29 @@ pub(super) fn zeroed<T: Element>(buffer: &mut Vec<T::Block>, blocks: usize) -> &
 }
 
 /// Writes rows `rows` of `matrix` transposed: `out[column]` holds the rows in its lanes, `width` vectors,
-/// each row multiplied by its `factor`; lanes beyond the rows keep what they hold.
+/// each row multiplied by its `factor`; rows without one and lanes beyond the rows keep what they hold.
 pub(super) fn transpose<T: Element>(
     matrix: Matrix<'_, T>,
     rows: &Range<usize>,
     width: usize,
-    factor: impl Fn(usize) -> T,
+    factor: impl Fn(usize) -> Option<T>,
     out: &mut [T::Block],
 ) {
     let columns = T::flatten_mut(out);
     for (lane, row) in rows.clone().enumerate() {
-        let factor = factor(row);
+        let Some(factor) = factor(row) else { continue };
         for (&x, column) in matrix.row(row).iter().zip(columns.chunks_exact_mut(width * T::LANES)) {
             column[lane] = x * factor;
         }
     }
 }
 
-/// Copies rows `rows` of `matrix`, each multiplied by its `factor`, into whole vectors; what the last vector
-/// of a row has beyond the row keeps what it holds.
+/// Copies rows `rows` of `matrix`, each multiplied by its `factor`, into whole vectors; rows without one, and what the
+/// last vector of a row has beyond the row, keep what they hold.
 pub(super) fn pad<T: Element>(
     matrix: Matrix<'_, T>,
     rows: &Range<usize>,
-    factor: impl Fn(usize) -> T,
+    factor: impl Fn(usize) -> Option<T>,
     out: &mut [T::Block],
 ) {
     let padded_len = blocks_for::<T>(matrix.columns()) * T::LANES;
@@ -60,7 +60,7 @@ pub(super) fn pad<T: Element>(
         return;
     }
     for (row, padded) in rows.clone().zip(T::flatten_mut(out).chunks_exact_mut(padded_len)) {
-        let factor = factor(row);
+        let Some(factor) = factor(row) else { continue };
         for (&x, cell) in matrix.row(row).iter().zip(padded) {
             *cell = x * factor;
         }
@@ -90,7 +90,7 @@ pub(super) fn has_non_finite<T: Element, S: Simd<T>>(
 #[inline(always)]
 pub(super) fn clear_hidden<T: Element, S: Simd<T>>(
     simd: S,
-    sight: &Sight<'_>,
+    sight: &Sight<'_, T>,
     keys: Range<usize>,
     width: usize,
     value: T,
@@ -99,7 +99,7 @@ pub(super) fn clear_hidden<T: Element, S: Simd<T>>(
     let value = simd.splat(value);
     for (key, row) in keys.zip(panel.chunks_exact_mut(width)) {
         for (block, cell) in row.iter_mut().enumerate() {
-            if !sight.sees_block::<T>(key, block) {
+            if !sight.sees_block(key, block) {
                 let visible = sight.visible(simd, key, block);
                 simd.store(simd.select(visible, simd.load(cell), value), cell);
             }
@@ -113,7 +113,7 @@ pub(super) fn clear_hidden<T: Element, S: Simd<T>>(
 #[inline(always)]
 pub(super) fn add_visible_product<T: Element, S: Simd<T>>(
     simd: S,
-    sight: &Sight<'_>,
+    sight: &Sight<'_, T>,
     matrix: Matrix<'_, T>,
     keys: Range<usize>,
     weights: &Panel<'_, T>,
@@ -138,7 +138,7 @@ pub(super) fn add_visible_product<T: Element, S: Simd<T>>(
 #[inline(always)]
 pub(super) fn add_visible_rows<T: Element, S: Simd<T>>(
     simd: S,
-    sight: &Sight<'_>,
+    sight: &Sight<'_, T>,
     key: usize,
     weights: &[T::Block],
     rows: &Panel<'_, T>,
@@ -163,6 +163,27 @@ fn add_all<T: Element, S: Simd<T>>(simd: S, sums: &[T::Block], out: &mut [T::Blo
     for (cell, sum) in out.iter_mut().zip(sums) {
         simd.store(simd.add(simd.load(cell), simd.load(sum)), cell);
     }
+}
+
+/// The sum of products of two rows.
+#[inline(always)]
+pub(super) fn dot<T: Element, S: Simd<T>>(simd: S, a: &[T], b: &[T]) -> T {
+    let ((a, a_tail), (b, b_tail)) = (T::blocks(a), T::blocks(b));
+    let mut sum = simd.mul(simd.load_partial(a_tail, T::ZERO), simd.load_partial(b_tail, T::ZERO));
+    for (a, b) in a.iter().zip(b) {
+        sum = simd.mul_add(simd.load(a), simd.load(b), sum);
+    }
+    simd.sum(sum)
+}
+
+/// The sum of all numbers of a panel.
+#[inline(always)]
+pub(super) fn total<T: Element, S: Simd<T>>(simd: S, panel: &[T::Block]) -> f64 {
+    let mut sum = simd.splat(T::ZERO);
+    for block in panel {
+        sum = simd.add(sum, simd.load(block));
+    }
+    simd.sum(sum).to_f64()
 }
 
 /// Hands out the front of a slice, piece by piece.

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::threads::Cancel;
-use crate::view::{Heads, HeadsMut, Mask, Order, Rows};
+use crate::view::{Heads, HeadsMut, Mask, Order, Rows, Scores};
 use logitscope_simd::Element;
 
 /// A stream of numbers in [-1, 1), the same on every machine.
@@ -58,6 +58,14 @@ impl Hidden {
         }
     }
 
+    /// How far key `j` is from the position of query `i`.
+    fn distance(&self, [b, i, j]: [usize; 3], queries: usize, keys: usize) -> f64 {
+        let queries = self.query_lengths.as_ref().map_or(queries, |lengths| lengths[b]);
+        let keys = self.key_lengths.as_ref().map_or(keys, |lengths| lengths[b]);
+        let shift = if self.align == Align::TopLeft { 0.0 } else { keys as f64 - queries as f64 };
+        (i as f64 + shift - j as f64).abs()
+    }
+
     /// Whether query `i` sees key `j`, by definition.
     pub(super) fn sees(&self, [b, h, i, j]: [usize; 4], queries: usize, keys: usize) -> bool {
         let queries = self.query_lengths.as_ref().map_or(queries, |lengths| lengths[b]);
@@ -84,6 +92,12 @@ pub(super) struct Case<T> {
     pub(super) v: Vec<T>,
     pub(super) temperature: Vec<T>,
     pub(super) sinks: Option<Vec<T>>,
+    pub(super) softcap: T,
+    /// Numbers and the strides along which they are read; 0 where they are shared.
+    pub(super) bias: Option<(Vec<T>, [usize; 4])>,
+    pub(super) slopes: Option<Vec<T>>,
+    /// Sigmoid weighting with these biases of the heads; with that of the visible keys if there are none.
+    pub(super) sigmoid: Option<Vec<T>>,
     pub(super) dout: Vec<T>,
     pub(super) dlse: Vec<T>,
     pub(super) dentropy: Vec<T>,
@@ -101,6 +115,9 @@ pub(super) struct Results<T> {
     pub(super) dv: Vec<T>,
     pub(super) dtemperature: Vec<T>,
     pub(super) dsinks: Vec<T>,
+    pub(super) dslopes: Vec<T>,
+    pub(super) dsigmoid: Vec<T>,
+    pub(super) dbias: Vec<T>,
 }
 
 impl<T: Element> Case<T> {
@@ -116,6 +133,10 @@ impl<T: Element> Case<T> {
             v: numbers.vec(b * g * lk * dv),
             temperature: numbers.vec(b * h * lq),
             sinks: None,
+            softcap: T::ZERO,
+            bias: None,
+            slopes: None,
+            sigmoid: None,
             dout: numbers.vec(b * h * lq * dv),
             dlse: numbers.vec(b * h * lq),
             dentropy: numbers.vec(b * h * lq),
@@ -133,7 +154,14 @@ impl<T: Element> Case<T> {
             scale: self.scale,
             inv_temperature: Some(row_view(&self.temperature)),
             masks: self.hidden.masks([b, h, lq, lk]),
-            sinks: self.sinks.as_deref(),
+            softcap: self.softcap,
+            bias: self.bias.as_ref().map(|(data, strides)| Scores::new(data, [b, h, lq, lk], *strides)),
+            slopes: self.slopes.as_deref(),
+            weighting: match &self.sigmoid {
+                None => Weighting::Softmax(self.sinks.as_deref()),
+                Some(bias) if bias.is_empty() => Weighting::Sigmoid(SigmoidBias::Visible),
+                Some(bias) => Weighting::Sigmoid(SigmoidBias::Heads(bias)),
+            },
         };
         let zeros = |n| vec![T::NAN; n];
         let mut r = Results {
@@ -147,6 +175,9 @@ impl<T: Element> Case<T> {
             dv: zeros(b * g * lk * dv),
             dtemperature: zeros(rows),
             dsinks: zeros(self.sinks.as_ref().map_or(0, Vec::len)),
+            dslopes: zeros(self.slopes.as_ref().map_or(0, Vec::len)),
+            dsigmoid: zeros(self.sigmoid.as_ref().map_or(0, |_| h)),
+            dbias: zeros(self.bias.as_ref().map_or(0, |_| self.bias_shape().iter().product())),
         };
         let output = Output {
             out: HeadsMut::new(&mut r.out, [b, h, lq, dv], Order::HeadsFirst),
@@ -173,12 +204,30 @@ impl<T: Element> Case<T> {
             values: HeadsMut::new(&mut r.dv, [b, g, lk, dv], Order::HeadsFirst),
             inv_temperature: Some(&mut r.dtemperature),
             sinks: self.sinks.is_some().then_some(&mut r.dsinks),
+            slopes: self.slopes.is_some().then_some(&mut r.dslopes),
+            sigmoid_bias: self.sigmoid.is_some().then_some(&mut r.dsigmoid),
         };
         backward(&problem, &upstream, gradients, &Cancel::default()).unwrap();
+        if self.bias.is_some() {
+            let shape = self.bias_shape();
+            bias_gradient(&problem, &upstream, shape, &mut r.dbias, &Cancel::default()).unwrap();
+        }
         r
     }
 
+    /// 1 for each axis along which the bias is shared.
+    fn bias_shape(&self) -> [usize; 4] {
+        let Sizes(b, h, _, lq, lk, ..) = self.sizes;
+        let strides = self.bias.as_ref().map_or([0; 4], |(_, strides)| *strides);
+        let mut shape = [b, h, lq, lk];
+        for (n, stride) in shape.iter_mut().zip(strides) {
+            *n = if stride == 0 { 1 } else { *n };
+        }
+        shape
+    }
+
     /// The formulas of the module, row by row, in `f64`.
+    #[allow(clippy::too_many_lines, reason = "one formula after the other")]
     pub(super) fn dense(&self) -> Results<f64> {
         let Sizes(b, h, g, lq, lk, d, dv) = self.sizes;
         let wide = |x: &[T]| x.iter().map(|x| x.to_f64()).collect::<Vec<_>>();
@@ -187,6 +236,11 @@ impl<T: Element> Case<T> {
         let sinks: Option<Vec<f64>> = self.sinks.as_deref().map(wide);
         let mut r = Results::<f64> { dk: vec![0.0; k.len()], dv: vec![0.0; v.len()], ..Default::default() };
         r.dsinks = vec![0.0; sinks.as_ref().map_or(0, Vec::len)];
+        let (slopes, cap) = (self.slopes.as_deref().map(wide), self.softcap.to_f64());
+        r.dslopes = vec![0.0; slopes.as_ref().map_or(0, Vec::len)];
+        r.dsigmoid = vec![0.0; self.sigmoid.as_ref().map_or(0, |_| h)];
+        let bias_shape = self.bias_shape();
+        r.dbias = vec![0.0; self.bias.as_ref().map_or(0, |_| bias_shape.iter().product())];
         for row in 0..b * h * lq {
             let (batch, head, i) = (row / (h * lq), row / lq % h, row % lq);
             let kv = (batch * g + head / (h / g)) * lk;
@@ -195,32 +249,78 @@ impl<T: Element> Case<T> {
             let v = |j: usize| &v[(kv + j) * dv..][..dv];
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
             let t = self.temperature[row].to_f64();
-            let seen: Vec<_> = (0..lk).filter(|&j| self.hidden.sees([batch, head, i, j], lq, lk)).collect();
-            let s: Vec<_> = seen.iter().map(|&j| scale * t * dot(q, k(j))).collect();
+            let bias = |j: usize| {
+                let read = |(data, strides): &(Vec<T>, [usize; 4])| {
+                    let at =
+                        [batch, head, i, j].iter().zip(strides).map(|(i, stride)| i * stride).sum::<usize>();
+                    data[at].to_f64()
+                };
+                self.bias.as_ref().map_or(0.0, read)
+            };
+            let sees =
+                |&j: &usize| self.hidden.sees([batch, head, i, j], lq, lk) && bias(j) != f64::NEG_INFINITY;
+            let seen: Vec<_> = (0..lk).filter(sees).collect();
+            let z: Vec<_> = seen.iter().map(|&j| scale * t * dot(q, k(j))).collect();
+            let bend = |z: f64| if cap > 0.0 { 1.0 / (z / cap).cosh().powi(2) } else { 1.0 };
+            let distance = |j: usize| self.hidden.distance([batch, i, j], lq, lk);
+            let slope = slopes.as_ref().map_or(0.0, |slopes| slopes[head]);
+            let score = |(&z, &j): (&f64, &usize)| {
+                let bent = if cap > 0.0 { cap * (z / cap).tanh() } else { z };
+                bent + bias(j) - slope * distance(j)
+            };
+            let s: Vec<_> = z.iter().zip(&seen).map(score).collect();
             let real = self.hidden.query_lengths.as_ref().is_none_or(|lengths| i < lengths[batch]);
             let sink = sinks.as_ref().filter(|_| real).map_or(f64::NEG_INFINITY, |sinks| sinks[head]);
             let max_logit = s.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let m = max_logit.max(sink);
+            let weight_bias = self
+                .sigmoid
+                .as_ref()
+                .map(|bias| bias.get(head).map_or(-(seen.len().max(1) as f64).ln(), |bias| bias.to_f64()));
+            let m = if weight_bias.is_some() { 0.0 } else { max_logit.max(sink) };
             let sink_share = if sink == f64::NEG_INFINITY { 0.0 } else { (sink - m).exp() };
-            let l = s.iter().map(|s| (s - m).exp()).sum::<f64>() + sink_share;
-            let p: Vec<_> = s.iter().map(|s| (s - m).exp() / l).collect();
+            let raw: Vec<_> = match weight_bias {
+                Some(bias) => s.iter().map(|s| 1.0 / (1.0 + (-s - bias).exp())).collect(),
+                None => s.iter().map(|s| (s - m).exp()).collect(),
+            };
+            let l = raw.iter().sum::<f64>() + sink_share;
+            // What is divided by the sum, and what the values are weighted with.
+            let p: Vec<_> = raw.iter().map(|w| w / l).collect();
+            let w = if weight_bias.is_some() { raw } else { p.clone() };
             let sink_share = if l > 0.0 { sink_share / l } else { 0.0 };
             let nats = |p: f64| if p > 0.0 { -p * p.ln() } else { 0.0 };
             let entropy = p.iter().map(|&p| nats(p)).sum::<f64>() + nats(sink_share);
             let out: Vec<_> =
-                (0..dv).map(|c| p.iter().zip(&seen).map(|(p, &j)| p * v(j)[c]).sum::<f64>()).collect();
+                (0..dv).map(|c| w.iter().zip(&seen).map(|(w, &j)| w * v(j)[c]).sum::<f64>()).collect();
             let delta = dot(dout, &out);
             let (dlse, dentropy) = (self.dlse[row].to_f64(), self.dentropy[row].to_f64());
             let mut u = vec![0.0; d];
-            for (p, &j) in p.iter().zip(&seen) {
-                let slope = dot(dout, v(j)) - delta + dlse - dentropy * (p.ln() + entropy);
-                let ds = p * slope;
+            for (index, &j) in seen.iter().enumerate() {
+                let (p, w) = (p[index], w[index]);
+                if p.is_nan() || p == 0.0 {
+                    continue; // no weight at all in the row, or none of this key
+                }
+                let of_share = dlse - dentropy * (p.ln() + entropy);
+                let ds = match weight_bias {
+                    Some(_) => w * (1.0 - w) * (dot(dout, v(j)) + of_share / l),
+                    None => p * (dot(dout, v(j)) - delta + of_share),
+                };
+                if let Some(slope) = r.dslopes.get_mut(head) {
+                    *slope -= ds * distance(j);
+                }
+                if let Some(bias) = r.dsigmoid.get_mut(head) {
+                    *bias += ds;
+                }
+                if self.bias.is_some() {
+                    let place = [batch, head, i, j].into_iter().zip(bias_shape);
+                    r.dbias[place.fold(0, |at, (i, n)| at * n + i.min(n - 1))] += ds;
+                }
+                let dz = ds * bend(z[index]);
                 for c in 0..d {
-                    u[c] += scale * ds * k(j)[c];
-                    r.dk[(kv + j) * d + c] += scale * t * ds * q[c];
+                    u[c] += scale * dz * k(j)[c];
+                    r.dk[(kv + j) * d + c] += scale * t * dz * q[c];
                 }
                 for (dv, dout) in r.dv[(kv + j) * dv..].iter_mut().zip(dout) {
-                    *dv += p * dout;
+                    *dv += w * dout;
                 }
             }
             if sink_share > 0.0 {

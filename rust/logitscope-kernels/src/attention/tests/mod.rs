@@ -1,12 +1,14 @@
 //! Attention against a dense computation in `f64` that shares no code with it.
 
 mod case;
+mod steps;
 
 use super::*;
 use crate::threads::{self, Cancel};
 use crate::view::{Heads, HeadsMut, Mask, Order};
 use case::{Case, Hidden, Numbers, Results, Sizes};
 use logitscope_simd::Element;
+use steps::with_steps;
 
 /// The largest difference relative to the largest number of the reference.
 fn error<T: Element>(got: &[T], wanted: &[f64]) -> f64 {
@@ -41,8 +43,8 @@ fn cases() -> Vec<(Sizes, Hidden)> {
         (Sizes(1, 1, 1, 5, 0, 4, 4), Hidden::default()),
         (Sizes(1, 1, 1, 31, 129, 128, 128), Hidden::default()),
         // Few key heads and many queries: more than one span.
-        (Sizes(1, 2, 1, 520, 67, 8, 5), Hidden::default()),
-        (Sizes(1, 1, 1, 600, 600, 8, 8), Hidden::causal(TopLeft)),
+        (Sizes(1, 4, 1, 520, 67, 8, 5), Hidden::default()),
+        (Sizes(1, 1, 1, 2060, 200, 4, 4), Hidden::causal(TopLeft)),
         (Sizes(1, 2, 1, 131, 400, 16, 16), window(BottomRight, Some(40), Some(0))),
         (Sizes(1, 1, 1, 211, 127, 8, 8), window(BottomRight, Some(5), Some(3))),
         (Sizes(1, 1, 1, 127, 211, 8, 8), window(TopLeft, Some(17), None)),
@@ -73,6 +75,34 @@ fn cases() -> Vec<(Sizes, Hidden)> {
     ]
 }
 
+fn assert_agrees<T: Element>(case: &Case<T>, what: &str, limit: f64) {
+    let (got, wanted) = (case.run(), case.dense());
+    let errors = [
+        ("out", error(&got.out, &wanted.out)),
+        ("max_logit", error(&got.max_logit, &wanted.max_logit)),
+        ("inv_sum", error(&got.inv_sum, &wanted.inv_sum)),
+        ("lse", error(&got.lse, &wanted.lse)),
+        ("entropy", error(&got.entropy, &wanted.entropy)),
+        ("dq", error(&got.dq, &wanted.dq)),
+        ("dk", error(&got.dk, &wanted.dk)),
+        ("dv", error(&got.dv, &wanted.dv)),
+        ("dtemperature", error(&got.dtemperature, &wanted.dtemperature)),
+        ("dsinks", error(&got.dsinks, &wanted.dsinks)),
+        ("dslopes", error(&got.dslopes, &wanted.dslopes)),
+        ("dsigmoid", error(&got.dsigmoid, &wanted.dsigmoid)),
+        ("dbias", error(&got.dbias, &wanted.dbias)),
+    ];
+    for (name, error) in errors {
+        assert!(
+            error <= limit,
+            "{name} of {:?} {:?} {what}: {error:e} on {:?}",
+            case.sizes,
+            case.hidden,
+            logitscope_simd::Isa::current()
+        );
+    }
+}
+
 fn agrees<T: Element>(limit: f64) {
     for (sizes, hidden) in cases() {
         for with_sinks in [false, true] {
@@ -81,26 +111,7 @@ fn agrees<T: Element>(limit: f64) {
             case.sinks = with_sinks.then(|| {
                 (0..sizes.1).map(|h| T::from_f64([0.5, 30.0, f64::NEG_INFINITY, -1.0][h % 4])).collect()
             });
-            let (got, wanted) = (case.run(), case.dense());
-            let errors = [
-                ("out", error(&got.out, &wanted.out)),
-                ("max_logit", error(&got.max_logit, &wanted.max_logit)),
-                ("inv_sum", error(&got.inv_sum, &wanted.inv_sum)),
-                ("lse", error(&got.lse, &wanted.lse)),
-                ("entropy", error(&got.entropy, &wanted.entropy)),
-                ("dq", error(&got.dq, &wanted.dq)),
-                ("dk", error(&got.dk, &wanted.dk)),
-                ("dv", error(&got.dv, &wanted.dv)),
-                ("dtemperature", error(&got.dtemperature, &wanted.dtemperature)),
-                ("dsinks", error(&got.dsinks, &wanted.dsinks)),
-            ];
-            for (name, error) in errors {
-                assert!(
-                    error <= limit,
-                    "{name} of {sizes:?} {hidden:?} sinks {with_sinks}: {error:e} on {:?}",
-                    logitscope_simd::Isa::current()
-                );
-            }
+            assert_agrees(&case, if with_sinks { "with sinks" } else { "" }, limit);
         }
     }
 }
@@ -124,8 +135,9 @@ fn results_have_the_same_bits_at_any_number_of_threads() {
     };
     let mut masked = Case::<f32>::new(Sizes(2, 6, 3, 200, 200, 32, 32), hidden);
     masked.sinks = Some(vec![0.3; 6]);
-    let few_key_heads = Case::<f32>::new(Sizes(1, 4, 1, 300, 200, 16, 16), Hidden::default());
-    for case in [masked, few_key_heads] {
+    let few_key_heads = with_steps::<f32>(Sizes(1, 16, 1, 200, 100, 16, 16), Hidden::default(), 7);
+    let sigmoid = with_steps::<f32>(Sizes(2, 4, 2, 200, 300, 16, 16), Hidden::causal(Align::TopLeft), 23);
+    for case in [masked, few_key_heads, sigmoid] {
         threads::set_num_threads(1);
         let wanted = case.run();
         for count in [2, 3, 8] {
@@ -274,7 +286,10 @@ fn the_map_is_the_pooled_dense_map() {
         scale: 1.0,
         inv_temperature: None,
         masks: Masks::causal(Align::BottomRight),
-        sinks: None,
+        softcap: 0.0,
+        bias: None,
+        slopes: None,
+        weighting: Weighting::Softmax(None),
     };
     let bins = MapBins { rows: 37, columns: 50 };
     let mut map = vec![f64::NAN; b * h * 37 * 50];
@@ -318,7 +333,10 @@ fn shapes_that_do_not_fit_are_refused_by_name() {
         scale: 1.0,
         inv_temperature: None,
         masks: Masks::default(),
-        sinks: None,
+        softcap: 0.0,
+        bias: None,
+        slopes: None,
+        weighting: Weighting::Softmax(None),
     };
     let refused = |q, k, v| problem(q, k, v).check().unwrap_err().to_string();
     assert_eq!(
@@ -334,7 +352,10 @@ fn shapes_that_do_not_fit_are_refused_by_name() {
         "attention: v has shape [1, 2, 4, 4]; use (1, 2, 3, any) as k"
     );
     let good = problem([1, 2, 3, 4], [1, 2, 5, 4], [1, 2, 5, 4]);
-    let refused = |masks, sinks| Problem { masks, sinks, ..good }.check().unwrap_err().to_string();
+    let refused = |masks, sinks| {
+        let weighting = Weighting::Softmax(sinks);
+        Problem { masks, weighting, ..good }.check().unwrap_err().to_string()
+    };
     assert_eq!(
         refused(Masks { key_lengths: Some(&[6]), ..Masks::default() }, None),
         "attention: kv_len is 6; use lengths of 0..5"

@@ -1,0 +1,129 @@
+//! What is kept of each row: its running statistics in the forward pass, its terms in the backward pass.
+
+use super::backward::Upstream;
+use super::problem::Problem;
+use super::tile::{QUERY_BLOCKS, dot};
+use logitscope_simd::{Element, Simd};
+use std::ops::Range;
+
+/// Running statistics of one vector of rows.
+#[derive(Clone, Copy)]
+pub(super) struct RowState<V> {
+    /// Largest score.
+    pub(super) max: V,
+    /// Sum of e^(s - max), or of sigmoid weights.
+    pub(super) sum: V,
+    /// Sum of e^(s - max) (s - max), or of w ln w, for the entropy.
+    pub(super) moment: V,
+}
+
+/// What the gradient of a score needs of its row, one vector of rows.
+#[derive(Clone, Copy)]
+pub(super) struct RowTerms<V> {
+    /// What is subtracted from a score: the largest one, the sink's included; 0 for rows without any. With sigmoid
+    /// weighting minus its bias.
+    pub(super) reference: V,
+    pub(super) inv_sum: V,
+    /// What is added to `dp`: `-D + dlse - dh (ln(1/sum) + h)`; with sigmoid weighting without `D`, over the sum.
+    pub(super) offset: V,
+    /// `dh`, over the sum with sigmoid weighting: what multiplies minus the logarithm of a weight before division.
+    pub(super) dentropy: V,
+}
+
+/// The gradients of a row's results, without those of its output.
+#[derive(Clone, Copy, Default)]
+pub(super) struct RowUpstream<T> {
+    /// `do . o`.
+    pub(super) delta: T,
+    pub(super) dlse: T,
+    pub(super) entropy: T,
+    pub(super) dentropy: T,
+}
+
+impl<T: Element> RowUpstream<T> {
+    #[inline(always)]
+    pub(super) fn new<S: Simd<T>>(
+        simd: S,
+        upstream: &Upstream<'_, T>,
+        batch: usize,
+        head: usize,
+        query: usize,
+    ) -> Self {
+        let (dout, out) = (upstream.dout.matrix(batch, head), upstream.out.matrix(batch, head));
+        let (mut entropy, mut dentropy) = (T::ZERO, T::ZERO);
+        if let Some((entropies, gradients)) = upstream.entropy {
+            (entropy, dentropy) = (entropies.get(batch, head, query), gradients.get(batch, head, query));
+        }
+        Self {
+            delta: dot(simd, dout.row(query), out.row(query)),
+            dlse: upstream.dlse.map_or(T::ZERO, |dlse| dlse.get(batch, head, query)),
+            entropy,
+            dentropy,
+        }
+    }
+}
+
+/// The terms of the rows of a tile, and the sum of their gradients of the sink. Rows whose `inv_sum` is 0 (no score) or
+/// negative (see `wide`) get terms that make all their weights 0.
+#[inline(always)]
+pub(super) fn row_terms<T: Element, S: Simd<T>>(
+    simd: S,
+    problem: &Problem<'_, T>,
+    upstream: &Upstream<'_, T>,
+    biases: &[T::Block; QUERY_BLOCKS],
+    batch: usize,
+    head: usize,
+    queries: &Range<usize>,
+) -> ([RowTerms<S::Vector>; QUERY_BLOCKS], f64) {
+    let mut reference = [T::block(T::ZERO); QUERY_BLOCKS];
+    let (mut inv_sum, mut offset, mut dentropy) = (reference, reference, reference);
+    let mut dsink = 0.0;
+    for (lane, query) in queries.clone().enumerate() {
+        let (block, lane) = (lane / T::LANES, lane % T::LANES);
+        let share = upstream.inv_sum.get(batch, head, query);
+        if share < T::ZERO {
+            reference[block].as_mut()[lane] = T::INFINITY;
+            continue;
+        }
+        if !problem.is_normalised() {
+            reference[block].as_mut()[lane] = -biases[block].as_ref()[lane];
+        }
+        if share == T::ZERO {
+            continue;
+        }
+        let row = RowUpstream::new(simd, upstream, batch, head, query);
+        let mut terms = row.dlse - row.dentropy * (share.ln() + row.entropy);
+        let mut slope = row.dentropy;
+        if problem.is_normalised() {
+            let mut largest = upstream.max_logit.get(batch, head, query);
+            terms -= row.delta;
+            if let Some(sink) = problem.sink(head) {
+                if sink > largest {
+                    largest = sink;
+                }
+                let distance = sink - largest;
+                if distance != T::NEG_INFINITY {
+                    dsink += (distance.exp() * share * (terms - slope * distance)).to_f64();
+                }
+            }
+            reference[block].as_mut()[lane] = largest;
+        } else {
+            terms *= share;
+            slope *= share;
+        }
+        inv_sum[block].as_mut()[lane] = share;
+        offset[block].as_mut()[lane] = terms;
+        dentropy[block].as_mut()[lane] = slope;
+    }
+    let zero = simd.splat(T::ZERO);
+    let mut terms = [RowTerms { reference: zero, inv_sum: zero, offset: zero, dentropy: zero }; QUERY_BLOCKS];
+    for (block, terms) in terms.iter_mut().enumerate() {
+        *terms = RowTerms {
+            reference: simd.load(&reference[block]),
+            inv_sum: simd.load(&inv_sum[block]),
+            offset: simd.load(&offset[block]),
+            dentropy: simd.load(&dentropy[block]),
+        };
+    }
+    (terms, dsink)
+}

@@ -1,0 +1,179 @@
+//! The scores of a tile of queries computed again for the backward pass: weights and gradients of one key tile at a time.
+
+use super::backward::Upstream;
+use super::problem::Problem;
+use super::row_state::{RowTerms, row_terms};
+use super::scores::ScoreSteps;
+use super::sight::{Sees, Sight};
+use super::sigmoid;
+use super::tile::{KEYS, QUERY_BLOCKS, blocks_for, clear_hidden, transpose, zeroed};
+use super::wide::WideRow;
+use crate::matmul::{Panel, add_rows_product};
+use crate::view::Matrix;
+use logitscope_simd::{Element, Simd, math};
+use std::ops::Range;
+
+/// Buffers that a thread uses again, transposed: queries in the lanes.
+pub(super) struct LaneScratch<T: Element> {
+    queries: Vec<T::Block>,
+    douts: Vec<T::Block>,
+    bias: Vec<T::Block>,
+    /// What a score's gradient is multiplied by for that of its product, where scores are bent.
+    pub(super) bends: Vec<T::Block>,
+    pub(super) weights: Vec<T::Block>,
+    pub(super) dscores: Vec<T::Block>,
+}
+
+impl<T: Element> Default for LaneScratch<T> {
+    fn default() -> Self {
+        Self {
+            queries: Vec::new(),
+            douts: Vec::new(),
+            bias: Vec::new(),
+            bends: Vec::new(),
+            weights: Vec::new(),
+            dscores: Vec::new(),
+        }
+    }
+}
+
+/// A tile of queries of one head, with what the gradients of its scores need.
+pub(super) struct TileScores<'a, T: Element, V> {
+    problem: &'a Problem<'a, T>,
+    upstream: &'a Upstream<'a, T>,
+    batch: usize,
+    head: usize,
+    queries: Range<usize>,
+    keys: Matrix<'a, T>,
+    values: Matrix<'a, T>,
+    terms: [RowTerms<V>; QUERY_BLOCKS],
+    pub(super) width: usize,
+    pub(super) sight: Sight<'a, T>,
+    pub(super) steps: ScoreSteps<'a, T>,
+    /// The gradient of the sink.
+    pub(super) dsink: f64,
+}
+
+impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
+    #[inline(always)]
+    pub(super) fn new<S: Simd<T, Vector = V>>(
+        simd: S,
+        problem: &'a Problem<'a, T>,
+        upstream: &'a Upstream<'a, T>,
+        batch: usize,
+        head: usize,
+        queries: Range<usize>,
+        scratch: &mut LaneScratch<T>,
+    ) -> Self {
+        let key_head = head / problem.group();
+        let keys = problem.keys.matrix(batch, key_head);
+        let values = problem.values.matrix(batch, key_head);
+        let width = blocks_for::<T>(queries.len());
+        let is_wide = |query| is_wide(upstream, batch, head, query);
+        let factor = |query| (!is_wide(query)).then(|| problem.factor(batch, head, query));
+        let lanes = zeroed::<T>(&mut scratch.queries, keys.columns() * width);
+        transpose(problem.queries.matrix(batch, head), &queries, width, factor, lanes);
+        let one = |query| (!is_wide(query)).then_some(T::ONE);
+        let lanes = zeroed::<T>(&mut scratch.douts, values.columns() * width);
+        transpose(upstream.dout.matrix(batch, head), &queries, width, one, lanes);
+        let sight = Sight::new(problem, batch, head, queries.clone());
+        let steps = ScoreSteps::new(problem, &sight, batch, head, queries.clone());
+        let biases = sigmoid::biases(problem, &sight, head, &queries);
+        let (terms, dsink) = row_terms(simd, problem, upstream, &biases, batch, head, &queries);
+        Self { problem, upstream, batch, head, queries, keys, values, terms, width, sight, steps, dsink }
+    }
+
+    /// Fills `weights` and `dscores` of `scratch` for the keys of one tile, and `bends` where scores are bent; 0 where
+    /// a key is hidden. They stay as they were when no query sees any of the keys.
+    #[inline(always)]
+    pub(super) fn run<S: Simd<T, Vector = V>>(
+        &self,
+        simd: S,
+        keys: &Range<usize>,
+        scratch: &mut LaneScratch<T>,
+    ) -> Sees {
+        let sees = self.sight.of(keys);
+        if sees == Sees::Nothing {
+            return sees;
+        }
+        let (width, n) = (self.width, keys.len() * self.width);
+        let weights = &mut zeroed::<T>(&mut scratch.weights, KEYS * width)[..n];
+        let queries = Panel { blocks: &scratch.queries, width };
+        add_rows_product(simd, self.keys, keys.clone(), &queries, weights);
+        let bends = self.steps.bends().then(|| zeroed::<T>(&mut scratch.bends, n));
+        self.steps.apply(simd, keys, width, weights, bends, &mut scratch.bias);
+        let dscores = &mut zeroed::<T>(&mut scratch.dscores, KEYS * width)[..n];
+        let douts = Panel { blocks: &scratch.douts, width };
+        add_rows_product(simd, self.values, keys.clone(), &douts, dscores);
+        let (is_softmax, with_entropy) = (self.problem.is_normalised(), self.upstream.entropy.is_some());
+        for (block, terms) in self.terms.iter().enumerate().take(width) {
+            match (is_softmax, with_entropy) {
+                (true, false) => softmax::<T, S, false>(simd, terms, weights, dscores, width, block),
+                (true, true) => softmax::<T, S, true>(simd, terms, weights, dscores, width, block),
+                (false, false) => {
+                    sigmoid::score_gradients::<T, S, false>(simd, terms, weights, dscores, width, block);
+                }
+                (false, true) => {
+                    sigmoid::score_gradients::<T, S, true>(simd, terms, weights, dscores, width, block);
+                }
+            }
+        }
+        if sees == Sees::Part {
+            clear_hidden(simd, &self.sight, keys.clone(), width, T::ZERO, weights);
+            clear_hidden(simd, &self.sight, keys.clone(), width, T::ZERO, dscores);
+        }
+        sees
+    }
+
+    /// The rows of the tile, with their lanes, whose scores leave the range of the element type; `run` gives 0 for
+    /// them.
+    pub(super) fn wide_rows(&self) -> impl Iterator<Item = (usize, WideRow<'a, T>)> {
+        let is_wide =
+            |&lane: &usize| is_wide(self.upstream, self.batch, self.head, self.queries.start + lane);
+        (0..self.queries.len()).filter(is_wide).filter_map(|lane| {
+            let row = WideRow::of(self.problem, &self.sight, self.batch, self.head, &self.queries, lane)?;
+            Some((lane, row))
+        })
+    }
+}
+
+/// Whether the forward pass has marked a row as one that is computed in f64.
+#[inline(always)]
+pub(super) fn is_wide<T: Element>(
+    upstream: &Upstream<'_, T>,
+    batch: usize,
+    head: usize,
+    query: usize,
+) -> bool {
+    upstream.inv_sum.get(batch, head, query) < T::ZERO
+}
+
+/// Turns one vector of rows' scores into softmax weights, and their `dp` into gradients of the scores.
+///
+/// Numbers below the smallest normal one become 0: the products that read them would take a hundred times longer.
+#[inline(always)]
+fn softmax<T: Element, S: Simd<T>, const ENTROPY: bool>(
+    simd: S,
+    terms: &RowTerms<S::Vector>,
+    weights: &mut [T::Block],
+    dscores: &mut [T::Block],
+    width: usize,
+    block: usize,
+) {
+    let zero = simd.splat(T::ZERO);
+    let smallest = simd.splat(T::MIN_POSITIVE);
+    for (weights, dscores) in weights.chunks_exact_mut(width).zip(dscores.chunks_exact_mut(width)) {
+        let distance = simd.sub(simd.load(&weights[block]), terms.reference);
+        let weight = simd.mul(math::exp(simd, distance), terms.inv_sum);
+        let mut slope = simd.add(simd.load(&dscores[block]), terms.offset);
+        if ENTROPY {
+            slope = simd.sub(slope, simd.mul(terms.dentropy, distance));
+        }
+        let dscore = simd.mul(weight, slope);
+        let size = simd.max(simd.sub(zero, dscore), dscore);
+        let vanished = simd.less(weight, smallest);
+        simd.store(simd.select(vanished, zero, weight), &mut weights[block]);
+        let dscore = simd.select(simd.less(size, smallest), zero, dscore);
+        simd.store(simd.select(vanished, zero, dscore), &mut dscores[block]);
+    }
+}

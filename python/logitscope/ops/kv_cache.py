@@ -1,0 +1,146 @@
+"""Keys and values of the tokens so far, for decoding."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from logitscope._arrays import as_wide_floats
+from logitscope._dtypes import WIDE
+from logitscope.errors import ArgumentError, DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+CHUNK = 512
+"""Keys that are attended to together; capacities are rounded up to a multiple of it."""
+
+
+class KVCache:
+    """Keys and values of the tokens so far, of fixed capacity.
+
+    Parameters
+    ----------
+    batch, key_heads
+        Number of sequences, and of their key heads.
+    capacity
+        How many tokens each sequence may have.
+    head_dim
+        Size of a key.
+    value_dim
+        Size of a value; that of a key by default.
+    window
+        Keep only that many tokens, in a ring: each new one takes the place of the oldest. For attention with a window;
+        ``capacity`` is then not given.
+    dtype
+        float32 or float64.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> cache = logitscope.KVCache(1, 2, 100, 8)
+    >>> q, k, v = np.random.default_rng(0).standard_normal((3, 1, 2, 5, 8), dtype=np.float32)
+    >>> cache.append(k, v)
+    >>> cache.lengths.tolist()
+    [5]
+    >>> last = logitscope.attention_decode(q[:, :, 4:], cache)
+    >>> bool(np.allclose(last.out, logitscope.attention(q, k, v, is_causal=True).out[:, :, 4:], atol=1e-6))
+    True
+    """
+
+    def __init__(
+        self,
+        batch: int,
+        key_heads: int,
+        capacity: int | None = None,
+        head_dim: int = 64,
+        *,
+        value_dim: int | None = None,
+        window: int | None = None,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        if (capacity is None) == (window is None):
+            message = f"KVCache: capacity is {capacity} and window is {window}; use one of them"
+            raise ArgumentError(message)
+        kept = operator.index(window if capacity is None else capacity)  # type: ignore[arg-type]
+        value_dim = head_dim if value_dim is None else value_dim
+        sizes = {"batch": batch, "key_heads": key_heads, "head_dim": head_dim, "value_dim": value_dim}
+        for name, size in {**sizes, "window" if capacity is None else "capacity": kept}.items():
+            if size < 1:
+                message = f"KVCache: {name} is {size}; use 1 or more"
+                raise ArgumentError(message)
+        if np.dtype(dtype) not in WIDE:
+            message = f"KVCache: dtype is {np.dtype(dtype)}; use float32 or float64"
+            raise DTypeError(message)
+        room = -(-kept // CHUNK) * CHUNK
+        self.window = window
+        self.capacity = kept
+        self.keys: NDArray[Any] = np.zeros((batch, key_heads, room, head_dim), dtype)
+        """(B, Hk, room, D); what lies beyond the lengths does not count."""
+        self.values: NDArray[Any] = np.zeros((batch, key_heads, room, value_dim), dtype)
+        """(B, Hk, room, Dv)."""
+        self.lengths: NDArray[np.int64] = np.zeros(batch, np.int64)
+        """How many tokens each sequence has had, (B,)."""
+
+    def append(self, k: Any, v: Any, *, counts: Any = None) -> None:
+        """Add tokens to the end of the sequences.
+
+        Parameters
+        ----------
+        k
+            Their keys, (B, Hk, T, D).
+        v
+            Their values, (B, Hk, T, Dv).
+        counts
+            How many of the T tokens are real for each sequence, (B,); all by default.
+
+        Raises
+        ------
+        ShapeError, DTypeError, ArgumentError
+            Naming the argument, what came and what would work; nothing is added then.
+        """
+        batch, heads, _, _ = self.keys.shape
+        keys, values = as_wide_floats("KVCache.append", "k", k), as_wide_floats("KVCache.append", "v", v)
+        tokens = keys.shape[2] if keys.ndim == 4 else 0
+        for name, array, store in (("k", keys, self.keys), ("v", values, self.values)):
+            if array.dtype != store.dtype:
+                message = f"KVCache.append: {name} has dtype {array.dtype}; use {store.dtype} as the cache"
+                raise DTypeError(message)
+            if array.shape != (batch, heads, tokens, store.shape[3]):
+                message = (
+                    f"KVCache.append: {name} has shape {array.shape}; "
+                    f"use ({batch}, {heads}, tokens, {store.shape[3]})"
+                )
+                raise ShapeError(message)
+        added = np.broadcast_to(tokens if counts is None else np.asarray(counts), batch)
+        if added.min(initial=0) < 0 or added.max(initial=0) > tokens:
+            message = f"KVCache.append: counts is {added.tolist()}; use 0..{tokens}"
+            raise ArgumentError(message)
+        if self.window is None and (self.lengths + added).max(initial=0) > self.capacity:
+            message = (
+                f"KVCache.append: {int((self.lengths + added).max())} tokens are more than the capacity "
+                f"of {self.capacity}; use a larger one, or window="
+            )
+            raise ArgumentError(message)
+        for index, (start, count) in enumerate(zip(self.lengths.tolist(), added.tolist(), strict=True)):
+            # Of more tokens than fit a ring only the last ones stay.
+            kept = range(max(start, start + count - self.capacity), start + count)
+            slots = [position % self.capacity for position in kept]
+            tokens_kept = slice(kept.start - start, count)
+            self.keys[index, :, slots] = keys[index, :, tokens_kept].swapaxes(0, 1)
+            self.values[index, :, slots] = values[index, :, tokens_kept].swapaxes(0, 1)
+        self.lengths += added
+
+    def clear(self) -> None:
+        """Forget all tokens."""
+        self.lengths[:] = 0
+
+    def positions(self) -> NDArray[np.int64]:
+        """Position of the token that each place holds, (B, room); -1 where there is none."""
+        place = np.arange(self.keys.shape[2])
+        lengths = self.lengths[:, None]
+        rounds = (lengths - 1 - place) // self.capacity
+        position = place + rounds * self.capacity
+        return np.where((place < self.capacity) & (place < lengths), position, -1)

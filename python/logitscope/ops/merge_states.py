@@ -1,0 +1,122 @@
+"""Attention over all keys from attention over parts of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from logitscope._arrays import as_wide_floats, like, same_dtype
+from logitscope.errors import ArgumentError, ShapeError
+from logitscope.ops.attention import AttentionResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_OPERATION = "merge_states"
+
+
+def merge_states(states: Sequence[AttentionResult], *, sinks: Any = None) -> AttentionResult:
+    """Attention over the union of disjoint sets of keys, from the results for each of them.
+
+    With ``m`` the largest score and ``l`` the sum of e^(s - m) of a part: ``u = max m``, ``a = l e^(m - u)``, and the
+    output is the mean of the parts' outputs weighted with ``a``. So keys may be spread over calls, caches or machines.
+
+    Parameters
+    ----------
+    states
+        Results of :func:`logitscope.attention` with softmax and without sinks for the same queries, one for each set of
+        keys, added up in this order.
+    sinks
+        (Hq,): the sinks of the whole.
+
+    Returns
+    -------
+    AttentionResult
+        Without a map; with the entropy if all states have one.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DTypeError
+        For no states, and for states that do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np, logitscope
+    >>> q, k, v = np.random.default_rng(0).standard_normal((3, 1, 2, 10, 8))
+    >>> parts = [logitscope.attention(q, k[:, :, part], v[:, :, part]) for part in (slice(0, 4), slice(4, 10))]
+    >>> bool(np.allclose(logitscope.merge_states(parts).out, logitscope.attention(q, k, v).out))
+    True
+    """
+    states = list(states)
+    if not states:
+        message = f"{_OPERATION}: no states; use one or more results of attention"
+        raise ArgumentError(message)
+    first = as_wide_floats(_OPERATION, "states[0].out", states[0].out)
+    rows = first.shape[:3]
+    maxima = _stacked(states, "max_logit", rows)
+    inv_sums = _stacked(states, "inv_sum", rows)
+    outs = _stacked(states, "out", first.shape)
+    top = maxima.max(axis=0)
+    sink: NDArray[Any] = np.full(rows, -np.inf, first.dtype)
+    if sinks is not None:
+        given = as_wide_floats(_OPERATION, "sinks", sinks)
+        same_dtype(_OPERATION, [("states[0].out", first), ("sinks", given)])
+        if given.shape != rows[1:2]:
+            message = (
+                f"{_OPERATION}: sinks has shape {given.shape}; use ({rows[1]},), one number for each head"
+            )
+            raise ShapeError(message)
+        sink = np.broadcast_to(given[:, None], rows)
+    highest = np.maximum(top, sink)
+    reference = np.where(np.isneginf(highest), 0, highest).astype(first.dtype)
+    seen = inv_sums > 0
+    parts = np.exp(maxima - reference) / np.where(seen, inv_sums, 1)
+    # NaN stays: a part that is not finite spoils the whole.
+    parts = np.where(inv_sums == 0, 0, np.where(seen, parts, np.nan)).astype(first.dtype)
+    sink_part = np.exp(sink - reference)
+    total = parts.sum(axis=0) + sink_part
+    divisor = np.where(total == 0, 1, total)
+    shares = parts / divisor
+    entropy = None
+    if all(state.entropy is not None for state in states):
+        entropies = _stacked(states, "entropy", rows)
+        terms = shares * (entropies - _log(shares))
+        sink_share = sink_part / divisor
+        entropy = np.maximum(terms.sum(axis=0) - sink_share * _log(sink_share), 0)
+    with np.errstate(divide="ignore"):
+        lse = reference + np.log(total)
+    q = states[0].out
+    return AttentionResult(
+        out=like(q, (shares[..., None] * outs).sum(axis=0)),
+        lse=like(q, lse),
+        max_logit=like(q, top),
+        inv_sum=like(q, np.where(total == 0, 0, 1 / divisor).astype(first.dtype)),
+        entropy=None if entropy is None else like(q, entropy),
+    )
+
+
+def _log(shares: NDArray[Any]) -> NDArray[Any]:
+    """The logarithm, 0 where there is no share."""
+    logs: NDArray[Any] = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
+    return logs
+
+
+def _stacked(states: Sequence[AttentionResult], name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    arrays = [
+        (
+            f"states[{index}].{name}",
+            as_wide_floats(_OPERATION, f"states[{index}].{name}", getattr(state, name)),
+        )
+        for index, state in enumerate(states)
+    ]
+    same_dtype(_OPERATION, arrays)
+    for label, array in arrays:
+        if array.shape != shape:
+            message = (
+                f"{_OPERATION}: {label} has shape {array.shape}, states[0] has {shape}; use the same queries"
+            )
+            raise ShapeError(message)
+    return np.stack([array for _, array in arrays])

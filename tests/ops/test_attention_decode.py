@@ -1,0 +1,221 @@
+"""Decoding over caches, packed sequences, merged states and windows of the map against plain attention."""
+
+import numpy as np
+import pytest
+
+import logitscope
+from logitscope.errors import ArgumentError, DTypeError, ShapeError
+
+
+def sequence(batch, heads, key_heads, length, dtype=np.float32, value_dim=8):
+    rng = np.random.default_rng(length)
+    sizes = [(batch, heads, length, 8), (batch, key_heads, length, 8), (batch, key_heads, length, value_dim)]
+    return [rng.standard_normal(size).astype(dtype) for size in sizes]
+
+
+def filled(k, v, **options):
+    cache = logitscope.KVCache(
+        k.shape[0],
+        k.shape[1],
+        head_dim=k.shape[3],
+        value_dim=v.shape[3],
+        dtype=k.dtype,
+        **(options or {"capacity": k.shape[2]}),
+    )
+    cache.append(k, v)
+    return cache
+
+
+@pytest.mark.parametrize("heads", [(2, 2), (4, 1), (8, 2)])
+@pytest.mark.parametrize("length", [1, 2, 255, 256, 257, 511, 512, 513, 1100])
+def test_one_query_gives_the_last_row_of_the_full_pass(isa, heads, length):
+    q, k, v = sequence(2, *heads, length, value_dim=5)
+    options = {"sinks": np.linspace(-1, 1, heads[0]).astype(np.float32), "softcap": 2.0}
+    options["alibi_slopes"] = np.linspace(0, 0.1, heads[0]).astype(np.float32)
+    wanted = logitscope.attention(q, k, v, is_causal=True, stats=("entropy",), **options)
+    got = logitscope.attention_decode(q[:, :, -1:], filled(k, v), stats=("entropy",), **options)
+    for name in ("out", "lse", "max_logit", "entropy"):
+        np.testing.assert_allclose(getattr(got, name), getattr(wanted, name)[:, :, -1:], rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 8])
+def test_tokens_that_come_together_see_each_other_up_to_their_own_position(tokens):
+    q, k, v = sequence(2, 4, 2, 600, np.float64)
+    temperature = np.random.default_rng(0).uniform(0.5, 2, (2, 4, 600))
+    for window in (-1, 40):
+        wanted = logitscope.attention(
+            q, k, v, is_causal=True, window=(window, 0), inv_temperature=temperature
+        ).out[:, :, -tokens:]
+        got = logitscope.attention_decode(
+            q[:, :, -tokens:], filled(k, v), window=window, inv_temperature=temperature[:, :, -tokens:]
+        )
+        np.testing.assert_allclose(got.out, wanted, rtol=1e-12, atol=1e-13)
+
+
+def test_sequences_of_a_batch_have_their_own_lengths_and_do_not_touch_each_other():
+    q, k, v = sequence(3, 2, 1, 700)
+    cache = logitscope.KVCache(3, 1, 700, 8)
+    cache.append(k, v, counts=[700, 3, 0])
+    got = logitscope.attention_decode(q[:, :, :1], cache)
+    for b, length in enumerate((700, 3)):
+        one = slice(b, b + 1)
+        alone = logitscope.attention_decode(
+            q[one, :, :1], filled(k[one, :, :length], v[one, :, :length], capacity=700)
+        )
+        np.testing.assert_array_equal(got.out[one], alone.out)
+    assert (got.out[2] == 0).all()
+    assert np.isneginf(got.lse[2]).all()
+    cache.clear()
+    assert (logitscope.attention_decode(q[:, :, :1], cache).out == 0).all()
+
+
+def test_a_ring_is_a_window():
+    q, k, v = sequence(2, 4, 2, 40)
+    slopes = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    wanted = logitscope.attention(q, k, v, is_causal=True, window=(6, 0), alibi_slopes=slopes).out
+    cache = logitscope.KVCache(2, 2, window=7, head_dim=8)
+    cache.append(k[:, :, :19], v[:, :, :19])
+    for token in range(19, 40):
+        at = slice(token, token + 1)
+        cache.append(k[:, :, at], v[:, :, at])
+        got = logitscope.attention_decode(q[:, :, at], cache, alibi_slopes=slopes)
+        np.testing.assert_allclose(got.out, wanted[:, :, at], rtol=1e-5, atol=2e-6)
+    with pytest.raises(ArgumentError, match="q has 2 tokens; use one at a time"):
+        logitscope.attention_decode(q[:, :, :2], cache)
+
+
+def test_decoding_has_the_same_bits_at_any_number_of_threads():
+    q, k, v = sequence(1, 8, 2, 1500)
+    cache, results = filled(k, v), []
+    try:
+        for threads in (1, 2, 3, 8):
+            logitscope.set_num_threads(threads)
+            results.append(logitscope.attention_decode(q[:, :, -1:], cache).out.tobytes())
+    finally:
+        logitscope.set_num_threads(None)
+    assert len(set(results)) == 1
+
+
+def test_merged_states_are_attention_over_all_keys():
+    q, k, v = sequence(2, 4, 2, 60, np.float64)
+    sinks = np.array([0.5, -1, 3, -np.inf])
+    wanted = logitscope.attention(q, k, v, stats=("entropy",), sinks=sinks)
+    cuts = [slice(0, 7), slice(7, 7), slice(7, 50), slice(50, 60)]
+    states = [logitscope.attention(q, k[:, :, cut], v[:, :, cut], stats=("entropy",)) for cut in cuts]
+    got = logitscope.merge_states(states, sinks=sinks)
+    for name in ("out", "lse", "max_logit", "inv_sum", "entropy"):
+        np.testing.assert_allclose(getattr(got, name), getattr(wanted, name), rtol=1e-12, atol=1e-13)
+    assert logitscope.merge_states(states[1:2]).lse.max() == -np.inf
+    far = [logitscope.attention(q * 300, k[:, :, cut], v[:, :, cut]) for cut in cuts]
+    np.testing.assert_allclose(
+        logitscope.merge_states(far).out, logitscope.attention(q * 300, k, v).out, rtol=1e-10, atol=1e-12
+    )
+    with pytest.raises(ArgumentError, match="merge_states: no states"):
+        logitscope.merge_states([])
+    with pytest.raises(ShapeError, match=r"states\[1\].max_logit has shape \(2, 4, 5\)"):
+        logitscope.merge_states([states[0], logitscope.attention(q[:, :, :5], k, v)])
+
+
+def test_packed_sequences_are_calls_of_their_own_bit_for_bit(isa):
+    rng = np.random.default_rng(0)
+    starts_q, starts_k = [0, 5, 5, 90, 161], [0, 40, 43, 43, 243]
+    q = rng.standard_normal((161, 4, 8), dtype=np.float32)
+    k, v = rng.standard_normal((2, 243, 2, 8), dtype=np.float32)
+    options = {"is_causal": True, "window": (50, 0), "sinks": np.zeros(4, np.float32), "stats": ("entropy",)}
+    got = logitscope.attention_varlen(q, k, v, starts_q, np.array(starts_k), **options)
+    for index in range(4):
+        a, b = starts_q[index : index + 2]
+        c, d = starts_k[index : index + 2]
+        heads_first = (x[None].swapaxes(1, 2) for x in (q[a:b], k[c:d], v[c:d]))
+        alone = logitscope.attention(*heads_first, **options)
+        np.testing.assert_array_equal(got.out[a:b].swapaxes(0, 1), alone.out[0])
+        for name in ("lse", "entropy", "max_logit"):
+            np.testing.assert_array_equal(getattr(got, name)[:, a:b], getattr(alone, name)[0])
+
+
+def test_packed_tensors_have_gradients():
+    torch = pytest.importorskip("torch")
+    q, k, v = torch.randn(3, 20, 2, 8, requires_grad=True).unbind(0)
+    packed = logitscope.attention_varlen(q, k, v, [0, 7, 20], torch.tensor([0, 7, 20]), is_causal=True)
+    (gradient,) = torch.autograd.grad(packed.out[:7].sum(), q, retain_graph=True)
+    assert (gradient[7:] == 0).all()
+    assert gradient[1:7].abs().sum() > 0
+    q, k, v = (x[7:].transpose(0, 1)[None] for x in (q, k, v))
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)[0].transpose(0, 1)
+    torch.testing.assert_close(packed.out[7:], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_of_the_map_is_cut_from_the_whole():
+    rng = np.random.default_rng(0)
+    q, k, _ = sequence(2, 4, 2, 50, np.float64)
+    k = k[:, :, :45]
+    mask = rng.random((2, 1, 50, 45)) < 0.8
+    bias = rng.standard_normal((4, 50, 45))
+    bias[0, 3, 5:9] = -np.inf
+    options = {
+        "mask": mask, "bias": bias, "softcap": 3.0, "alibi_slopes": np.linspace(0, 0.2, 4), "window": (30, 2),
+        "q_len": [50, 44], "kv_len": [45, 40], "inv_temperature": rng.uniform(0.5, 2, (2, 4, 50)),
+    }  # fmt: skip
+    for weighting in (
+        {},
+        {"sinks": np.array([0.0, 1, -1, -np.inf])},
+        {"kind": "sigmoid"},
+        {"kind": "sigmoid", "sigmoid_bias": "auto_row"},
+    ):
+        for align in ("bottom_right", "top_left"):
+            both = options | weighting | {"causal_align": align}
+            wanted = logitscope.attention(q, k, k, map_bins=(50, 45), **both).map
+            whole = logitscope.attention_map(q, k, **both)
+            np.testing.assert_allclose(whole, wanted, rtol=1e-11, atol=1e-13)
+            part = logitscope.attention_map(q, k, rows=slice(40, 48), cols=slice(3, 30, 2), **both)
+            np.testing.assert_array_equal(part, whole[:, :, 40:48, 3:30:2])
+
+
+def test_bad_input_is_refused_by_name():
+    q, k, v = sequence(1, 2, 2, 4)
+    cache = filled(k, v)
+    packed = q[0].swapaxes(0, 1)
+    decode, varlen = logitscope.attention_decode, logitscope.attention_varlen
+    for error, message, call in (
+        (ArgumentError, "capacity is None and window is None; use one", lambda: logitscope.KVCache(1, 1)),
+        (ArgumentError, "KVCache: batch is 0; use 1 or more", lambda: logitscope.KVCache(0, 1, 4)),
+        (DTypeError, "dtype is int64; use float32", lambda: logitscope.KVCache(1, 1, 4, dtype=np.int64)),
+        (
+            ArgumentError,
+            "append: 5 tokens are more than the capacity of 4",
+            lambda: cache.append(k[:, :, :1], v[:, :, :1]),
+        ),
+        (
+            ShapeError,
+            r"append: v has shape \(1, 2, 1, 8\); use \(1, 2, tokens, 8\)",
+            lambda: cache.append(k, v[:, :, :1]),
+        ),
+        (DTypeError, "append: k has dtype float64; use float32", lambda: cache.append(k.astype(float), v)),
+        (ArgumentError, r"counts is \[5\]; use 0..4", lambda: cache.append(k, v, counts=5)),
+        (ShapeError, r"attention_decode: q has shape \(1, 2, 4, 7\)", lambda: decode(q[..., :7], cache)),
+        (
+            DTypeError,
+            "attention_decode: cache has dtype float32, q has float64",
+            lambda: decode(q.astype(float), cache),
+        ),
+        (ShapeError, r"varlen: q has shape \(1, 2, 4, 8\)", lambda: varlen(q, k, v, [0, 4], [0, 4])),
+        (
+            ArgumentError,
+            r"cu_seqlens_q is \[0, 3\]; use ascending numbers from 0 to 4",
+            lambda: varlen(packed, packed, packed, [0, 3], [0, 4]),
+        ),
+        (
+            DTypeError,
+            "cu_seqlens_k has dtype float64",
+            lambda: varlen(packed, packed, packed, [0, 4], [0.0, 4.0]),
+        ),
+        (
+            ArgumentError,
+            "attention_map: rows is 3; use a slice",
+            lambda: logitscope.attention_map(q, k, rows=3),
+        ),
+        (ShapeError, "attention_map: k has shape", lambda: logitscope.attention_map(q, k[..., :3])),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+    assert cache.lengths.tolist() == [4], "nothing was added"

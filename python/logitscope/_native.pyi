@@ -135,6 +135,34 @@ class DetectionSets(TypedDict):
     outside: NDArray[np.bool_]
     thresholds: NDArray[np.float64]
 
+class _LinearProblem(Protocol):
+    """The inputs of linear_cross_entropy, by name."""
+
+    @property
+    def input(self) -> _Floats: ...
+    @property
+    def weight(self) -> _Floats: ...
+    @property
+    def bias(self) -> _Floats | None: ...
+    @property
+    def targets(self) -> NDArray[np.int64] | _Floats: ...
+    @property
+    def class_weight(self) -> _Floats | None: ...
+    @property
+    def options(self) -> LossOptions: ...
+    @property
+    def filter_eps(self) -> float | None: ...
+    @property
+    def chunk(self) -> int | None: ...
+
+class LinearGradients(TypedDict):
+    """What linear_cross_entropy fills, and what that is multiplied by."""
+
+    input: _Floats | None
+    weight: _Floats | None
+    bias: _Floats | None
+    upstream: _Floats | None
+
 __version__: str
 
 def set_num_threads(threads: int) -> None: ...
@@ -237,3 +265,14 @@ def poly_norm(
 def poly_norm_backward(
     x: _Floats, dy: _Floats, weight: list[float], saved: _Floats, l2: bool, dx: _Floats
 ) -> list[float]: ...
+def linear_cross_entropy(
+    operation: str,
+    problem: _LinearProblem,
+    losses: _Floats,
+    gradients: LinearGradients | None,
+    states: NDArray[np.float64] | None,
+    statistics: LossStatistics | None,
+) -> float: ...
+def linear_cross_entropy_backward(
+    operation: str, problem: _LinearProblem, states: NDArray[np.float64], gradients: LinearGradients
+) -> None: ...

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from logitscope.ops.binary_cross_entropy import binary_cross_entropy_with_logits, sigmoid_focal_loss
 from logitscope.ops.cross_entropy import LossStats, cross_entropy, cross_entropy_backward
+from logitscope.ops.linear_cross_entropy import (
+    LinearGradients,
+    linear_cross_entropy,
+    linear_cross_entropy_backward,
+)
 from logitscope.ops.linked_losses import (
     comp_sum_loss,
     focal_loss,
@@ -21,6 +26,7 @@ from logitscope.ops.row_losses import (
 )
 
 __all__ = [
+    "LinearGradients",
     "LossStats",
     "binary_cross_entropy_with_logits",
     "comp_sum_loss",
@@ -28,6 +34,8 @@ __all__ = [
     "cross_entropy_backward",
     "focal_loss",
     "generalized_cross_entropy",
+    "linear_cross_entropy",
+    "linear_cross_entropy_backward",
     "logsumexp_penalty",
     "poly_loss",
     "sigmoid_focal_loss",

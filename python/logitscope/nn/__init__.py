@@ -21,7 +21,7 @@ from logitscope.nn.linked_losses import (
     PolyLoss,
     SymmetricCrossEntropy,
 )
-from logitscope.nn.loss import CrossEntropyLoss
+from logitscope.nn.loss import CrossEntropyLoss, LinearCrossEntropyLoss
 from logitscope.nn.row_losses import (
     SphericalSoftmaxLoss,
     StableMaxCrossEntropy,
@@ -41,6 +41,7 @@ __all__ = [
     "GPTConfig",
     "GateOutput",
     "GeneralizedCrossEntropy",
+    "LinearCrossEntropyLoss",
     "PolyLoss",
     "PolyNorm",
     "PolyReLU",

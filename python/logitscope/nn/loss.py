@@ -1,4 +1,4 @@
-"""The loss as a module."""
+"""The losses as modules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from logitscope.nn.functional import cross_entropy
+from logitscope.nn.functional import cross_entropy, linear_cross_entropy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,3 +100,82 @@ class CrossEntropyLoss(nn.Module):
         if not self.extras["complement"]:
             extras.append("complement=False")
         return ", ".join([f"ignore_index={self.ignore_index}, reduction={self.reduction!r}", *extras])
+
+
+class LinearCrossEntropyLoss(nn.Module):
+    """A linear layer's weight and the hidden rows before it to a loss, without the logits of all rows in memory.
+
+    The layer stays where it is: its weight is an argument of the call, so that it may be tied to an embedding.
+
+    Parameters
+    ----------
+    mode, num_chunks, filter_eps, shift
+        As in :func:`logitscope.loss.linear_cross_entropy`.
+    class_weight
+        (V,) factors of the classes, kept in the module's state.
+    ignore_index, reduction, label_smoothing
+        As in :class:`CrossEntropyLoss`.
+    options
+        ``smooth_over``, ``temperature``, ``softcap``, ``lse_square_scale``, ``entropy_weight``, ``link``,
+        ``link_params``, ``complement`` and ``empty``, as in :func:`logitscope.loss.cross_entropy`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from logitscope.nn import LinearCrossEntropyLoss
+    >>> head = torch.nn.Linear(8, 100, bias=False)
+    >>> loss = LinearCrossEntropyLoss(shift=1)(torch.zeros(2, 5, 8), head.weight, torch.zeros(2, 5, dtype=torch.long))
+    >>> round(loss.item(), 4)
+    4.6052
+    """
+
+    class_weight: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        mode: str = "auto",
+        num_chunks: int | None = None,
+        filter_eps: float | None = None,
+        shift: int = 0,
+        class_weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("class_weight", class_weight)
+        self.options: dict[str, Any] = {
+            "mode": mode,
+            "num_chunks": num_chunks,
+            "filter_eps": filter_eps,
+            "shift": shift,
+            "ignore_index": ignore_index,
+            "reduction": reduction,
+            "label_smoothing": label_smoothing,
+            **options,
+        }
+
+    def forward(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        bias: Tensor | None = None,
+        normalizer: Tensor | float | None = None,
+    ) -> Tensor:
+        """Loss of hidden rows (..., d), a weight (V, d), targets (...) and a bias (V,)."""
+        return linear_cross_entropy(
+            input,
+            weight,
+            targets,
+            bias,
+            class_weight=self.class_weight,
+            normalizer=normalizer,
+            **self.options,
+        )
+
+    def extra_repr(self) -> str:
+        """Show the options that are set."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.options.items() if value)

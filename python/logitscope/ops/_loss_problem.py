@@ -56,11 +56,11 @@ class Problem(NamedTuple):
         rows = class_rows(operation, logits, options.axis)
         wanted = as_numpy(operation, "targets", targets)
         if wanted.dtype.kind == "f" or wanted.dtype == BFLOAT16:
-            wanted = _masses(operation, wanted, rows, options)
+            wanted = masses_of(operation, wanted, rows, options)
         else:
             wanted = class_indices(operation, wanted, rows.shape[:-1])
         weight = None if options.weight is None else class_weight(operation, options.weight, rows)
-        return cls(operation, rows, wanted, weight, _native_options(operation, options, rows.shape[:-1]))
+        return cls(operation, rows, wanted, weight, native_options(operation, options, rows.shape[:-1]))
 
     def arguments(self) -> tuple[str, NDArray[Any], NDArray[Any], NDArray[Any] | None, _native.LossOptions]:
         """Give the compiled module logits of four axes, of which only the last must be contiguous."""
@@ -91,14 +91,14 @@ def class_indices(operation: str, targets: Any, rows: tuple[int, ...]) -> NDArra
     return classes.astype(np.int64, order="C", copy=False)
 
 
-def class_weight(operation: str, weight: Any, rows: NDArray[Any]) -> NDArray[Any]:
+def class_weight(operation: str, weight: Any, rows: NDArray[Any], name: str = "weight") -> NDArray[Any]:
     """Read one factor a class."""
-    factors = widen(as_numpy(operation, "weight", weight))
+    factors = widen(as_numpy(operation, name, weight))
     if factors.dtype.kind not in "fiu":
-        message = f"{operation}: weight has dtype {name_of(factors.dtype)}; use {name_of(rows.dtype)}"
+        message = f"{operation}: {name} has dtype {name_of(factors.dtype)}; use {name_of(rows.dtype)}"
         raise DTypeError(message)
     if factors.shape != rows.shape[-1:]:
-        message = f"{operation}: weight has shape {factors.shape}; use {rows.shape[-1:]}, one a class"
+        message = f"{operation}: {name} has shape {factors.shape}; use {rows.shape[-1:]}, one a class"
         raise ShapeError(message)
     return factors.astype(wide(rows.dtype), order="C", copy=False)
 
@@ -133,7 +133,7 @@ def normalizer_of(operation: str, normalizer: Any, rows: tuple[int, ...]) -> Any
     return float(divisors) if divisors.ndim == 0 else divisors.astype(np.float64, order="C", copy=False)
 
 
-def _masses(operation: str, masses: NDArray[Any], rows: NDArray[Any], options: Options) -> NDArray[Any]:
+def masses_of(operation: str, masses: NDArray[Any], rows: NDArray[Any], options: Options) -> NDArray[Any]:
     """Read soft targets."""
     if options.ignore_index != -100:
         got = f"ignore_index is {options.ignore_index} with soft targets"
@@ -156,7 +156,8 @@ def _masses(operation: str, masses: NDArray[Any], rows: NDArray[Any], options: O
     return np.ascontiguousarray(masses)
 
 
-def _native_options(operation: str, options: Options, rows: tuple[int, ...]) -> _native.LossOptions:
+def native_options(operation: str, options: Options, rows: tuple[int, ...]) -> _native.LossOptions:
+    """Give options as the compiled module takes them."""
     return {
         "ignore_index": operator.index(options.ignore_index),
         "reduction": options.reduction,

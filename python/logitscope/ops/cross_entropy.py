@@ -211,7 +211,7 @@ def loss(
     dtype, rows = wide(problem.logits.dtype), problem.logits.shape[:-1]
     losses = np.empty(rows, dtype)
     gradient = _gradient_array(operation, problem.logits, options.axis, grad_out) if return_grad else None
-    stats = _statistics(rows, dtype) if return_stats else None
+    stats = statistics_of(rows, dtype) if return_stats else None
     value = _native.cross_entropy(*problem.arguments(), losses, gradient, None, stats)
     answer = [reduced(logits, value, dtype) if options.reduction != "none" else like(logits, losses)]
     if gradient is not None:
@@ -329,7 +329,7 @@ def cross_entropy_backward(
     return like(logits, np.moveaxis(gradient, -1, axis))
 
 
-def _statistics(rows: tuple[int, ...], dtype: np.dtype[Any]) -> _native.LossStatistics:
+def statistics_of(rows: tuple[int, ...], dtype: np.dtype[Any]) -> _native.LossStatistics:
     """Arrays for the statistics of rows."""
     return {
         "lse": np.empty(rows, dtype),

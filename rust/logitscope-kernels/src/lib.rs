@@ -12,6 +12,8 @@ pub mod detection;
 mod error;
 pub mod ext_exp;
 mod ext_sum;
+pub mod gemm;
+pub mod linear_cross_entropy;
 pub mod log_softmax;
 pub mod logsumexp;
 mod long;

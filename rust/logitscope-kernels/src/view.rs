@@ -22,6 +22,19 @@ impl<'a, T> Matrix<'a, T> {
         Self { data, rows, columns, stride }
     }
 
+    /// Some of its rows.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    #[inline(always)]
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        let data =
+            if rows.is_empty() || self.columns == 0 { &[] } else { &self.data[rows.start * self.stride..] };
+        Self { data, rows: rows.len(), columns: self.columns, stride: self.stride }
+    }
+
     /// How many rows there are.
     #[inline(always)]
     pub fn rows(&self) -> usize {

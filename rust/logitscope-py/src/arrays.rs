@@ -5,7 +5,7 @@
 //! as with `NumPy` itself, the result is then whatever was read.
 
 use crate::errors::{DTypeError, ShapeError};
-use logitscope_kernels::{Heads, HeadsMut, Order, Rows, Scores};
+use logitscope_kernels::{Heads, HeadsMut, Matrix, Order, Rows, Scores};
 use logitscope_simd::{BF16, Element, F16, Stored};
 use numpy::{
     PyArrayDescrMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
@@ -227,6 +227,18 @@ pub(crate) fn heads<'a, X: Item>(name: &str, array: &'a Input<'_, X>) -> PyResul
         )));
     }
     Ok(Heads::new(reached(name, array, &strides)?, shape, [strides[0], strides[1], strides[2]]))
+}
+
+/// An array of shape (rows, columns) whose last axis is contiguous.
+pub(crate) fn matrix<'a, X: Item>(name: &str, array: &'a Input<'_, X>) -> PyResult<Matrix<'a, X>> {
+    let [rows, columns]: [usize; 2] = shape(name, array)?;
+    let strides = strides(name, array)?;
+    if !array.0.is_empty() && columns > 1 && strides[1] != 1 {
+        return Err(ShapeError::new_err(format!(
+            "{name}: its last axis is not contiguous; use a copy of it"
+        )));
+    }
+    Ok(Matrix::new(reached(name, array, &strides)?, rows, columns, strides[0]))
 }
 
 /// An array of shape (batch, heads, length), any strides.

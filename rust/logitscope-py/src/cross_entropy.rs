@@ -1,7 +1,7 @@
 //! Losses of rows of logits with their gradient and statistics.
 
 use crate::arrays::{
-    ArrayElement, ArrayStored, Filled, Input, by_stored, contiguous, filled, heads, optional,
+    ArrayElement, ArrayStored, Filled, Input, Item, by_stored, contiguous, filled, heads, optional,
 };
 use crate::call::run;
 use crate::errors::{ArgumentError, to_python};
@@ -25,12 +25,14 @@ pub(crate) fn reduction(operation: &str, name: &str) -> PyResult<Reduction> {
 }
 
 /// The operations of Python that are this kernel: errors name the one that was called.
-const OPERATIONS: [&str; 7] = [
+const OPERATIONS: [&str; 9] = [
     "cross_entropy",
     "cross_entropy_backward",
     "comp_sum_loss",
     "focal_loss",
     "generalized_cross_entropy",
+    "linear_cross_entropy",
+    "linear_cross_entropy_backward",
     "poly_loss",
     "symmetric_cross_entropy",
 ];
@@ -45,8 +47,8 @@ enum Divisors<'py> {
 /// The options, from a dictionary.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct Options<'py> {
-    ignore_index: i64,
+pub(crate) struct Options<'py> {
+    pub(crate) ignore_index: i64,
     reduction: String,
     empty: String,
     temperature: f64,
@@ -62,7 +64,7 @@ struct Options<'py> {
 }
 
 impl Options<'_> {
-    fn for_kernel(&self, operation: &str) -> PyResult<kernel::Options<'_>> {
+    pub(crate) fn for_kernel(&self, operation: &str) -> PyResult<kernel::Options<'_>> {
         let operation = OPERATIONS.into_iter().find(|known| *known == operation).unwrap_or(OPERATIONS[0]);
         Ok(kernel::Options {
             operation,
@@ -95,7 +97,7 @@ impl Options<'_> {
 /// Arrays to fill besides losses and gradient, from a dictionary.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct Wanted<'py> {
+pub(crate) struct Wanted<'py> {
     lse: Bound<'py, PyAny>,
     argmax: Bound<'py, PyAny>,
     margin: Bound<'py, PyAny>,
@@ -105,7 +107,7 @@ struct Wanted<'py> {
 }
 
 /// The same with their element types.
-struct Filling<'py, T: ArrayElement> {
+pub(crate) struct Filling<'py, T: ArrayElement> {
     lse: Filled<'py, T>,
     argmax: Filled<'py, i64>,
     margin: Filled<'py, T>,
@@ -115,7 +117,7 @@ struct Filling<'py, T: ArrayElement> {
 }
 
 impl<'py, T: ArrayElement> Filling<'py, T> {
-    fn of(wanted: &Wanted<'py>) -> PyResult<Self> {
+    pub(crate) fn of(wanted: &Wanted<'py>) -> PyResult<Self> {
         Ok(Self {
             lse: wanted.lse.extract()?,
             argmax: wanted.argmax.extract()?,
@@ -126,7 +128,7 @@ impl<'py, T: ArrayElement> Filling<'py, T> {
         })
     }
 
-    fn statistics(&mut self, rows: usize) -> PyResult<Statistics<'_, T>> {
+    pub(crate) fn statistics(&mut self, rows: usize) -> PyResult<Statistics<'_, T>> {
         Ok(Statistics {
             lse: Some(filled("lse", &mut self.lse, rows)?),
             argmax: Some(filled("argmax", &mut self.argmax, rows)?),
@@ -135,6 +137,30 @@ impl<'py, T: ArrayElement> Filling<'py, T> {
             entropy: Some(filled("entropy", &mut self.entropy, rows)?),
             collapsed: Some(filled("collapsed", &mut self.collapsed, rows)?),
         })
+    }
+}
+
+/// Targets of either kind.
+pub(crate) enum TargetArray<'py, T: Item> {
+    Classes(Input<'py, i64>),
+    Masses(Input<'py, T>),
+}
+
+impl<'py, T: Item> TargetArray<'py, T> {
+    pub(crate) fn of(targets: &Bound<'py, PyAny>) -> PyResult<Self> {
+        match targets.extract() {
+            Ok(classes) => Ok(Self::Classes(classes)),
+            Err(_) => Ok(Self::Masses(targets.extract()?)),
+        }
+    }
+
+    pub(crate) fn for_kernel(&self, ignore_index: i64) -> PyResult<Targets<'_, T>> {
+        match self {
+            Self::Classes(classes) => {
+                Ok(Targets::Classes { of_rows: contiguous("targets", classes)?, ignore_index })
+            }
+            Self::Masses(masses) => Ok(Targets::Masses(contiguous("targets", masses)?)),
+        }
     }
 }
 
@@ -172,23 +198,15 @@ fn cross_entropy_of<'py, X: ArrayStored>(
     wanted: Option<&Wanted<'py>>,
 ) -> PyResult<f64> {
     let logits: Input<'py, X> = logits.extract()?;
-    let indices: Result<Input<'py, i64>, _> = targets.extract();
-    let masses: Option<Input<'py, X>> = if indices.is_ok() { None } else { Some(targets.extract()?) };
+    let targets = TargetArray::<X>::of(targets)?;
     let weight: Option<Input<'py, X::Wide>> = optional(weight)?;
     let mut losses: Filled<'py, X::Wide> = losses.extract()?;
     let mut gradient: Option<Filled<'py, X>> = optional(gradient)?;
     let upstream: Option<Input<'py, X::Wide>> = optional(upstream)?;
     let mut filling = wanted.map(Filling::of).transpose()?;
-    let targets = match (&indices, &masses) {
-        (_, Some(masses)) => Targets::Masses(contiguous("targets", masses)?),
-        (Ok(indices), None) => {
-            Targets::Classes { of_rows: contiguous("targets", indices)?, ignore_index: options.ignore_index }
-        }
-        (Err(_), None) => unreachable!("masses are read where indices are not"),
-    };
     let problem = Problem {
         logits: heads("logits", &logits)?,
-        targets,
+        targets: targets.for_kernel(options.ignore_index)?,
         weight: weight.as_ref().map(|x| contiguous("weight", x)).transpose()?,
         options: options.for_kernel(operation)?,
     };

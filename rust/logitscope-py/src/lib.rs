@@ -12,6 +12,7 @@ mod cross_entropy;
 mod detection;
 mod errors;
 mod ext_exp;
+mod linear_cross_entropy;
 mod log_softmax;
 mod logsumexp;
 mod roofline;
@@ -36,6 +37,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     ext_exp::register(module)?;
     roofline::register(module)?;
     row_loss::register(module)?;
+    linear_cross_entropy::register(module)?;
     log_softmax::register(module)?;
     logsumexp::register(module)?;
     softmax::register(module)?;

@@ -36,6 +36,20 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     #[inline(always)]
     fn fence(self) {}
 
+    /// Asks the caches for the line with the first element, which will be read or written soon.
+    #[inline(always)]
+    fn prefetch(self, _slice: &[T]) {}
+
+    /// Writes `T::LANES` rows as the columns of `out`, of which there are as many.
+    #[inline(always)]
+    fn transpose(self, rows: &[&T::Block], out: &mut [T::Block]) {
+        for (i, row) in rows.iter().enumerate() {
+            for (out, &x) in out.iter_mut().zip(row.as_ref()) {
+                out.as_mut()[i] = x;
+            }
+        }
+    }
+
     /// Reads at most `T::LANES` elements; the lanes beyond them hold `fill`.
     #[inline(always)]
     fn load_partial(self, slice: &[T], fill: T) -> Self::Vector {

@@ -8,6 +8,7 @@ derivatives and ``torch.func`` transforms.
 
 from logitscope.nn.functional._attention import attention
 from logitscope.nn.functional._cross_entropy import cross_entropy
+from logitscope.nn.functional._linear_cross_entropy import linear_cross_entropy
 from logitscope.nn.functional._log_softmax import log_softmax
 from logitscope.nn.functional._logsumexp import logsumexp
 from logitscope.nn.functional._poly_norm import poly_norm
@@ -23,6 +24,7 @@ __all__ = [
     "attention",
     "cross_entropy",
     "entmax15",
+    "linear_cross_entropy",
     "log_softmax",
     "log_stablemax",
     "logsumexp",

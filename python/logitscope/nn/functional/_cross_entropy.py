@@ -111,7 +111,7 @@ def differentiable(logits: Tensor, targets: Tensor, options: Options) -> Tensor:
         tensor is not None and tensor.requires_grad for tensor in (targets, weight)
     )
     if other_gradients or needs_composite(rows, targets, weight):
-        _check_values(rows, targets, options)
+        check_values(rows, targets, options)
         return composite_loss.cross_entropy(rows, targets, options)
     wants_gradient = torch.is_grad_enabled() and logits.requires_grad
     names = sorted(options.link_params)
@@ -159,7 +159,7 @@ def _cross_entropy(
     complement: bool,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
-    options = _options(
+    options = options_of(
         None if weight is None else array(weight),
         None if normalizer is None else array(normalizer),
         ignore_index,
@@ -184,7 +184,7 @@ def _cross_entropy(
     )
 
 
-def _options(
+def options_of(
     weight: Any,
     normalizer: Any,
     ignore_index: int,
@@ -230,14 +230,17 @@ def _(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     logits, targets, weight, normalizer, *ctx.rest, _ = inputs
+    ctx.set_materialize_grads(False)  # no zeros as large as the gradients that are handed out
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(logits, targets, weight, normalizer)
     ctx.gradient = output[1]
 
 
-def _gradient(ctx: Any, dloss: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+def _gradient(ctx: Any, dloss: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    if dloss is None:
+        return (None,) * (5 + len(ctx.rest))
     logits, targets, weight, normalizer = ctx.saved_tensors
-    options = _options(weight, normalizer, *ctx.rest)
+    options = options_of(weight, normalizer, *ctx.rest)
     if torch.is_grad_enabled():  # the gradient will be differentiated itself
         with torch.enable_grad():
             loss = composite_loss.cross_entropy(logits, targets, options)
@@ -293,14 +296,14 @@ def _check(logits: Tensor, targets: Tensor, options: Options) -> None:
         raise ShapeError(message)
 
 
-def _check_values(logits: Tensor, targets: Tensor, options: Options) -> None:
+def check_values(logits: Tensor, targets: Tensor, options: Options, operation: str = "cross_entropy") -> None:
     """Raise for options out of range, and for a class that there is not, where the values may be looked at."""
     classes = logits.shape[-1]
     # The kernel checks the options of no rows.
     nothing = np.empty((0, classes))
     wanted = nothing if targets.is_floating_point() else np.empty(0, np.int64)
     rowless = replace(options, weight=None, normalizer=None)
-    problem = Problem.of("cross_entropy", nothing, wanted, rowless)
+    problem = Problem.of(operation, nothing, wanted, rowless)
     _native.cross_entropy(*problem.arguments(), np.empty(0), None, None, None)
     if targets.is_floating_point() or targets.is_meta or torch._C._are_functorch_transforms_active():
         return
@@ -308,7 +311,7 @@ def _check_values(logits: Tensor, targets: Tensor, options: Options) -> None:
     if wrong.any():
         row = int(wrong.flatten().nonzero()[0])
         message = (
-            f"cross_entropy: target {int(targets.flatten()[row])} in row {row} is out of range; "
+            f"{operation}: target {int(targets.flatten()[row])} in row {row} is out of range; "
             f"use 0..{classes - 1} or ignore_index ({options.ignore_index})"
         )
         raise TargetError(message)

@@ -15,17 +15,16 @@ mod spread_row;
 
 pub use link::Link;
 pub use problem::{Gradient, Options, Output, Problem, Statistics, Targets};
-pub(crate) use problem::{check_classes, check_weight, split_off};
+pub(crate) use problem::{Target, check_classes, check_weight, split_off};
 pub(crate) use reduce::Divisors;
 pub use reduce::{Normalizer, Reduction};
+pub(crate) use row::{Question, RowLoss, RowSum, Wanted, first_maximum, row_loss, weighted};
+pub(crate) use spread_row::{Scratch, Seen, Spread, cap_row, uncap_gradient, write_gradient};
 
 use crate::error::Result;
 use crate::rows;
 use crate::threads::{self, Cancel};
 use logitscope_simd::{Element, Kernel, Simd, Stored};
-use problem::Target;
-use row::{Question, first_maximum, plain_row};
-use spread_row::{Scratch, spread_row};
 
 const NAME: &str = "cross_entropy";
 
@@ -138,25 +137,11 @@ impl<T: Element> Kernel<T> for PieceKernel<'_, '_, T> {
     fn run<S: Simd<T>>(self, simd: S) {
         let PieceKernel { problem, offset, scale, divisors, mut piece, scratch } = self;
         let (_, classes) = problem.size();
-        let options = &problem.options;
-        let spread = piece.statistics.entropy.is_some()
-            || options.softcap.is_some()
-            || options.label_smoothing > 0.0
-            || options.has_penalties()
-            || matches!(problem.targets, Targets::Masses(_));
+        let wanted = piece.statistics.wanted();
         for row in 0..piece.losses.len() {
             let (logits, target) = (problem.row(offset + row), problem.target(offset + row));
             let columns = row * classes..(row + 1) * classes;
             let mut gradient = piece.gradient.as_deref_mut().map(|gradient| &mut gradient[columns]);
-            let max = match &mut piece.statistics.argmax {
-                Some(argmax) => {
-                    let (max, index) = first_maximum(simd, logits);
-                    argmax[row] = index as i64;
-                    max
-                }
-                None if spread => T::NAN,
-                None => rows::maximum(simd, logits),
-            };
             if let (Target::Ignored, Some(gradient)) = (target, &mut gradient) {
                 gradient.fill(T::ZERO);
             }
@@ -171,14 +156,9 @@ impl<T: Element> Kernel<T> for PieceKernel<'_, '_, T> {
                 logits,
                 scale,
                 factors: divisors.factors(piece.first + row, upstream),
-                wants_margin: piece.statistics.margin.is_some(),
-                wants_entropy: piece.statistics.entropy.is_some(),
+                wanted,
             };
-            let answer = match target {
-                Target::Class(class) if !spread => plain_row(simd, &question, class, max, gradient),
-                Target::Ignored => spread_row(simd, &question, target, scratch, None),
-                _ => spread_row(simd, &question, target, scratch, gradient),
-            };
+            let answer = row_loss(simd, &question, target, scratch, gradient);
             piece.losses[row] = match &mut piece.penalties {
                 None => T::from_f64(answer.loss + answer.penalty),
                 Some(penalties) => {

@@ -1,6 +1,6 @@
 //! What a cross entropy is taken of, what it fills, and their checks.
 
-use super::row::RowLoss;
+use super::row::{RowLoss, Wanted};
 use super::{Link, NAME, Normalizer, Reduction};
 use crate::error::{Error, Result};
 use crate::rows::{self, Empty};
@@ -147,8 +147,8 @@ impl<T> Statistics<'_, T> {
 impl<T: Element> Statistics<'_, T> {
     /// Notes what a row gave.
     #[inline(always)]
-    pub(super) fn note(&mut self, row: usize, answer: &RowLoss) {
-        let RowLoss { v, lse, entropy, margin, collapsed, .. } = *answer;
+    pub(crate) fn note(&mut self, row: usize, answer: &RowLoss) {
+        let RowLoss { v, lse, entropy, margin, collapsed, argmax, .. } = *answer;
         for (numbers, value) in
             [(&mut self.lse, lse), (&mut self.v, v), (&mut self.entropy, entropy), (&mut self.margin, margin)]
         {
@@ -159,16 +159,28 @@ impl<T: Element> Statistics<'_, T> {
         if let Some(flags) = &mut self.collapsed {
             flags[row] = collapsed;
         }
+        if let Some(indices) = &mut self.argmax {
+            indices[row] = argmax as i64;
+        }
+    }
+
+    /// What they ask of a row.
+    pub(crate) fn wanted(&self) -> Wanted {
+        Wanted {
+            argmax: self.argmax.is_some(),
+            margin: self.margin.is_some(),
+            entropy: self.entropy.is_some(),
+        }
     }
 
     /// Whether something is wanted that an ignored row has, too.
-    pub(super) fn looks_at_ignored_rows(&self) -> bool {
-        self.lse.is_some() || self.entropy.is_some()
+    pub(crate) fn looks_at_ignored_rows(&self) -> bool {
+        self.lse.is_some() || self.entropy.is_some() || self.argmax.is_some()
     }
 
     /// Blanks what a row without a target cannot have.
     #[inline(always)]
-    pub(super) fn leave_out(&mut self, row: usize) {
+    pub(crate) fn leave_out(&mut self, row: usize) {
         if let Some(v) = &mut self.v {
             v[row] = T::ZERO;
         }
@@ -189,7 +201,7 @@ pub(crate) fn split_off<'a, X>(slice: &mut Option<&'a mut [X]>, count: usize) ->
 
 /// What one row should give.
 #[derive(Clone, Copy)]
-pub(super) enum Target<'a, T> {
+pub(crate) enum Target<'a, T> {
     Ignored,
     Class(usize),
     Masses(&'a [T]),
@@ -210,19 +222,13 @@ impl<'a, X: Stored> Problem<'a, X> {
     }
 
     #[inline(always)]
-    pub(super) fn target(&self, index: usize) -> Target<'a, X> {
-        match self.targets {
-            Targets::Classes { of_rows, ignore_index } if of_rows[index] == ignore_index => Target::Ignored,
-            Targets::Classes { of_rows, .. } => Target::Class(of_rows[index] as usize),
-            Targets::Masses(masses) => {
-                let (_, classes) = self.size();
-                Target::Masses(&masses[index * classes..(index + 1) * classes])
-            }
-        }
+    pub(crate) fn target(&self, index: usize) -> Target<'a, X> {
+        let (_, classes) = self.size();
+        self.targets.of_row(index, classes)
     }
 
     #[inline(always)]
-    pub(super) fn class_weight(&self, class: usize) -> f64 {
+    pub(crate) fn class_weight(&self, class: usize) -> f64 {
         self.weight.map_or(1.0, |weight| weight[class].to_f64())
     }
 
@@ -265,7 +271,7 @@ impl<'a, X: Stored> Problem<'a, X> {
     }
 
     /// Checks everything; returns the sum of the weights of the rows that are not ignored, and their number.
-    pub(super) fn check(&self) -> Result<(f64, usize)> {
+    pub(crate) fn check(&self) -> Result<(f64, usize)> {
         let operation = self.options.operation;
         let (rows, classes) = self.size();
         if classes == 0 {
@@ -336,8 +342,16 @@ pub(crate) fn check_classes<T: Element>(
 
 impl Options<'_> {
     /// Whether anything is added to the losses.
-    pub(super) fn has_penalties(&self) -> bool {
+    pub(crate) fn has_penalties(&self) -> bool {
         self.lse_square_scale != 0.0 || self.entropy_weight != 0.0
+    }
+
+    /// What is added to the loss of a row with a logsumexp and an entropy.
+    #[inline(always)]
+    pub(crate) fn penalty(&self, lse: f64, entropy: f64) -> f64 {
+        let of_lse = if self.lse_square_scale == 0.0 { 0.0 } else { self.lse_square_scale * lse * lse };
+        let of_entropy = if self.entropy_weight == 0.0 { 0.0 } else { self.entropy_weight * entropy };
+        of_lse + of_entropy
     }
 
     fn check(&self, rows: usize, spread: bool) -> Result<()> {
@@ -394,6 +408,30 @@ impl Options<'_> {
     }
 }
 
+impl<'a, T> Targets<'a, T> {
+    /// What one row of `classes` should give.
+    #[inline(always)]
+    pub(crate) fn of_row(self, row: usize, classes: usize) -> Target<'a, T> {
+        match self {
+            Targets::Classes { of_rows, ignore_index } if of_rows[row] == ignore_index => Target::Ignored,
+            Targets::Classes { of_rows, .. } => Target::Class(of_rows[row] as usize),
+            Targets::Masses(masses) => Target::Masses(&masses[row * classes..(row + 1) * classes]),
+        }
+    }
+}
+
+impl<T> Statistics<'_, T> {
+    /// Checks that there is one of each for each row.
+    pub(crate) fn check(&self, operation: &'static str, rows: usize) -> Result<()> {
+        let Statistics { lse, argmax, margin, v, entropy, collapsed } = self;
+        for (name, numbers) in [("lse", lse), ("margin", margin), ("v", v), ("entropy", entropy)] {
+            rows::check_len(operation, name, numbers.as_ref().map_or(rows, |x| x.len()), rows)?;
+        }
+        rows::check_len(operation, "argmax", argmax.as_ref().map_or(rows, |x| x.len()), rows)?;
+        rows::check_len(operation, "collapsed", collapsed.as_ref().map_or(rows, |x| x.len()), rows)
+    }
+}
+
 impl<X: Stored> Output<'_, X> {
     pub(super) fn check(&self, problem: &Problem<'_, X>) -> Result<()> {
         let ((rows, classes), operation) = (problem.size(), problem.options.operation);
@@ -402,12 +440,7 @@ impl<X: Stored> Output<'_, X> {
             rows::check_len(operation, "gradient", gradient.logits.len(), rows * classes)?;
             rows::check_len(operation, "upstream", gradient.upstream.map_or(rows, <[_]>::len), rows)?;
         }
-        let Statistics { lse, argmax, margin, v, entropy, collapsed } = &self.statistics;
-        for (name, numbers) in [("lse", lse), ("margin", margin), ("v", v), ("entropy", entropy)] {
-            rows::check_len(operation, name, numbers.as_ref().map_or(rows, |x| x.len()), rows)?;
-        }
-        rows::check_len(operation, "argmax", argmax.as_ref().map_or(rows, |x| x.len()), rows)?;
-        rows::check_len(operation, "collapsed", collapsed.as_ref().map_or(rows, |x| x.len()), rows)
+        self.statistics.check(operation, rows)
     }
 }
 

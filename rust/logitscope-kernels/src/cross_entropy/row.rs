@@ -1,6 +1,7 @@
 //! One row in two sweeps: a single target class and nothing but factors between loss and gradient.
 
-use super::problem::Problem;
+use super::problem::{Problem, Target};
+use super::spread_row::{Scratch, spread_row};
 use crate::rows;
 use logitscope_simd::math::ExpBelow;
 use logitscope_simd::{Element, Simd};
@@ -9,19 +10,23 @@ use logitscope_simd::{Element, Simd};
 const SEARCH: usize = 256;
 
 /// What one row gives.
-pub(super) struct RowLoss {
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RowLoss {
     pub loss: f64,
     pub penalty: f64,
     pub v: f64,
     pub lse: f64,
     /// NaN where nobody asked.
     pub entropy: f64,
+    /// NaN where nobody asked.
     pub margin: f64,
     pub collapsed: bool,
+    /// 0 where nobody asked.
+    pub argmax: usize,
 }
 
 /// The sum of the exponentials of a row below its maximum, seen from one class.
-pub(super) struct RowSum {
+pub(crate) struct RowSum {
     /// The exponential of the class.
     pub own: f64,
     /// The sum of all.
@@ -37,7 +42,7 @@ pub(super) struct RowSum {
 impl RowSum {
     /// From the sum over the other classes and the scaled distance of the class from the maximum.
     #[inline(always)]
-    pub(super) fn new<T: Element>(others: f64, distance: f64, complement: bool) -> Self {
+    pub(crate) fn new<T: Element>(others: f64, distance: f64, complement: bool) -> Self {
         let own = (-distance).exp();
         let total = others + own;
         let absorbs = distance == 0.0 && T::ONE + T::from_f64(others) == T::ONE;
@@ -52,21 +57,55 @@ impl RowSum {
     }
 }
 
+/// Which statistics of a row are asked for beyond those that cost nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub argmax: bool,
+    pub margin: bool,
+    pub entropy: bool,
+}
+
 /// What is asked of one row.
-pub(super) struct Question<'a, T: Element> {
+pub(crate) struct Question<'a, T: Element> {
     pub problem: &'a Problem<'a, T>,
     pub logits: &'a [T],
     /// 1 / temperature.
     pub scale: T,
     /// Of the gradients of loss and penalties.
     pub factors: (f64, f64),
-    pub wants_margin: bool,
-    pub wants_entropy: bool,
+    pub wanted: Wanted,
+}
+
+/// The loss and the penalties of a row, and their gradient; a row without a target has no gradient.
+#[inline(always)]
+pub(crate) fn row_loss<T: Element, S: Simd<T>>(
+    simd: S,
+    question: &Question<'_, T>,
+    target: Target<'_, T>,
+    scratch: &mut Scratch<T>,
+    gradient: Option<&mut [T]>,
+) -> RowLoss {
+    let &Question { problem, logits, wanted, .. } = question;
+    let options = &problem.options;
+    let plain = !wanted.entropy
+        && options.softcap.is_none()
+        && options.label_smoothing == 0.0
+        && !options.has_penalties();
+    let (max, argmax) = if wanted.argmax { first_maximum(simd, logits) } else { (T::NAN, 0) };
+    let answer = match target {
+        Target::Class(class) if plain => {
+            let max = if wanted.argmax { max } else { rows::maximum(simd, logits) };
+            plain_row(simd, question, class, max, gradient)
+        }
+        Target::Ignored => spread_row(simd, question, target, scratch, None),
+        _ => spread_row(simd, question, target, scratch, gradient),
+    };
+    RowLoss { argmax, ..answer }
 }
 
 /// The loss of a row with one target class, and its gradient.
 #[inline(always)]
-pub(super) fn plain_row<T: Element, S: Simd<T>>(
+fn plain_row<T: Element, S: Simd<T>>(
     simd: S,
     question: &Question<'_, T>,
     target: usize,
@@ -89,7 +128,7 @@ pub(super) fn plain_row<T: Element, S: Simd<T>>(
         times(simd, gradient, T::from_f64(factor / sum.total));
         gradient[target] = rows::normal_or_zero(-factor * sum.missing);
     }
-    let margin = if question.wants_margin { margin(simd, logits, scale, target, v) } else { f64::NAN };
+    let margin = if question.wanted.margin { margin(simd, logits, scale, target, v) } else { f64::NAN };
     RowLoss {
         loss: weighted(weight, options.link.value(v)),
         penalty: 0.0,
@@ -98,6 +137,7 @@ pub(super) fn plain_row<T: Element, S: Simd<T>>(
         entropy: f64::NAN,
         margin,
         collapsed: sum.absorbs,
+        argmax: 0,
     }
 }
 
@@ -144,13 +184,13 @@ pub(super) fn margin<T: Element, S: Simd<T>>(simd: S, row: &[T], scale: T, class
 
 /// `weight * x`, 0 for a weight of 0 even where x is infinite.
 #[inline(always)]
-pub(super) fn weighted(weight: f64, x: f64) -> f64 {
+pub(crate) fn weighted(weight: f64, x: f64) -> f64 {
     if weight == 0.0 && x.is_infinite() { 0.0 } else { weight * x }
 }
 
 /// The largest logit and the index of the first that equals it.
 #[inline(always)]
-pub(super) fn first_maximum<T: Element, S: Simd<T>>(simd: S, logits: &[T]) -> (T, usize) {
+pub(crate) fn first_maximum<T: Element, S: Simd<T>>(simd: S, logits: &[T]) -> (T, usize) {
     let (mut max, mut start) = (T::NEG_INFINITY, 0);
     for (index, part) in logits.chunks(SEARCH).enumerate() {
         let largest = rows::maximum(simd, part);

@@ -13,33 +13,47 @@ use logitscope_simd::{Element, Simd};
 
 /// Rows that a thread reuses.
 #[derive(Debug, Default)]
-pub(super) struct Scratch<T> {
+pub(crate) struct Scratch<T> {
     capped: Vec<T>,
     masses: Vec<T>,
     powers: Vec<T>,
 }
 
 /// The masses of a row as its loss and gradient see them.
-struct Spread {
-    loss: f64,
+pub(crate) struct Spread {
+    pub loss: f64,
     /// The sum of all.
-    mass: f64,
+    pub mass: f64,
     /// The sum over the classes other than the one that is seen from.
-    rest: f64,
+    pub rest: f64,
 }
 
 /// A row as it was seen from one class.
-struct Seen<'a, T> {
-    z: &'a [T],
-    max: T,
-    scale: T,
-    class: usize,
+pub(crate) struct Seen<T> {
+    pub max: T,
+    pub scale: T,
     /// Of the class from the maximum.
-    distance: f64,
-    lse: f64,
+    pub distance: f64,
+    pub lse: f64,
     /// The mean distance from the maximum.
-    depth: f64,
-    sum: RowSum,
+    pub depth: f64,
+    pub sum: RowSum,
+}
+
+/// Writes the capped logits, c tanh(slope x).
+#[inline(always)]
+pub(crate) fn cap_row<T: Element, S: Simd<T>>(simd: S, logits: &[T], slope: T, cap: T, out: &mut [T]) {
+    let (slope, cap) = (simd.splat(slope), simd.splat(cap));
+    write_row!(simd, out, x in logits => simd.mul(cap, math::tanh(simd, simd.mul(x, slope))));
+}
+
+/// Makes a gradient with respect to capped logits one with respect to the logits.
+#[inline(always)]
+pub(crate) fn uncap_gradient<T: Element, S: Simd<T>>(simd: S, logits: &[T], slope: T, gradient: &mut [T]) {
+    let slope = simd.splat(slope);
+    update_row!(simd, gradient, old, x in logits => {
+        math::flush(simd, simd.mul(old, math::tanh_slope(simd, simd.mul(x, slope))))
+    });
 }
 
 /// The loss and the penalties of a row, and their gradient.
@@ -58,8 +72,7 @@ pub(super) fn spread_row<T: Element, S: Simd<T>>(
     let (z, scale) = match (options.softcap, slope) {
         (Some(cap), Some(slope)) => {
             capped.resize(classes, T::ZERO);
-            let (slope, cap) = (simd.splat(slope), simd.splat(T::from_f64(cap)));
-            write_row!(simd, capped.as_mut_slice(), x in logits => simd.mul(cap, math::tanh(simd, simd.mul(x, slope))));
+            cap_row(simd, logits, slope, T::from_f64(cap), capped);
             (capped.as_slice(), T::ONE)
         }
         _ => (logits, question.scale),
@@ -71,7 +84,7 @@ pub(super) fn spread_row<T: Element, S: Simd<T>>(
         Target::Ignored => (0, 0),
     };
 
-    let wants_entropy = question.wants_entropy || options.entropy_weight != 0.0;
+    let wants_entropy = question.wanted.entropy || options.entropy_weight != 0.0;
     let mut exponentials = match (&mut gradient, wants_entropy) {
         (Some(gradient), _) => Some(&mut **gradient),
         (None, true) => {
@@ -110,21 +123,15 @@ pub(super) fn spread_row<T: Element, S: Simd<T>>(
             Some(spread_loss(simd, masses, z, max, scale, sum.ln, class, options.link))
         }
     };
-    let penalty = if options.has_penalties() {
-        let entropy = if options.entropy_weight == 0.0 { 0.0 } else { options.entropy_weight * entropy };
-        options.lse_square_scale * lse * lse + entropy
-    } else {
-        0.0
-    };
+    let penalty = options.penalty(lse, entropy);
 
     if let (Some(gradient), Some(spread)) = (gradient, &spread) {
-        let seen = Seen { z, max, scale, class, distance, lse, depth, sum };
-        write_gradient(simd, question, &seen, spread, masses, gradient);
+        let seen = Seen { max, scale, distance, lse, depth, sum };
+        let chain = question.scale.to_f64();
+        let factors = (question.factors.0 * chain, question.factors.1 * chain);
+        write_gradient(simd, options, factors, &seen, z, Some(class), spread, masses, gradient);
         if let Some(slope) = slope {
-            let slope = simd.splat(slope);
-            update_row!(simd, gradient, old, x in logits => {
-                math::flush(simd, simd.mul(old, math::tanh_slope(simd, simd.mul(x, slope))))
-            });
+            uncap_gradient(simd, logits, slope, gradient);
         }
     }
     RowLoss {
@@ -133,28 +140,34 @@ pub(super) fn spread_row<T: Element, S: Simd<T>>(
         v,
         lse,
         entropy,
-        margin: if question.wants_margin { margin(simd, z, scale, labelled, v) } else { f64::NAN },
+        margin: if question.wanted.margin { margin(simd, z, scale, labelled, v) } else { f64::NAN },
         collapsed,
+        argmax: 0,
     }
 }
 
-/// Makes exponentials the gradient with respect to the logits, of softcapped ones with respect to what comes out.
+/// Makes the exponentials of a row, or of a part `z` of it that may have the class, the gradient with respect to
+/// the logits, of softcapped ones with respect to what comes out. The factors are those of loss and penalties.
 #[inline(always)]
-fn write_gradient<T: Element, S: Simd<T>>(
+#[allow(clippy::too_many_arguments, reason = "the parts of one row")]
+pub(crate) fn write_gradient<T: Element, S: Simd<T>>(
     simd: S,
-    question: &Question<'_, T>,
-    seen: &Seen<'_, T>,
+    options: &Options<'_>,
+    (of_loss, of_penalty): (f64, f64),
+    seen: &Seen<T>,
+    z: &[T],
+    class: Option<usize>,
     spread: &Spread,
     masses: &[T],
     gradient: &mut [T],
 ) {
-    let &Seen { z, max, scale, class, distance, lse, depth, ref sum } = seen;
-    let options = &question.problem.options;
-    let chain = question.scale.to_f64();
-    let (of_loss, of_penalty) = (question.factors.0 * chain, question.factors.1 * chain);
+    let &Seen { max, scale, distance, lse, depth, ref sum } = seen;
     let even = of_penalty * (2.0 * options.lse_square_scale * lse - options.entropy_weight * depth);
     let deep = of_penalty * options.entropy_weight;
-    gradient[class] = T::ZERO;
+    if let Some(class) = class {
+        // Whatever lies there is replaced below.
+        gradient[class] = T::ZERO;
+    }
     let of_powers = T::from_f64((of_loss * spread.mass + even) / sum.total);
     if deep == 0.0 {
         times(simd, gradient, of_powers);
@@ -172,10 +185,12 @@ fn write_gradient<T: Element, S: Simd<T>>(
         let factor = simd.splat(T::from_f64(-of_loss));
         update_row!(simd, gradient, old, t in masses => math::flush(simd, simd.mul_add(factor, t, old)));
     }
-    let p = sum.own / sum.total;
-    let own = of_loss * (spread.rest - spread.mass * sum.missing);
-    let of_penalties = if p == 0.0 { 0.0 } else { p * (even + deep * distance) };
-    gradient[class] = rows::normal_or_zero(own + of_penalties);
+    if let Some(class) = class {
+        let p = sum.own / sum.total;
+        let own = of_loss * (spread.rest - spread.mass * sum.missing);
+        let of_penalties = if p == 0.0 { 0.0 } else { p * (even + deep * distance) };
+        gradient[class] = rows::normal_or_zero(own + of_penalties);
+    }
 }
 
 #[inline(always)]

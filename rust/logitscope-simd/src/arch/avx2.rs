@@ -165,6 +165,10 @@ macro_rules! implement_avx2 {
                 intrinsics!(_mm_sfence());
             }
             #[inline(always)]
+            fn prefetch(self, slice: &[$type]) {
+                intrinsics!(_mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().cast()));
+            }
+            #[inline(always)]
             fn load_partial(self, slice: &[$type], fill: $type) -> Self::Vector {
                 // Lanes outside of the mask are not read, so a pointer to a short slice is enough.
                 let p = slice.as_ptr();

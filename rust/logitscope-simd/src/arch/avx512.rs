@@ -35,10 +35,74 @@ fn first_lanes(count: usize, lanes: usize) -> u32 {
 
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
+/// The last step of a transposition: vectors of which part p holds rows g of column p, for four groups g of rows,
+/// become the four columns.
+macro_rules! gather_parts {
+    ($shuffle:ident, $groups:expr) => {{
+        let [a, b, c, d] = $groups;
+        let (even_ab, odd_ab) = ($shuffle::<0x88>(a, b), $shuffle::<0xdd>(a, b));
+        let (even_cd, odd_cd) = ($shuffle::<0x88>(c, d), $shuffle::<0xdd>(c, d));
+        [
+            $shuffle::<0x88>(even_ab, even_cd),
+            $shuffle::<0x88>(odd_ab, odd_cd),
+            $shuffle::<0xdd>(even_ab, even_cd),
+            $shuffle::<0xdd>(odd_ab, odd_cd),
+        ]
+    }};
+}
+
+#[inline(always)]
+unsafe fn transpose_f32(rows: &[&[f32; 16]], out: &mut [[f32; 16]]) {
+    // SAFETY: the caller holds an `Avx512` token; pointers come from references to whole blocks.
+    unsafe {
+        let mut quads = [[_mm512_setzero_ps(); 4]; 4];
+        for (quads, rows) in quads.iter_mut().zip(rows.as_chunks::<4>().0) {
+            let (a, b) = (_mm512_loadu_ps(rows[0].as_ptr()), _mm512_loadu_ps(rows[1].as_ptr()));
+            let (c, d) = (_mm512_loadu_ps(rows[2].as_ptr()), _mm512_loadu_ps(rows[3].as_ptr()));
+            let low_ab = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+            let low_cd = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+            let high_ab = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+            let high_cd = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+            *quads = [
+                _mm512_castpd_ps(_mm512_unpacklo_pd(low_ab, low_cd)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(low_ab, low_cd)),
+                _mm512_castpd_ps(_mm512_unpacklo_pd(high_ab, high_cd)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(high_ab, high_cd)),
+            ];
+        }
+        for j in 0..4 {
+            let columns =
+                gather_parts!(_mm512_shuffle_f32x4, [quads[0][j], quads[1][j], quads[2][j], quads[3][j]]);
+            for (part, column) in columns.into_iter().enumerate() {
+                _mm512_storeu_ps(out[4 * part + j].as_mut_ptr(), column);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn transpose_f64(rows: &[&[f64; 8]], out: &mut [[f64; 8]]) {
+    // SAFETY: the caller holds an `Avx512` token; pointers come from references to whole blocks.
+    unsafe {
+        let mut pairs = [[_mm512_setzero_pd(); 2]; 4];
+        for (pairs, rows) in pairs.iter_mut().zip(rows.as_chunks::<2>().0) {
+            let (a, b) = (_mm512_loadu_pd(rows[0].as_ptr()), _mm512_loadu_pd(rows[1].as_ptr()));
+            *pairs = [_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b)];
+        }
+        for j in 0..2 {
+            let columns =
+                gather_parts!(_mm512_shuffle_f64x2, [pairs[0][j], pairs[1][j], pairs[2][j], pairs[3][j]]);
+            for (part, column) in columns.into_iter().enumerate() {
+                _mm512_storeu_pd(out[2 * part + j].as_mut_ptr(), column);
+            }
+        }
+    }
+}
+
 macro_rules! implement_avx512 {
     ($type:ty, $lanes:literal, $vector:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $stream:ident, $add:ident, $sub:ident,
      $mul:ident, $div:ident, $fmadd:ident, $max:ident, $round:ident, $scalef:ident, $cmp:ident, $blend:ident,
-     $mask_load:ident, $mask_store:ident, $getmant:ident, $getexp:ident) => {
+     $mask_load:ident, $mask_store:ident, $getmant:ident, $getexp:ident, $transpose:ident) => {
         impl Simd<$type> for Avx512 {
             type Vector = $vector;
             type Mask = $mask;
@@ -70,6 +134,14 @@ macro_rules! implement_avx512 {
             #[inline(always)]
             fn fence(self) {
                 intrinsic!(_mm_sfence());
+            }
+            #[inline(always)]
+            fn prefetch(self, slice: &[$type]) {
+                intrinsic!(_mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().cast()));
+            }
+            #[inline(always)]
+            fn transpose(self, rows: &[&[$type; $lanes]], out: &mut [[$type; $lanes]]) {
+                intrinsic!($transpose(rows, out));
             }
             #[inline(always)]
             fn load_partial(self, slice: &[$type], fill: $type) -> $vector {
@@ -159,7 +231,8 @@ implement_avx512!(
     _mm512_mask_loadu_ps,
     _mm512_mask_storeu_ps,
     _mm512_getmant_ps,
-    _mm512_getexp_ps
+    _mm512_getexp_ps,
+    transpose_f32
 );
 implement_avx512!(
     f64,
@@ -183,5 +256,6 @@ implement_avx512!(
     _mm512_mask_loadu_pd,
     _mm512_mask_storeu_pd,
     _mm512_getmant_pd,
-    _mm512_getexp_pd
+    _mm512_getexp_pd,
+    transpose_f64
 );

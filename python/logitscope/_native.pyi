@@ -163,6 +163,37 @@ class LinearGradients(TypedDict):
     bias: _Floats | None
     upstream: _Floats | None
 
+class SphericalState(TypedDict):
+    """The layer of spherical_output; all but v float64."""
+
+    v: _Floats
+    u: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    gram: NDArray[np.float64]
+    omega: NDArray[np.float64]
+    total: NDArray[np.float64]
+
+class SphericalPass(TypedDict):
+    """A batch of spherical_output, and what its forward pass fills."""
+
+    hidden: NDArray[np.float64]
+    targets: NDArray[np.int64]
+    by_gram: NDArray[np.float64]
+    by_u: NDArray[np.float64]
+    own: NDArray[np.float64]
+    square: NDArray[np.float64]
+    sum: NDArray[np.float64]
+
+class SphericalStep(TypedDict):
+    """The slopes of a loss of spherical_output, the rate of its step, and the gradient to fill."""
+
+    own: NDArray[np.float64]
+    square: NDArray[np.float64]
+    sum: NDArray[np.float64]
+    learning_rate: float
+    weight_decay: float
+    gradient: NDArray[np.float64]
+
 __version__: str
 
 def set_num_threads(threads: int) -> None: ...
@@ -276,3 +307,4 @@ def linear_cross_entropy(
 def linear_cross_entropy_backward(
     operation: str, problem: _LinearProblem, states: NDArray[np.float64], gradients: LinearGradients
 ) -> None: ...
+def spherical_output(state: SphericalState, passed: SphericalPass, step: SphericalStep | None) -> None: ...

@@ -26,6 +26,10 @@ class TargetError(LogitscopeError, IndexError):
     """A class index outside of the classes that there are."""
 
 
+class NumericalError(LogitscopeError, FloatingPointError):
+    """NaN, infinities or a singular matrix where nothing can be computed with them."""
+
+
 class DeviceError(LogitscopeError, RuntimeError):
     """A device, instruction set or library that is not there or cannot be used."""
 

@@ -14,6 +14,7 @@ from logitscope.nn.attention import CausalSelfAttention
 from logitscope.nn.binary_cross_entropy import BCEWithLogitsLoss, SigmoidFocalLoss
 from logitscope.nn.choice import attention_names
 from logitscope.nn.gpt import GPT, GPTConfig
+from logitscope.nn.hierarchical_softmax import HierarchicalSoftmax
 from logitscope.nn.linked_losses import (
     CompSumLoss,
     FocalLoss,
@@ -28,6 +29,7 @@ from logitscope.nn.row_losses import (
     TaylorSoftmaxLoss,
     ZStandardizedLoss,
 )
+from logitscope.nn.spherical_output import SphericalDrift, SphericalOutput, SphericalStats
 from logitscope.nn.topk_gate import GateOutput, TopKSoftmaxGate, load_balance_loss
 from logitscope.nn.torch_attention import TorchCausalSelfAttention
 
@@ -41,12 +43,16 @@ __all__ = [
     "GPTConfig",
     "GateOutput",
     "GeneralizedCrossEntropy",
+    "HierarchicalSoftmax",
     "LinearCrossEntropyLoss",
     "PolyLoss",
     "PolyNorm",
     "PolyReLU",
     "SigmoidFocalLoss",
+    "SphericalDrift",
+    "SphericalOutput",
     "SphericalSoftmaxLoss",
+    "SphericalStats",
     "StableMaxCrossEntropy",
     "SymmetricCrossEntropy",
     "TaylorSoftmaxLoss",

@@ -41,6 +41,15 @@ pub enum Error {
         /// How many classes there are.
         classes: usize,
     },
+    /// Numbers that cannot be computed with.
+    Numerical {
+        /// Name of the operation.
+        operation: &'static str,
+        /// What there is.
+        got: String,
+        /// What would work.
+        expected: String,
+    },
     /// The caller asked to stop ([`crate::Cancel`]).
     Interrupted,
 }
@@ -60,6 +69,9 @@ impl fmt::Display for Error {
                     "{operation}: target {value} in row {row} is no class; use 0..{}",
                     classes.saturating_sub(1)
                 )
+            }
+            Error::Numerical { operation, got, expected } => {
+                write!(f, "{operation}: {got}; use {expected}")
             }
             Error::Interrupted => write!(f, "interrupted"),
         }

@@ -24,6 +24,7 @@ mod rows;
 pub mod softmax;
 pub mod softmax_stats;
 pub mod sparsemax;
+pub mod spherical_output;
 pub mod stablemax;
 pub mod threads;
 pub mod topk_softmax;

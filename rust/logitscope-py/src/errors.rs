@@ -8,6 +8,7 @@ use pyo3::import_exception;
 import_exception!(logitscope.errors, ArgumentError);
 import_exception!(logitscope.errors, DTypeError);
 import_exception!(logitscope.errors, DeviceError);
+import_exception!(logitscope.errors, NumericalError);
 import_exception!(logitscope.errors, ShapeError);
 import_exception!(logitscope.errors, TargetError);
 
@@ -18,6 +19,7 @@ pub(crate) fn to_python(error: &Error) -> PyErr {
         Error::Shape { .. } => ShapeError::new_err(message),
         Error::Argument { .. } => ArgumentError::new_err(message),
         Error::Target { .. } => TargetError::new_err(message),
+        Error::Numerical { .. } => NumericalError::new_err(message),
         Error::Interrupted => PyKeyboardInterrupt::new_err(()),
     }
 }

@@ -21,6 +21,7 @@ mod runtime;
 mod softmax;
 mod softmax_stats;
 mod sparsemax;
+mod spherical_output;
 mod stablemax;
 mod topk_softmax;
 
@@ -43,6 +44,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     softmax::register(module)?;
     softmax_stats::register(module)?;
     sparsemax::register(module)?;
+    spherical_output::register(module)?;
     stablemax::register(module)?;
     topk_softmax::register(module)
 }

@@ -5,7 +5,7 @@ import torch
 
 import logitscope
 from logitscope import loss
-from logitscope.nn.functional import cross_entropy
+from logitscope.nn.functional import cross_entropy, linear_cross_entropy
 
 TYPES = [torch.float16, torch.bfloat16]
 ROWS = ["softmax", "log_softmax", "logsumexp", "sparsemax", "entmax15", "stablemax", "log_stablemax"]
@@ -64,6 +64,27 @@ def test_other_losses_and_the_composite_path(dtype):
     assert gradient.dtype == dtype
     (exact,) = torch.autograd.grad(plain, x)
     torch.testing.assert_close(gradient, exact, rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("mode", ["chunked", "recompute"])
+def test_a_linear_layer_with_its_loss(mode, dtype):
+    classes = torch.arange(12)
+    given = [leaf((12, 8), dtype), leaf((20, 8), dtype, 1), leaf((20,), dtype, 2)]
+    exact = [tensor.detach().float().requires_grad_() for tensor in given]
+    losses = [
+        linear_cross_entropy(hidden, weight, classes, bias, mode=mode)
+        for hidden, weight, bias in (given, exact)
+    ]
+    assert losses[0].dtype == torch.float32
+    assert torch.equal(*losses)
+    for value in losses:
+        value.backward()
+    for tensor, wide in zip(given, exact, strict=True):
+        assert tensor.grad.dtype == dtype
+        torch.testing.assert_close(tensor.grad, wide.grad.to(dtype))
+    plain = torch.func.grad(lambda x: linear_cross_entropy(x, given[1].detach(), classes))(given[0].detach())
+    assert plain.dtype == dtype
 
 
 def test_the_operators_describe_16_bit_tensors_rightly():

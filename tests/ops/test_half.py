@@ -227,6 +227,30 @@ def test_edges_keep_the_contract(isa, dtype):
     assert (wide(gradient[:3]) == 0).all()
 
 
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("mode", ["plain", "chunked", "recompute"])
+def test_a_linear_layer_with_its_loss(mode, dtype):
+    hidden, weight, bias = (
+        halves((21, 24), dtype),
+        halves((50, 24), dtype, 0.3, 1),
+        halves((50,), dtype, seed=2),
+    )
+    classes = np.arange(21) * 2
+    classes[4] = -100
+    wide_arrays = wide(hidden), wide(weight), classes, wide(bias)
+    got, gradients = loss.linear_cross_entropy(hidden, weight, classes, bias, mode=mode, return_grad=True)
+    want, exact = loss.linear_cross_entropy(*wide_arrays, mode=mode, return_grad=True)
+    assert got.dtype == np.float32
+    assert got == want
+    dloss = halves((21,), dtype, seed=3)
+    options = {"mode": mode, "reduction": "none"}
+    apart = loss.linear_cross_entropy_backward(dloss, hidden, weight, classes, bias, **options)
+    exact_apart = loss.linear_cross_entropy_backward(wide(dloss), *wide_arrays, **options)
+    for name in ("input", "weight", "bias"):
+        assert_rounded(getattr(gradients, name), getattr(exact, name), dtype)
+        assert_rounded(getattr(apart, name), getattr(exact_apart, name), dtype)
+
+
 def test_a_target_that_is_nearly_certain_keeps_its_gradient():
     # p = 1 - 1e-4: rounded to bfloat16 before 1 is taken off, nothing would be left of it.
     x = np.array([[np.log(9999.0), 0.0]]).astype(ml_dtypes.bfloat16)

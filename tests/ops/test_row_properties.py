@@ -130,7 +130,6 @@ def test_the_largest_are_selected_as_by_a_stable_sort(drawn, k):
 @given(views())
 def test_statistics_agree_with_float64(drawn):
     x, axis = drawn
-    x = np.where(np.abs(x) < 1e-15, 0, x).astype(x.dtype)  # the squares of smaller deviations are no numbers
     stats = logitscope.softmax_stats(x, axis)
     z = x.astype(np.float64)
     log_p = log_softmax(z, axis)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from logitscope._arrays import as_numpy, as_wide_floats, same_dtype
+from logitscope._arrays import as_floats, as_numpy, same_dtype
+from logitscope._dtypes import BFLOAT16, name_of, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops._loss_problem import (
     Options,
@@ -75,9 +76,11 @@ class Plan:
 
 
 class LinearProblem(NamedTuple):
-    """Checked arguments: N rows, V classes, d columns."""
+    """Checked arguments: N rows, V classes, d columns; 16-bit numbers widened."""
 
     operation: str
+    dtype: np.dtype[Any]
+    """What was given, and what gradients become."""
     input: NDArray[Any]  # (N, d)
     weight: NDArray[Any]  # (V, d)
     bias: NDArray[Any] | None  # (V,)
@@ -95,7 +98,7 @@ class LinearProblem(NamedTuple):
     def of(
         cls, operation: str, input: Any, weight: Any, targets: Any, bias: Any, options: Options, plan: Plan
     ) -> LinearProblem:
-        rows, matrix = as_wide_floats(operation, "input", input), as_wide_floats(operation, "weight", weight)
+        rows, matrix = as_floats(operation, "input", input), as_floats(operation, "weight", weight)
         if rows.ndim == 0 or matrix.ndim != 2 or matrix.shape[1] != rows.shape[-1] or matrix.shape[0] == 0:
             message = (
                 f"{operation}: input has shape {rows.shape}, weight {matrix.shape}; use (..., d) and (classes, d), "
@@ -105,7 +108,7 @@ class LinearProblem(NamedTuple):
         named = [("input", rows), ("weight", matrix)]
         offsets = None
         if bias is not None:
-            offsets = as_wide_floats(operation, "bias", bias)
+            offsets = as_floats(operation, "bias", bias)
             if offsets.shape != matrix.shape[:1]:
                 message = f"{operation}: bias has shape {offsets.shape}; use {matrix.shape[:1]}, one a class"
                 raise ShapeError(message)
@@ -115,15 +118,14 @@ class LinearProblem(NamedTuple):
         # Stands for logits, which nobody makes.
         no_logits = np.broadcast_to(np.zeros((), dtype), (*shape, len(matrix)))
         wanted = as_numpy(operation, "targets", targets)
-        if wanted.dtype.kind == "f":
+        if wanted.dtype.kind == "f" or wanted.dtype == BFLOAT16:
             if shift:
                 message = f"{operation}: shift is {shift} with soft targets; shift them, or use classes"
                 raise ArgumentError(message)
-            wanted = masses_of(operation, wanted, no_logits, options)
+            wanted = widen(masses_of(operation, wanted, no_logits, options))
         elif wanted.dtype.kind not in "iu":
-            message = (
-                f"{operation}: targets has dtype {wanted.dtype}; use integers, or {dtype} for soft targets"
-            )
+            use = f"integers, or {name_of(dtype)} for soft targets"
+            message = f"{operation}: targets has dtype {wanted.dtype}; use {use}"
             raise DTypeError(message)
         else:
             wanted = class_indices(operation, wanted, shape)
@@ -139,9 +141,10 @@ class LinearProblem(NamedTuple):
         count = int(np.prod(shape))
         return cls(
             operation=operation,
-            input=_row_major(rows.reshape(count, rows.shape[-1])),
-            weight=_row_major(matrix),
-            bias=None if offsets is None else np.ascontiguousarray(offsets),
+            dtype=dtype,
+            input=_row_major(widen(rows.reshape(count, rows.shape[-1]))),
+            weight=_row_major(widen(matrix)),
+            bias=None if offsets is None else np.ascontiguousarray(widen(offsets)),
             targets=np.ascontiguousarray(wanted),
             class_weight=factors,
             options=native,

@@ -9,6 +9,7 @@ import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import as_numpy, like, needs_autograd
+from logitscope._dtypes import narrow, widen
 from logitscope.errors import ShapeError
 from logitscope.ops._linear_problem import LinearProblem, Plan, padded
 from logitscope.ops._loss_problem import Options, reduced
@@ -66,7 +67,8 @@ def linear_cross_entropy(
     Parameters
     ----------
     input
-        (..., d), NumPy array or torch CPU tensor of float32 or float64.
+        (..., d), NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16. 16-bit numbers are
+        widened first: the loss is float32, gradients are summed in it and rounded once.
     weight
         (V, d), a row for each class.
     targets
@@ -282,7 +284,7 @@ def backward(
     problem = LinearProblem.of(operation, input, weight, targets, bias, options, plan)
     dtype, rows = problem.input.dtype, len(problem.input)
     losses = np.empty(rows, dtype)
-    upstream = as_numpy(operation, "dloss", dloss)
+    upstream = widen(as_numpy(operation, "dloss", dloss))
     expected = problem.kept(losses).shape if options.reduction == "none" else ()
     if upstream.shape != expected:
         message = f"{operation}: dloss has shape {upstream.shape}; use {expected} for reduction '{options.reduction}'"
@@ -314,4 +316,6 @@ def _as_given(input: Any, problem: LinearProblem, gradients: _native.LinearGradi
     if of_input is not None:
         of_input = of_input.reshape(*problem.shape, problem.input.shape[1])
     arrays = (of_input, of_weight, of_bias)
-    return LinearGradients(*(None if array is None else like(input, array) for array in arrays))
+    return LinearGradients(
+        *(None if array is None else like(input, narrow(array, problem.dtype)) for array in arrays)
+    )

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from logitscope.errors import ArgumentError, DTypeError, ShapeError
+from logitscope.errors import ArgumentError
 from logitscope.nn import composite
+from logitscope.nn.functional._attention_inputs import (
+    check_inputs,
+    checked_bias,
+    checked_bins,
+    checked_lengths,
+    checked_mask,
+    checked_sigmoid_bias,
+    checked_temperature,
+    of_heads,
+)
 from logitscope.nn.functional._path import array, check_wide_dtype, needs_composite
 from logitscope.ops._attention_problem import (
     CausalAlign,
@@ -25,8 +35,6 @@ from logitscope.ops.attention import attention as fused_attention
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-_ALIGNMENTS: tuple[CausalAlign, ...] = ("bottom_right", "top_left")
 
 
 def attention(
@@ -112,7 +120,7 @@ def attention(
     >>> result.out.shape, result.entropy[0, 0, 0]
     (torch.Size([1, 2, 8, 16]), tensor(2.0794))
     """
-    _check(q, k, v, sinks, causal_align, stats, empty)
+    check_inputs(q, k, v, sinks, causal_align, stats, empty)
     check_wide_dtype("attention", bias=bias, alibi_slopes=alibi_slopes)
     check_kind("attention", kind, sigmoid_bias, sinks)
     if not 0 <= softcap < math.inf:
@@ -121,7 +129,7 @@ def attention(
     factor = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
     temperature = None
     if isinstance(inv_temperature, Tensor):
-        temperature = _expand(inv_temperature, q)
+        temperature = checked_temperature(inv_temperature, q)
     elif inv_temperature is not None:
         factor *= float(inv_temperature)
     left, right = checked_window("attention", window)
@@ -132,14 +140,14 @@ def attention(
         v,
         temperature,
         sinks,
-        _bias(bias, q, k),
-        _of_heads("alibi_slopes", alibi_slopes, q),
-        _sigmoid_bias(kind, sigmoid_bias, q, k),
-        _mask(mask, q, k),
-        _lengths("q_len", q_len, q.shape[2], q),
-        _lengths("kv_len", kv_len, k.shape[2], q),
+        checked_bias(bias, q, k),
+        of_heads("alibi_slopes", alibi_slopes, q),
+        checked_sigmoid_bias(kind, sigmoid_bias, q, k),
+        checked_mask(mask, q, k),
+        checked_lengths("q_len", q_len, q.shape[2], q),
+        checked_lengths("kv_len", kv_len, k.shape[2], q),
     )
-    bins = _bins(map_bins, q, k)
+    bins = checked_bins(map_bins, q, k)
     with_entropy = "entropy" in stats
     operator = composite.attention if needs_composite(*inputs) else _attention
     out, lse, max_logit, inv_sum, entropy, map_ = operator(
@@ -412,143 +420,3 @@ def _composite_gradients(
 
 
 _attention.register_autograd(_gradient, setup_context=_keep)
-
-
-def _bins(map_bins: tuple[int, int] | None, q: Tensor, k: Tensor) -> tuple[int, ...]:
-    if map_bins is None:
-        return ()
-    (rows, columns), queries, keys = map_bins, q.shape[2], k.shape[2]
-    if not (1 <= rows <= queries and 1 <= columns <= keys):
-        message = (
-            f"attention: map_bins is ({rows}, {columns}); "
-            f"use 1..{queries} bins of queries and 1..{keys} of keys"
-        )
-        raise ArgumentError(message)
-    return rows, columns
-
-
-def _expand(inv_temperature: Tensor, q: Tensor) -> Tensor:
-    try:
-        return inv_temperature.expand(q.shape[:3])
-    except RuntimeError:
-        rows = tuple(q.shape[:3])
-        message = (
-            f"attention: inv_temperature of shape {tuple(inv_temperature.shape)} does not broadcast to "
-            f"(B, Hq, T) = {rows}; use a shape that does"
-        )
-        raise ShapeError(message) from None
-
-
-def _bias(bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
-    """Check that the bias broadcasts. It stays as it is: its gradient is summed by the kernel."""
-    if bias is None:
-        return None
-    shape = (*q.shape[:3], k.shape[2])
-    try:
-        bias.expand(shape)
-    except RuntimeError:
-        message = (
-            f"attention: bias of shape {tuple(bias.shape)} does not broadcast to (B, Hq, T, S) = {shape}; "
-            f"use a shape that does"
-        )
-        raise ShapeError(message) from None
-    return bias
-
-
-def _of_heads(name: str, numbers: Tensor | None, q: Tensor) -> Tensor | None:
-    if numbers is not None and tuple(numbers.shape) != (q.shape[1],):
-        message = (
-            f"attention: {name} has shape {tuple(numbers.shape)}; use ({q.shape[1]},), "
-            f"one number for each head of q"
-        )
-        raise ShapeError(message)
-    return numbers
-
-
-def _sigmoid_bias(kind: Kind, bias: str | float | Tensor, q: Tensor, k: Tensor) -> Tensor | None:
-    """One number for each head; None with softmax, and where each row has its own."""
-    if kind == "softmax" or (isinstance(bias, str) and bias == "auto_row"):
-        return None
-    if isinstance(bias, Tensor):
-        check_wide_dtype("attention", sigmoid_bias=bias)
-        return _of_heads("sigmoid_bias", bias, q)
-    number = -math.log(max(k.shape[2], 1)) if isinstance(bias, str) else float(bias)
-    return q.new_full((q.shape[1],), number)
-
-
-def _mask(mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
-    if mask is None:
-        return None
-    if mask.dtype != torch.bool:
-        message = f"attention: mask is {mask.dtype}; use torch.bool, True where a query may see a key"
-        raise DTypeError(message)
-    shape = (*q.shape[:3], k.shape[2])
-    try:
-        return mask.expand(shape)
-    except RuntimeError:
-        message = (
-            f"attention: mask of shape {tuple(mask.shape)} does not broadcast to (B, Hq, T, S) = {shape}; "
-            f"use a shape that does"
-        )
-        raise ShapeError(message) from None
-
-
-def _lengths(name: str, lengths: int | Tensor | None, limit: int, q: Tensor) -> Tensor | None:
-    """Give each batch element its length. That it is within bounds the kernel checks, which knows the numbers."""
-    if lengths is None:
-        return None
-    if not isinstance(lengths, Tensor):
-        if not 0 <= lengths <= limit:
-            message = f"attention: {name} is {lengths}; use 0..{limit}"
-            raise ArgumentError(message)
-        return torch.full(q.shape[:1], lengths, dtype=torch.int64, device=q.device)
-    if lengths.dtype.is_floating_point or lengths.dtype.is_complex or lengths.dtype == torch.bool:
-        message = f"attention: {name} is {lengths.dtype}; use integers"
-        raise DTypeError(message)
-    if tuple(lengths.shape) not in ((), tuple(q.shape[:1])):
-        message = (
-            f"attention: {name} has shape {tuple(lengths.shape)}; "
-            f"use one integer, or ({q.shape[0]},), one for each batch element"
-        )
-        raise ShapeError(message)
-    return lengths.expand(q.shape[0])
-
-
-def _check(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    sinks: Tensor | None,
-    causal_align: str,
-    stats: Collection[str],
-    empty: str,
-) -> None:
-    check_wide_dtype("attention", q=q, k=k, v=v, sinks=sinks)
-    if causal_align not in _ALIGNMENTS:
-        message = f"attention: causal_align is {causal_align!r}; use {' or '.join(_ALIGNMENTS)}"
-        raise ArgumentError(message)
-    if isinstance(stats, str) or not set(stats) <= {"entropy"}:
-        message = f"attention: stats is {stats!r}; use ('entropy',) or ()"
-        raise ArgumentError(message)
-    if empty not in ("zero", "nan"):
-        message = f"attention: empty is {empty!r}; use 'zero' or 'nan'"
-        raise ArgumentError(message)
-    shapes = {name: tuple(tensor.shape) for name, tensor in (("q", q), ("k", k), ("v", v))}
-    for name, shape in shapes.items():
-        if len(shape) != 4:
-            message = f"attention: {name} has shape {shape}; use 4 dimensions, (batch, heads, length, size)"
-            raise ShapeError(message)
-    fits = (
-        q.shape[0] == k.shape[0] == v.shape[0]
-        and k.shape[1:3] == v.shape[1:3]
-        and q.shape[3] == k.shape[3]
-        and (q.shape[1] == 0 if k.shape[1] == 0 else q.shape[1] % k.shape[1] == 0)
-    )
-    if not fits:
-        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        message = (
-            f"attention: {listed} do not fit; use q (B, Hq, T, D), k (B, Hk, S, D), v (B, Hk, S, Dv), "
-            f"Hq a multiple of Hk"
-        )
-        raise ShapeError(message)
-    _of_heads("sinks", sinks, q)

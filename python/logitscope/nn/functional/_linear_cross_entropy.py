@@ -12,7 +12,7 @@ from torch import Tensor
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.nn import composite_loss
 from logitscope.nn.functional._cross_entropy import check_values, options_of
-from logitscope.nn.functional._path import array, check_wide_dtype, needs_composite
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, tensor_of, wide
 from logitscope.ops import linear_cross_entropy as arrays
 from logitscope.ops._linear_problem import Plan
 from logitscope.ops._loss_problem import Options, normalizer_of
@@ -56,7 +56,7 @@ def linear_cross_entropy(
     Parameters
     ----------
     input
-        (..., d), float32 or float64.
+        (..., d); float32, float64, float16 or bfloat16.
     weight
         (V, d), as in ``torch.nn.Linear``.
     targets
@@ -107,7 +107,7 @@ def differentiable(
     _check(input, weight, targets, bias, options, plan)
     factors = options.weight
     if factors is not None:
-        factors = torch.as_tensor(factors, dtype=input.dtype, device=input.device)
+        factors = torch.as_tensor(factors, dtype=wide(input.dtype), device=input.device)
     normalizer = options.normalizer
     if normalizer is not None:
         given = array(normalizer) if isinstance(normalizer, Tensor) else normalizer
@@ -284,7 +284,8 @@ def _linear_cross_entropy_backward(
 @_linear_cross_entropy.register_fake
 def _(input: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     mode, shift, reduction, wanted = rest[4], rest[7], rest[9], rest[-1]
-    loss = input.new_empty(_kept_shape(input, shift) if reduction == "none" else ())
+    shape = _kept_shape(input, shift) if reduction == "none" else ()
+    loss = input.new_empty(shape, dtype=wide(input.dtype))
     rows = input.shape[:-1].numel()
     states = input.new_empty((rows, 4) if _keeps_states(mode, wanted) else 0, dtype=torch.float64)
     made = wanted if _makes_gradients(mode, reduction, wanted) else [False] * 3
@@ -306,7 +307,7 @@ def _fakes(input: Tensor, weight: Tensor, made: Sequence[bool]) -> tuple[Tensor,
 
 def _tensors(input: Tensor, gradients: arrays.LinearGradients) -> tuple[Tensor, Tensor, Tensor]:
     parts = (gradients.input, gradients.weight, gradients.bias)
-    a, b, c = (input.new_empty(0) if part is None else torch.from_numpy(part) for part in parts)
+    a, b, c = (input.new_empty(0) if part is None else tensor_of(part) for part in parts)
     return a, b, c
 
 
@@ -378,7 +379,10 @@ def _composite(
     if plan.shift:
         kept = input.shape[-2] - plan.shift
         input, targets = input[..., :kept, :], targets[..., plan.shift :]
-    logits = torch.nn.functional.linear(input, weight, bias)
+    dtype = wide(input.dtype)
+    offsets = None if bias is None else bias.to(dtype)
+    logits = torch.nn.functional.linear(input.to(dtype), weight.to(dtype), offsets)
+    targets = targets.to(dtype) if targets.is_floating_point() else targets
     check_values(logits, targets, options, _NAME)
     return composite_loss.cross_entropy(logits, targets, options)
 
@@ -386,7 +390,7 @@ def _composite(
 def _check(
     input: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None, options: Options, plan: Plan
 ) -> None:
-    check_wide_dtype(_NAME, input=input, weight=weight, bias=bias)
+    check_dtype(_NAME, input=input, weight=weight, bias=bias)
     if options.reduction not in ("mean", "sum", "none"):
         message = f"{_NAME}: reduction {options.reduction!r} is unknown; use mean, sum, none"
         raise ArgumentError(message)

@@ -88,6 +88,11 @@ def _contenders(shape: Shape, causal: bool, backward: bool, dtype: str, peers: P
         return logitscope.attention_backward(dout, q, k, v, result, is_causal=causal).dk
 
     made = [Contender("logitscope", ours, ours=True)]
+    if shape[2] == 1 and dtype in ("float32", "float64"):
+        cache = logitscope.KVCache(1, shape[1], shape[3], shape[4], dtype=numpy_dtype(dtype))
+        cache.append(k, v)
+        decode = partial(logitscope.attention_decode, q, cache)
+        made.append(Contender("logitscope, KVCache", lambda: decode().out, ours=True))
     if not backward and shape[2] > 1:
 
         def watched() -> Any:

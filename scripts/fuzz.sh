@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # A minute (or FUZZ_SECONDS) of fuzzing. With --if-possible a machine without a nightly compiler is no error; it is said.
+# FUZZ_SEED, 0 for a new one each time, fixes where it begins, so that a run in CI can be repeated.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"
@@ -19,5 +20,5 @@ command -v c++ >/dev/null || cannot "$MODE" "needs a C++ compiler for libFuzzer 
 command -v cargo-fuzz >/dev/null || cargo install -q cargo-fuzz --locked ||
     cannot "$MODE" "needs cargo-fuzz, which could not be installed (cargo install cargo-fuzz)"
 
-cargo +nightly fuzz run rows -- -max_total_time="${FUZZ_SECONDS:-60}" -max_len=2000 -timeout=20 -verbosity=0 -print_final_stats=1
+cargo +nightly fuzz run rows -- -max_total_time="${FUZZ_SECONDS:-60}" -seed="${FUZZ_SEED:-0}" -max_len=2000 -timeout=20 -verbosity=0 -print_final_stats=1
 echo "fuzz: no fault found"

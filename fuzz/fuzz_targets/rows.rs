@@ -127,6 +127,8 @@ fn check_softmax<T: Element>(input: &Input, arrays: &Arrays<T>) {
             assert!(got == T::ZERO || !(got < T::MIN_POSITIVE), "{algorithm:?}: {got} is a denormal");
             let log_want = match max.is_finite() {
                 true if below == 0.0 => log_largest,
+                // The distance is formed before it is divided by the temperature.
+                true if !T::from_f64(below / scale).is_finite() => f64::NEG_INFINITY,
                 true => below - lse,
                 false => f64::NAN,
             };

@@ -119,6 +119,28 @@ def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return np.may_share_memory(a, b) and np.shares_memory(a, b)
 
 
+def forward(operation: str, kernel: Callable[..., None], x: Any, axis: int, out: Any, *options: Any) -> Any:
+    """Apply a kernel to the rows of ``x`` along an axis; the result has the shape of ``x``."""
+    array = as_floats(operation, "x", x)
+    axis = axis_of(operation, array, axis)
+    result, target = output(operation, x, array, out)
+    run(kernel, [with_rows_last(array, axis)], [with_rows_last(target, axis)], *options)
+    return result
+
+
+def backward(
+    operation: str, kernel: Callable[..., None], inputs: dict[str, Any], axis: int, *options: Any
+) -> Any:
+    """Apply the gradient of a kernel to the rows of named arrays of one shape; the result is like the first."""
+    (name, first), *others = inputs.items()
+    array = as_floats(operation, name, first)
+    reads = [array, *(same_shape(operation, other, value, array) for other, value in others)]
+    axis = axis_of(operation, array, axis)
+    dx = np.empty(array.shape, array.dtype)
+    run(kernel, [with_rows_last(read, axis) for read in reads], [with_rows_last(dx, axis)], *options)
+    return like(first, dx)
+
+
 def run(
     kernel: Callable[..., None], reads: Sequence[NDArray[Any]], fills: Sequence[NDArray[Any]], *options: Any
 ) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from logitscope import _native
-from logitscope._arrays import as_floats, like, needs_autograd
+from logitscope._arrays import needs_autograd
 from logitscope.ops import _rows
 
 
@@ -52,16 +50,7 @@ def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, out: Any = 
 
         _rows.check_no_out("log_softmax", out)
         return differentiable(x if temperature == 1 else x / temperature, axis)
-    array = as_floats("log_softmax", "x", x)
-    axis = _rows.axis_of("log_softmax", array, axis)
-    result, target = _rows.output("log_softmax", x, array, out)
-    _rows.run(
-        _native.log_softmax,
-        [_rows.with_rows_last(array, axis)],
-        [_rows.with_rows_last(target, axis)],
-        float(temperature),
-    )
-    return result
+    return _rows.forward("log_softmax", _native.log_softmax, x, axis, out, float(temperature))
 
 
 def log_softmax_backward(y: Any, dy: Any, axis: int = -1, *, temperature: float = 1.0) -> Any:
@@ -93,15 +82,6 @@ def log_softmax_backward(y: Any, dy: Any, axis: int = -1, *, temperature: float 
     >>> logitscope.log_softmax_backward(y, np.array([1.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    operation = "log_softmax_backward"
-    array = as_floats(operation, "y", y)
-    upstream = _rows.same_shape(operation, "dy", dy, array)
-    axis = _rows.axis_of(operation, array, axis)
-    dx = np.empty(array.shape, array.dtype)
-    _rows.run(
-        _native.log_softmax_backward,
-        [_rows.with_rows_last(array, axis), _rows.with_rows_last(upstream, axis)],
-        [_rows.with_rows_last(dx, axis)],
-        float(temperature),
+    return _rows.backward(
+        "log_softmax_backward", _native.log_softmax_backward, {"y": y, "dy": dy}, axis, float(temperature)
     )
-    return like(y, dx)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_floats, like, needs_autograd
+from logitscope._arrays import needs_autograd
 from logitscope.ops import _rows
 
 Algorithm = Literal["auto", "three_pass_recompute", "three_pass_reload", "two_pass", "online"]
@@ -69,18 +69,7 @@ def softmax(
     """
     if needs_autograd(x):
         return _differentiable(x, axis, temperature, empty, out)
-    array = as_floats("softmax", "x", x)
-    axis = _rows.axis_of("softmax", array, axis)
-    result, target = _rows.output("softmax", x, array, out)
-    _rows.run(
-        _native.softmax,
-        [_rows.with_rows_last(array, axis)],
-        [_rows.with_rows_last(target, axis)],
-        float(temperature),
-        algorithm,
-        empty,
-    )
-    return result
+    return _rows.forward("softmax", _native.softmax, x, axis, out, float(temperature), algorithm, empty)
 
 
 def softmax_backward(y: Any, dy: Any, axis: int = -1, *, temperature: float = 1.0) -> Any:
@@ -111,18 +100,9 @@ def softmax_backward(y: Any, dy: Any, axis: int = -1, *, temperature: float = 1.
     >>> logitscope.softmax_backward(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
     array([ 0.25, -0.25])
     """
-    operation = "softmax_backward"
-    array = as_floats(operation, "y", y)
-    upstream = _rows.same_shape(operation, "dy", dy, array)
-    axis = _rows.axis_of(operation, array, axis)
-    dx = np.empty(array.shape, array.dtype)
-    _rows.run(
-        _native.softmax_backward,
-        [_rows.with_rows_last(array, axis), _rows.with_rows_last(upstream, axis)],
-        [_rows.with_rows_last(dx, axis)],
-        float(temperature),
+    return _rows.backward(
+        "softmax_backward", _native.softmax_backward, {"y": y, "dy": dy}, axis, float(temperature)
     )
-    return like(y, dx)
 
 
 def _differentiable(x: Any, axis: int, temperature: float, empty: Empty, out: Any) -> Any:

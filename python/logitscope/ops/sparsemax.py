@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from logitscope import _native
-from logitscope._arrays import as_floats, like, needs_autograd
+from logitscope._arrays import needs_autograd
 from logitscope.ops import _rows
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def sparsemax(x: Any, axis: int = -1, *, out: Any = None) -> Any:
@@ -53,7 +48,7 @@ def sparsemax(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
         _rows.check_no_out("sparsemax", out)
         return differentiable(x, axis)
-    return _forward("sparsemax", _native.sparsemax, x, axis, out)
+    return _rows.forward("sparsemax", _native.sparsemax, x, axis, out)
 
 
 def sparsemax_backward(y: Any, dy: Any, axis: int = -1) -> Any:
@@ -84,7 +79,7 @@ def sparsemax_backward(y: Any, dy: Any, axis: int = -1) -> Any:
     >>> logitscope.sparsemax_backward(np.array([0.75, 0.25, 0.0]), np.array([1.0, 0.0, 5.0]))
     array([ 0.5, -0.5,  0. ])
     """
-    return _backward("sparsemax_backward", _native.sparsemax_backward, y, dy, axis)
+    return _rows.backward("sparsemax_backward", _native.sparsemax_backward, {"y": y, "dy": dy}, axis)
 
 
 def entmax15(x: Any, axis: int = -1, *, out: Any = None) -> Any:
@@ -125,7 +120,7 @@ def entmax15(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
         _rows.check_no_out("entmax15", out)
         return differentiable(x, axis)
-    return _forward("entmax15", _native.entmax15, x, axis, out)
+    return _rows.forward("entmax15", _native.entmax15, x, axis, out)
 
 
 def entmax15_backward(y: Any, dy: Any, axis: int = -1) -> Any:
@@ -156,22 +151,4 @@ def entmax15_backward(y: Any, dy: Any, axis: int = -1) -> Any:
     >>> logitscope.entmax15_backward(np.array([0.64, 0.36, 0.0]), np.array([7.0, 0.0, 5.0])).round(3)
     array([ 2.4, -2.4,  0. ])
     """
-    return _backward("entmax15_backward", _native.entmax15_backward, y, dy, axis)
-
-
-def _forward(operation: str, kernel: Callable[..., None], x: Any, axis: int, out: Any) -> Any:
-    array = as_floats(operation, "x", x)
-    axis = _rows.axis_of(operation, array, axis)
-    result, target = _rows.output(operation, x, array, out)
-    _rows.run(kernel, [_rows.with_rows_last(array, axis)], [_rows.with_rows_last(target, axis)])
-    return result
-
-
-def _backward(operation: str, kernel: Callable[..., None], y: Any, dy: Any, axis: int) -> Any:
-    array = as_floats(operation, "y", y)
-    upstream = _rows.same_shape(operation, "dy", dy, array)
-    axis = _rows.axis_of(operation, array, axis)
-    dx = np.empty(array.shape, array.dtype)
-    reads = [_rows.with_rows_last(array, axis), _rows.with_rows_last(upstream, axis)]
-    _rows.run(kernel, reads, [_rows.with_rows_last(dx, axis)])
-    return like(y, dx)
+    return _rows.backward("entmax15_backward", _native.entmax15_backward, {"y": y, "dy": dy}, axis)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from logitscope import _native
-from logitscope._arrays import as_floats, like, needs_autograd
+from logitscope._arrays import needs_autograd
 from logitscope.ops import _rows
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def stablemax(x: Any, axis: int = -1, *, out: Any = None) -> Any:
@@ -53,7 +48,7 @@ def stablemax(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
         _rows.check_no_out("stablemax", out)
         return differentiable(x, axis)
-    return _forward("stablemax", _native.stablemax, x, axis, out)
+    return _rows.forward("stablemax", _native.stablemax, x, axis, out)
 
 
 def stablemax_backward(x: Any, y: Any, dy: Any, axis: int = -1) -> Any:
@@ -85,7 +80,7 @@ def stablemax_backward(x: Any, y: Any, dy: Any, axis: int = -1) -> Any:
     >>> logitscope.stablemax_backward(x, logitscope.stablemax(x), np.array([1.0, 0.0]))
     array([ 0.125, -0.125])
     """
-    return _backward("stablemax_backward", _native.stablemax_backward, x, y, dy, axis)
+    return _rows.backward("stablemax_backward", _native.stablemax_backward, {"x": x, "y": y, "dy": dy}, axis)
 
 
 def log_stablemax(x: Any, axis: int = -1, *, out: Any = None) -> Any:
@@ -125,7 +120,7 @@ def log_stablemax(x: Any, axis: int = -1, *, out: Any = None) -> Any:
 
         _rows.check_no_out("log_stablemax", out)
         return differentiable(x, axis)
-    return _forward("log_stablemax", _native.log_stablemax, x, axis, out)
+    return _rows.forward("log_stablemax", _native.log_stablemax, x, axis, out)
 
 
 def log_stablemax_backward(x: Any, y: Any, dy: Any, axis: int = -1) -> Any:
@@ -157,22 +152,6 @@ def log_stablemax_backward(x: Any, y: Any, dy: Any, axis: int = -1) -> Any:
     >>> logitscope.log_stablemax_backward(x, logitscope.log_stablemax(x), np.array([1.0, 0.0])).round(6)
     array([ 0.25, -0.25])
     """
-    return _backward("log_stablemax_backward", _native.log_stablemax_backward, x, y, dy, axis)
-
-
-def _forward(operation: str, kernel: Callable[..., None], x: Any, axis: int, out: Any) -> Any:
-    array = as_floats(operation, "x", x)
-    axis = _rows.axis_of(operation, array, axis)
-    result, target = _rows.output(operation, x, array, out)
-    _rows.run(kernel, [_rows.with_rows_last(array, axis)], [_rows.with_rows_last(target, axis)])
-    return result
-
-
-def _backward(operation: str, kernel: Callable[..., None], x: Any, y: Any, dy: Any, axis: int) -> Any:
-    array = as_floats(operation, "x", x)
-    others = [_rows.same_shape(operation, name, value, array) for name, value in (("y", y), ("dy", dy))]
-    axis = _rows.axis_of(operation, array, axis)
-    dx = np.empty(array.shape, array.dtype)
-    reads = [_rows.with_rows_last(read, axis) for read in (array, *others)]
-    _rows.run(kernel, reads, [_rows.with_rows_last(dx, axis)])
-    return like(x, dx)
+    return _rows.backward(
+        "log_stablemax_backward", _native.log_stablemax_backward, {"x": x, "y": y, "dy": dy}, axis
+    )

@@ -114,25 +114,12 @@ def differentiable(logits: Tensor, targets: Tensor, options: Options) -> Tensor:
         check_values(rows, targets, options)
         return composite_loss.cross_entropy(rows, targets, options)
     wants_gradient = torch.is_grad_enabled() and logits.requires_grad
-    names = sorted(options.link_params)
     loss: Tensor = _cross_entropy(
         rows,
         targets,
         weight,
         normalizer,
-        options.ignore_index,
-        options.reduction,
-        options.empty,
-        options.temperature,
-        options.softcap,
-        options.label_smoothing,
-        options.smooth_over,
-        options.lse_square_scale,
-        options.entropy_weight,
-        options.link,
-        ",".join(names),
-        [float(options.link_params[name]) for name in names],
-        options.complement,
+        *scalars_of(options),
         wants_gradient,
     )[0]
     return loss
@@ -181,6 +168,26 @@ def _cross_entropy(
     return (
         torch.as_tensor(loss).reshape(logits.shape[:-1] if reduction == "none" else ()),
         logits.new_empty(0) if gradient is None else tensor_of(gradient),
+    )
+
+
+def scalars_of(options: Options) -> tuple[Any, ...]:
+    """Take options that are no tensors apart, for an operator; :func:`options_of` puts them together."""
+    names = sorted(options.link_params)
+    return (
+        options.ignore_index,
+        options.reduction,
+        options.empty,
+        options.temperature,
+        options.softcap,
+        options.label_smoothing,
+        options.smooth_over,
+        options.lse_square_scale,
+        options.entropy_weight,
+        options.link,
+        ",".join(names),
+        [float(options.link_params[name]) for name in names],
+        options.complement,
     )
 
 

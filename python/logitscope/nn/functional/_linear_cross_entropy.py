@@ -11,7 +11,7 @@ from torch import Tensor
 
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.nn import composite_loss
-from logitscope.nn.functional._cross_entropy import check_values, options_of
+from logitscope.nn.functional._cross_entropy import check_values, options_of, scalars_of
 from logitscope.nn.functional._path import array, check_dtype, needs_composite, tensor_of, wide
 from logitscope.ops import linear_cross_entropy as arrays
 from logitscope.ops._linear_problem import Plan
@@ -123,7 +123,6 @@ def differentiable(
     if other_gradients or needs_composite(input, weight, targets, bias, factors):
         return _composite(input, weight, targets, bias, options, plan)
     wanted = [recording and tensor is not None and tensor.requires_grad for tensor in (input, weight, bias)]
-    names = sorted(options.link_params)
     loss: Tensor = _linear_cross_entropy(
         input,
         weight,
@@ -135,19 +134,7 @@ def differentiable(
         plan.num_chunks,
         plan.filter_eps,
         plan.shift,
-        options.ignore_index,
-        options.reduction,
-        options.empty,
-        options.temperature,
-        options.softcap,
-        options.label_smoothing,
-        options.smooth_over,
-        options.lse_square_scale,
-        options.entropy_weight,
-        options.link,
-        ",".join(names),
-        [float(options.link_params[name]) for name in names],
-        options.complement,
+        *scalars_of(options),
         wanted,
     )[0]
     return loss

@@ -32,20 +32,26 @@ PUBLIC_MODULES = (
     "bench",
     "data",
     "detection",
+    "dynamics",
     "errors",
     "loss",
     "nn",
     "nn.functional",
+    "optim",
     "record",
 )
 
+NEED_TORCH = tuple(f"logitscope.{name}" for name in ("_torch", "demo", "dynamics", "nn", "optim"))
+
 # Which other packages a package may import; an operation on a tensor that needs a gradient goes up to nn.functional.
-BASE = {"errors", "_arrays", "_dtypes", "_native", "__version__"}
+BASE = {"errors", "_arrays", "_dtypes", "_native", "_torch", "__version__"}
 FLOORS = {
     "ops": BASE | {"ops", "nn.functional", ""},
     "record": {"errors", "record"},
     "data": {"errors", "data"},
     "nn": BASE | {"ops", "loss", "record", "nn"},
+    "optim": BASE | {"optim"},
+    "dynamics": BASE | {"ops", "record", "nn", "dynamics"},
 }
 
 
@@ -65,7 +71,7 @@ def modules():
 
 
 def needs_torch(name):
-    return name.startswith(("logitscope.nn", "logitscope.demo"))
+    return name.startswith(NEED_TORCH)
 
 
 def run_examples(name, examples, capsys):
@@ -87,7 +93,7 @@ def elsewhere(tmp_path, monkeypatch):
 def test_that_the_code_of_a_page_runs(page, capsys):
     text = PAGES[page].read_text(encoding="utf-8")
     blocks = [block for block in fenced(text) if block[0] in ("python", "pycon")]
-    if any(re.search(r"torch|logitscope\.nn", code) for _, code, _ in blocks):
+    if any(re.search(r"torch|logitscope\.(nn|optim|dynamics)", code) for _, code, _ in blocks):
         pytest.importorskip("torch")
     namespace = {"__name__": "__main__"}
     for language, code, line in blocks:
@@ -148,7 +154,7 @@ def is_plain_data(value):
 
 @pytest.mark.parametrize(("module", "name"), list(public_names()))
 def test_that_a_public_name_is_explained_by_an_example(module, name):
-    if module.startswith("nn"):
+    if needs_torch(f"logitscope.{module}"):
         pytest.importorskip("torch")
     home = logitscope if module == "logitscope" else importlib.import_module(f"logitscope.{module}")
     value = getattr(home, name)

@@ -36,10 +36,12 @@ from logitscope.ops.topk_softmax import topk_softmax_backward as topk_softmax_ba
 
 from . import activation as activation
 from . import detection as detection
+from . import dynamics as dynamics
 from . import errors as errors
 from . import loss as loss
 from . import nn as nn
 from . import ops as ops
+from . import optim as optim
 from . import record as record
 
 __version__: str

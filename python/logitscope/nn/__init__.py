@@ -1,13 +1,6 @@
 """Modules for PyTorch over the cores: attention that can be watched, the loss, and a small language model."""
 
-try:
-    import torch as _torch  # noqa: F401 -- asked for once, so that its absence is one clear line
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    message = "logitscope.nn needs torch: pip install logitscope[torch]"
-    raise ModuleNotFoundError(message, name="torch") from error
-
+import logitscope._torch  # noqa: F401 -- says so if torch is missing
 from logitscope.nn import functional
 from logitscope.nn.activation import PolyNorm, PolyReLU
 from logitscope.nn.attention import CausalSelfAttention

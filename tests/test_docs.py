@@ -34,6 +34,7 @@ PUBLIC_MODULES = (
     "detection",
     "dynamics",
     "errors",
+    "experiments",
     "loss",
     "nn",
     "nn.functional",
@@ -41,7 +42,9 @@ PUBLIC_MODULES = (
     "record",
 )
 
-NEED_TORCH = tuple(f"logitscope.{name}" for name in ("_torch", "demo", "dynamics", "nn", "optim"))
+NEED_TORCH = tuple(
+    f"logitscope.{name}" for name in ("_torch", "demo", "dynamics", "experiments.", "nn", "optim")
+)
 
 # Which other packages a package may import; an operation on a tensor that needs a gradient goes up to nn.functional.
 BASE = {"errors", "_arrays", "_dtypes", "_native", "_torch", "__version__"}
@@ -52,6 +55,9 @@ FLOORS = {
     "nn": BASE | {"ops", "loss", "record", "nn"},
     "optim": BASE | {"optim"},
     "dynamics": BASE | {"ops", "record", "nn", "dynamics"},
+    "experiments": BASE
+    | {"", "ops", "loss", "activation", "record", "data", "nn", "optim", "dynamics", "theory", "bench"}
+    | {"experiments"},
 }
 
 
@@ -159,7 +165,7 @@ def test_that_a_public_name_is_explained_by_an_example(module, name):
     home = logitscope if module == "logitscope" else importlib.import_module(f"logitscope.{module}")
     value = getattr(home, name)
     assert inspect.getdoc(value), f"{module}.{name} has no docstring"
-    if not inspect.ismodule(value) and not is_plain_data(value):
+    if (inspect.isclass(value) or callable(value)) and not is_plain_data(value):
         assert ">>> " in inspect.getdoc(value), f"{module}.{name} has no example"
 
 
@@ -257,7 +263,7 @@ def test_that_the_reference_lists_the_functions_of_the_root_as_they_are():
             assert signature.replace('"', "'") == str(inspect.Signature(bare)).replace('"', "'"), name
 
 
-@pytest.mark.parametrize("command", ["demo", "dashboard", "bench"])
+@pytest.mark.parametrize("command", ["demo", "list", "run", "dashboard", "bench"])
 def test_that_the_reference_lists_the_options_of_a_command_as_they_are(command):
     if command == "dashboard":
         pytest.importorskip("logitscope_app")

@@ -50,7 +50,18 @@ _FUNCTIONS = {
 }
 """Public name -> module of ``logitscope.ops`` that holds it."""
 
-_NAMESPACES = ("activation", "detection", "dynamics", "errors", "loss", "nn", "ops", "optim", "record")
+_NAMESPACES = (
+    "activation",
+    "detection",
+    "dynamics",
+    "errors",
+    "experiments",
+    "loss",
+    "nn",
+    "ops",
+    "optim",
+    "record",
+)
 
 __all__ = ["__version__", *_FUNCTIONS, *_NAMESPACES]  # noqa: PLE0604 -- names from the tables above
 

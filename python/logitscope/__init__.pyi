@@ -38,6 +38,7 @@ from . import activation as activation
 from . import detection as detection
 from . import dynamics as dynamics
 from . import errors as errors
+from . import experiments as experiments
 from . import loss as loss
 from . import nn as nn
 from . import ops as ops

@@ -21,6 +21,8 @@ _EXAMPLES = """examples:
   logitscope dashboard               show the runs in ./runs
   logitscope dashboard my.scope      show one run
   logitscope bench softmax           measure it beside torch, JAX and SciPy
+  logitscope list                    the papers, and which can be run
+  logitscope run polycom             run a paper's experiment and say what it found
   logitscope info                    what to put into a bug report
 
 logitscope COMMAND --help says more of each."""
@@ -41,14 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == ["dashboard"]:
             return _dashboard(words[1:])
         arguments = _parser().parse_args(words)
-        if arguments.command == "info":
-            return _info()
-        return _demo(arguments) if arguments.command == "demo" else _bench(arguments)
+        code: int = arguments.action(arguments)
     except LogitscopeError as error:
         print(f"logitscope {words[0]}: {' '.join(str(error).split())}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
+    return code
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,6 +63,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     from logitscope.bench import command as bench
     from logitscope.demo import command as demo
+    from logitscope.experiments import command as experiments
 
     parser = _Parser(
         prog="logitscope",
@@ -71,28 +73,54 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"logitscope {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    demo.add_arguments(
-        commands.add_parser(
+    for name, add_arguments, action, help_, description, examples in (
+        (
             "demo",
-            help="train a small language model and watch it live",
-            description="Train a small language model with the cores, record it, and watch it live.",
-            epilog=demo.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-    )
-    bench.add_arguments(
-        commands.add_parser(
+            demo.add_arguments,
+            _demo,
+            "train a small language model and watch it live",
+            "Train a small language model with the cores, record it, and watch it live.",
+            demo.EXAMPLES,
+        ),
+        (
+            "list",
+            experiments.add_list_arguments,
+            experiments.run_list,
+            "the papers of the catalogue, and which can be run",
+            "Show the papers of the catalogue, and which of them can be run.",
+            experiments.LIST_EXAMPLES,
+        ),
+        (
+            "run",
+            experiments.add_run_arguments,
+            experiments.run_experiments,
+            "run the experiment of a paper and say what it found",
+            "Run experiments: each measures what its paper claims, records it, and says what it found.",
+            experiments.RUN_EXAMPLES,
+        ),
+        (
             "bench",
-            help="measure operations beside torch, JAX, SciPy and what the machine can do",
-            description="Measure operations beside torch, JAX and SciPy, those that are installed, and beside what one "
+            bench.add_arguments,
+            bench.run,
+            "measure operations beside torch, JAX, SciPy and what the machine can do",
+            "Measure operations beside torch, JAX and SciPy, those that are installed, and beside what one "
             "thread of this machine can do at most.",
-            epilog=bench.EXAMPLES,
+            bench.EXAMPLES,
+        ),
+    ):
+        command = commands.add_parser(
+            name,
+            help=help_,
+            description=description,
+            epilog=examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-    )
+        add_arguments(command)
+        command.set_defaults(action=action)
     # Its arguments go to the dashboard as they are (see `main`); here it is for the list of commands.
     commands.add_parser("dashboard", help="show runs, live and finished")
-    commands.add_parser("info", help="versions, instruction sets, threads")
+    info = commands.add_parser("info", help="versions, instruction sets, threads")
+    info.set_defaults(action=lambda _: _info())
     return parser
 
 
@@ -112,12 +140,6 @@ def _dashboard(words: Sequence[str]) -> int:
     from logitscope_app.__main__ import main as dashboard
 
     return dashboard(words)
-
-
-def _bench(arguments: argparse.Namespace) -> int:
-    from logitscope.bench import command
-
-    return command.run(arguments)
 
 
 def _info() -> int:

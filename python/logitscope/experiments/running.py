@@ -1,0 +1,158 @@
+"""Runs one experiment: its run file, its progress, its verdict."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shlex
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logitscope import __version__, record
+from logitscope.errors import ArgumentError
+from logitscope.experiments.progress import ShownProgress, clock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from logitscope.experiments.paper import Paper
+    from logitscope.experiments.verdict import Verdict
+
+SEEDS = (0, 1, 2)
+VERDICT_TAG = "verdict"
+"""The text of a run file that holds the verdict as JSON."""
+_FIXED = ("scope", "seeds", "progress")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be run."""
+
+    paper: Paper
+    seeds: tuple[int, ...] | None = None
+    """None for those of the experiment: its own in a smoke run, otherwise 0, 1, 2."""
+    smoke: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of its ``run`` that are not the defaults."""
+    path: Path | None = None
+    """The run file to make."""
+
+    @property
+    def command(self) -> str:
+        """What starts it again."""
+        words = ["logitscope", "run", self.paper.slug, *(["--smoke"] if self.smoke else [])]
+        if self.seeds is not None:
+            words += ["--seeds", ",".join(map(str, self.seeds))]
+        for name, value in self.options.items():
+            words += ["--set", f"{name}={value!r}"]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verdict, and how it came about."""
+
+    plan: Plan
+    seeds: tuple[int, ...]
+    verdict: Verdict
+    seconds: float
+    path: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give all of it as what JSON knows."""
+        return {
+            "slug": self.plan.paper.slug,
+            "seeds": list(self.seeds),
+            "smoke": self.plan.smoke,
+            "options": {name: _plain(value) for name, value in self.plan.options.items()},
+            "seconds": round(self.seconds, 1),
+            "logitscope": __version__,
+            "verdict": self.verdict.as_dict(),
+        }
+
+
+def execute(plan: Plan) -> Outcome:
+    """Run an experiment into a run file of its own, and show how far it is."""
+    arguments = arguments_of(plan)
+    seeds = tuple(arguments["seeds"])
+    meta = {
+        "experiment": plan.paper.slug,
+        "seeds": ", ".join(map(str, seeds)),
+        "kind": "smoke" if plan.smoke else "full",
+        "start again": plan.command,
+        "logitscope": __version__,
+    }
+    _tell_of_a_stopped_run(plan)
+    start = time.monotonic()
+    with record.start(plan.paper.slug, path=plan.path, meta=meta) as scope:
+        print(f"{plan.paper.slug}: run file {_short(scope.path)}", file=sys.stderr)
+        scope.panel("Verdict", "text", ["verdict_text"], group="Verdict")
+        try:
+            with ShownProgress(plan.paper.slug, scope) as progress:
+                verdict: Verdict = plan.paper.experiment().run(scope, progress=progress, **arguments)
+        except KeyboardInterrupt:
+            print(f"{plan.paper.slug}: stopped; start it again with: {plan.command}", file=sys.stderr)
+            raise
+        scope.text(VERDICT_TAG, json.dumps(verdict.as_dict()), 0)
+        scope.text("verdict_text", in_words(verdict, smoke=plan.smoke), 0)
+    return Outcome(plan, seeds, verdict, time.monotonic() - start, scope.path)
+
+
+def in_words(verdict: Verdict, *, smoke: bool = False) -> str:
+    """Say a verdict in lines of text."""
+    word = "reproduced" if verdict.reproduced else "NOT reproduced"
+    lines = [
+        verdict.claim,
+        "a smoke run: it shows that this runs, and decides nothing" if smoke else word,
+        "",
+    ]
+    lines += [f"  {check}" for check in verdict.checks]
+    for head, figures in (("measured", verdict.measured), ("held against", verdict.baseline)):
+        lines += ["", f"{head}:", *(f"  {name}: {value:.4g}" for name, value in figures.items())]
+    if verdict.caveats:
+        lines += ["", *(f"note: {caveat}" for caveat in verdict.caveats)]
+    return "\n".join(lines)
+
+
+def summary(outcome: Outcome) -> str:
+    """Say how a run ended, for the terminal."""
+    head = f"{outcome.plan.paper.slug} ({clock(outcome.seconds)} minutes, seeds {', '.join(map(str, outcome.seeds))})"
+    words = in_words(outcome.verdict, smoke=outcome.plan.smoke)
+    return "\n".join([head, *(f"  {line}".rstrip() for line in words.splitlines())])
+
+
+def arguments_of(plan: Plan) -> dict[str, Any]:
+    """Give the keyword arguments of the experiment's ``run``; raises for options that it has not."""
+    experiment = plan.paper.experiment()
+    known = [name for name in inspect.signature(experiment.run).parameters if name not in _FIXED]
+    for name in plan.options:
+        if name not in known:
+            message = f"{plan.paper.slug} has no {name!r} to set; use {', '.join(known) or 'no --set'}"
+            raise ArgumentError(message)
+    arguments = {"seeds": SEEDS, **(experiment.SMOKE if plan.smoke else {}), **plan.options}
+    if plan.seeds is not None:
+        arguments["seeds"] = plan.seeds
+    return arguments
+
+
+def _tell_of_a_stopped_run(plan: Plan) -> None:
+    """Say so if the last run of this experiment was killed: it cannot be continued, its file can be looked at."""
+    directory = Path(os.environ.get("LOGITSCOPE_RUNS") or "runs")
+    runs = record.list_runs(directory) if directory.is_dir() else []
+    last = next((run for run in runs if run.meta.get("experiment") == plan.paper.slug), None)
+    if last is not None and last.status == "stopped":
+        line = f"the last run was stopped ({_short(last.path)} has what it recorded); this one starts anew"
+        print(f"{plan.paper.slug}: {line}", file=sys.stderr)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, int | float | str | bool | None) else repr(value)
+
+
+def _short(path: Path) -> Path:
+    """Show a path from here, if it is below here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

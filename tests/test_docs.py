@@ -40,10 +40,11 @@ PUBLIC_MODULES = (
     "nn.functional",
     "optim",
     "record",
+    "theory",
 )
 
 NEED_TORCH = tuple(
-    f"logitscope.{name}" for name in ("_torch", "demo", "dynamics", "experiments.", "nn", "optim")
+    f"logitscope.{name}" for name in ("_torch", "demo", "dynamics", "experiments.", "nn", "optim", "theory")
 )
 
 # Which other packages a package may import; an operation on a tensor that needs a gradient goes up to nn.functional.
@@ -53,6 +54,7 @@ FLOORS = {
     "record": {"errors", "record"},
     "data": {"errors", "data"},
     "nn": BASE | {"ops", "loss", "record", "nn"},
+    "theory": BASE | {"ops", "nn", "theory"},
     "optim": BASE | {"optim"},
     "dynamics": BASE | {"ops", "record", "nn", "dynamics"},
     "experiments": BASE
@@ -99,7 +101,7 @@ def elsewhere(tmp_path, monkeypatch):
 def test_that_the_code_of_a_page_runs(page, capsys):
     text = PAGES[page].read_text(encoding="utf-8")
     blocks = [block for block in fenced(text) if block[0] in ("python", "pycon")]
-    if any(re.search(r"torch|logitscope\.(nn|optim|dynamics)", code) for _, code, _ in blocks):
+    if any(re.search(r"torch|logitscope\.(nn|optim|dynamics|theory)", code) for _, code, _ in blocks):
         pytest.importorskip("torch")
     namespace = {"__name__": "__main__"}
     for language, code, line in blocks:

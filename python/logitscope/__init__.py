@@ -61,6 +61,7 @@ _NAMESPACES = (
     "ops",
     "optim",
     "record",
+    "theory",
 )
 
 __all__ = ["__version__", *_FUNCTIONS, *_NAMESPACES]  # noqa: PLE0604 -- names from the tables above

@@ -44,5 +44,6 @@ from . import nn as nn
 from . import ops as ops
 from . import optim as optim
 from . import record as record
+from . import theory as theory
 
 __version__: str

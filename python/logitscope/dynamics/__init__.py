@@ -1,8 +1,17 @@
 """What a training does, measured: quantities of logits, gradients and weights."""
 
 import logitscope._torch  # noqa: F401 -- says so if torch is missing
+from logitscope.dynamics.attention_norm import AttentionNormProbe, AttentionNorms
 from logitscope.dynamics.logit_scale import LogitScale, logit_scale
 from logitscope.dynamics.nlm_cosine import nlm_cosine
 from logitscope.dynamics.softmax_collapse import SoftmaxCollapse, softmax_collapse
 
-__all__ = ["LogitScale", "SoftmaxCollapse", "logit_scale", "nlm_cosine", "softmax_collapse"]
+__all__ = [
+    "AttentionNormProbe",
+    "AttentionNorms",
+    "LogitScale",
+    "SoftmaxCollapse",
+    "logit_scale",
+    "nlm_cosine",
+    "softmax_collapse",
+]

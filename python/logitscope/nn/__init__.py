@@ -16,12 +16,15 @@ from logitscope.nn.linked_losses import (
     SymmetricCrossEntropy,
 )
 from logitscope.nn.loss import CrossEntropyLoss, LinearCrossEntropyLoss
+from logitscope.nn.rotary import RotaryPosition
 from logitscope.nn.row_losses import (
     SphericalSoftmaxLoss,
     StableMaxCrossEntropy,
     TaylorSoftmaxLoss,
     ZStandardizedLoss,
 )
+from logitscope.nn.sigmoid_attention import SigmoidAttention
+from logitscope.nn.sigmoid_block import LayerScale, SigmoidTransformerBlock
 from logitscope.nn.spherical_output import SphericalDrift, SphericalOutput, SphericalStats
 from logitscope.nn.topk_gate import GateOutput, TopKSoftmaxGate, load_balance_loss
 from logitscope.nn.torch_attention import TorchCausalSelfAttention
@@ -37,11 +40,15 @@ __all__ = [
     "GateOutput",
     "GeneralizedCrossEntropy",
     "HierarchicalSoftmax",
+    "LayerScale",
     "LinearCrossEntropyLoss",
     "PolyLoss",
     "PolyNorm",
     "PolyReLU",
+    "RotaryPosition",
+    "SigmoidAttention",
     "SigmoidFocalLoss",
+    "SigmoidTransformerBlock",
     "SphericalDrift",
     "SphericalOutput",
     "SphericalSoftmaxLoss",

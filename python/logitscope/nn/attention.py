@@ -1,17 +1,20 @@
-"""Causal self-attention over the fused kernel: its temperature can be turned, its statistics watched."""
+"""Self-attention over the fused kernel: its temperature can be turned, its statistics watched."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from logitscope.errors import ArgumentError
 from logitscope.nn import functional
-from logitscope.ops.attention import attention as fused_attention
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from typing_extensions import Self
 
     from logitscope.ops.attention import AttentionResult
     from logitscope.record.watch import AttentionObservation, AttentionRequest
@@ -20,15 +23,15 @@ if TYPE_CHECKING:
 class Observer(Protocol):
     """Who wants to see an attention module at work, such as ``logitscope.record``'s watch."""
 
-    def request(self, module: CausalSelfAttention) -> AttentionRequest | None:
+    def request(self, module: FusedSelfAttention) -> AttentionRequest | None:
         """Say what is wanted of this forward pass; None for nothing."""
 
-    def observe(self, module: CausalSelfAttention, observation: AttentionObservation) -> None:
+    def observe(self, module: FusedSelfAttention, observation: AttentionObservation) -> None:
         """Take what was asked for."""
 
 
 class SelfAttention(nn.Module):
-    """What the kinds of causal self-attention share: the projections, and the cut into heads.
+    """What the kinds of self-attention share: the projections, and the cut into heads.
 
     Parameters
     ----------
@@ -36,33 +39,129 @@ class SelfAttention(nn.Module):
         Size of a token's vector, a multiple of ``num_heads``.
     num_heads
         Number of heads.
+    num_kv_heads
+        Number of heads of keys and values, a divisor of ``num_heads``; as many by default.
+    bias
+        Whether the projections have one.
     """
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(
+        self, width: int, num_heads: int, *, num_kv_heads: int | None = None, bias: bool = True
+    ) -> None:
         super().__init__()
+        kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        for name, whole, part in (("width", width, num_heads), ("num_heads", num_heads, kv_heads)):
+            if part < 1 or whole < 1 or whole % part:
+                message = (
+                    f"{type(self).__name__}: {name} {whole} is no multiple of {part} heads; use one that is"
+                )
+                raise ArgumentError(message)
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.num_kv_heads = kv_heads
+        self.head_dim = width // num_heads
+        self.qkv = nn.Linear(width, (num_heads + 2 * kv_heads) * self.head_dim, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
         self.temperature: float | Tensor = 1.0
         """What the scores are divided by: a number, or a tensor (a buffer or parameter) that broadcasts to
         (B, H, T). A compiled model wants a tensor: it is compiled anew for each number."""
 
+    @classmethod
+    def in_gpt(cls, width: int, num_heads: int, context: int) -> Self:
+        """Make one as a GPT that looks back on ``context`` tokens has it."""
+        return cls(width, num_heads)
+
     def forward(self, x: Tensor) -> Tensor:
         """Attend: (B, T, width) to (B, T, width)."""
-        batch, length, width = x.shape
-        heads = self.qkv(x).view(batch, length, 3, self.num_heads, width // self.num_heads)
-        # Views, each (B, H, T, D); cut along dimension 2, so that their gradients go into place in one copy.
-        q, k, v = (part.transpose(1, 2) for part in heads.unbind(2))
-        mixed = self.mix(q, k, v)
-        projected: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
-        return projected
+        return self.join(self.mix(*self.project(x)))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the tokens x (B, T, width), (B, heads, T, D) each."""
+        groups = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
+        heads = self.qkv(x).view(*x.shape[:2], sum(groups), self.head_dim)
+        # Views; cut along dimension 2, so that their gradients go into place in one copy.
+        q, k, v = (part.transpose(1, 2) for part in torch.split(heads, list(groups), 2))
+        return q, k, v
+
+    def join(self, mixed: Tensor) -> Tensor:
+        """What the heads give, (B, H, T, D), to tokens (B, T, width)."""
+        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return joined
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Weight the values of the tokens seen so far: (B, H, T, D) each."""
+        """Weight the values of the tokens: (B, heads, T, D) each, to (B, H, T, D)."""
         raise NotImplementedError
 
 
-class CausalSelfAttention(SelfAttention):
+class FusedSelfAttention(SelfAttention):
+    """What the kinds over logitscope's kernel share: they can be watched.
+
+    Parameters
+    ----------
+    width, num_heads, num_kv_heads, bias
+        As in :class:`SelfAttention`.
+    causal
+        Whether a token sees only those up to itself.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        *,
+        num_kv_heads: int | None = None,
+        bias: bool = True,
+        causal: bool = True,
+    ) -> None:
+        super().__init__(width, num_heads, num_kv_heads=num_kv_heads, bias=bias)
+        self.causal = causal
+        self.observer: Observer | None = None
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Weight the values."""
+        out: Tensor = self.attend(q, k, v, inv_temperature=1.0 / self.temperature).out
+        return out
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, *, stats: tuple[str, ...] = (), **options: Any
+    ) -> AttentionResult:
+        """Call the kernel, and tell the observer what it saw, if it wants to know."""
+        request = None if self.observer is None else self.observer.request(self)
+        options["is_causal"] = self.causal
+        wanted = stats if request is None else ("entropy",)
+        result = functional.attention(q, k, v, stats=wanted, **options)
+        if request is not None and self.observer is not None:
+            observation = self._observation(q, k, result, self._map(q, k, request, options))
+            self.observer.observe(self, observation)
+        return result
+
+    def _observation(self, q: Tensor, k: Tensor, result: AttentionResult, map_: Any) -> AttentionObservation:
+        from logitscope.record.watch import AttentionObservation
+
+        queries, keys = q.shape[2], k.shape[2]
+        return AttentionObservation(
+            max_logit=result.max_logit.numpy(force=True),
+            entropy=result.entropy.numpy(force=True),
+            lse=result.lse.numpy(force=True),
+            map=map_,
+            visible=np.arange(1, queries + 1) if self.causal else np.full(queries, keys),
+        )
+
+    @torch.no_grad()
+    def _map(self, q: Tensor, k: Tensor, request: AttentionRequest, options: dict[str, Any]) -> Any:
+        """Average the weights of one batch element in bins."""
+        if request.map_bins is None or 0 in q.shape[:3]:
+            return None
+        sample = min(request.sample, q.shape[0] - 1)
+        queries, keys = (tensor.detach()[sample : sample + 1] for tensor in (q, k))
+        if isinstance(factors := options.get("inv_temperature"), Tensor):
+            options = options | {"inv_temperature": factors.expand(q.shape[:3])[sample : sample + 1]}
+        bins = min(request.map_bins[0], q.shape[2]), min(request.map_bins[1], k.shape[2])
+        # The values do not matter for the weights: the keys stand in.
+        result = functional.attention(queries, keys, keys, map_bins=bins, **options)
+        return result.map[0].numpy(force=True)
+
+
+class CausalSelfAttention(FusedSelfAttention):
     """Multi-head causal self-attention with logitscope's kernel.
 
     Parameters
@@ -82,57 +181,6 @@ class CausalSelfAttention(SelfAttention):
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__(width, num_heads)
-        self.observer: Observer | None = None
-
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Weight the values, and tell the observer how, if it wants to know."""
-        request = None if self.observer is None else self.observer.request(self)
-        result = functional.attention(
-            q,
-            k,
-            v,
-            inv_temperature=1.0 / self.temperature,
-            is_causal=True,
-            stats=() if request is None else ("entropy",),
-        )
-        if request is not None and self.observer is not None:
-            self.observer.observe(self, self._observation(q, k, result, request))
-        out: Tensor = result.out
-        return out
-
-    def _observation(
-        self, q: Tensor, k: Tensor, result: AttentionResult, request: AttentionRequest
-    ) -> AttentionObservation:
-        from logitscope.record.watch import AttentionObservation
-
-        return AttentionObservation(
-            max_logit=result.max_logit.numpy(force=True),
-            entropy=result.entropy.numpy(force=True),
-            lse=result.lse.numpy(force=True),
-            map=self._map(q, k, request),
-            visible=np.arange(1, q.shape[2] + 1),
-        )
-
-    def _map(self, q: Tensor, k: Tensor, request: AttentionRequest) -> Any:
-        """Average the weights of one batch element in bins."""
-        if request.map_bins is None or 0 in q.shape[:3]:
-            return None
-        sample = min(request.sample, q.shape[0] - 1)
-        queries, keys = (tensor[sample : sample + 1].numpy(force=True) for tensor in (q, k))
-        inv_temperature: Any = 1.0 / self.temperature
-        if isinstance(inv_temperature, Tensor):
-            rows = inv_temperature.expand(q.shape[:3])[sample : sample + 1]
-            inv_temperature = rows.numpy(force=True)
-        # The values do not matter for the weights: the keys stand in.
-        result = fused_attention(
-            queries,
-            keys,
-            keys,
-            inv_temperature=np.asarray(inv_temperature, queries.dtype),
-            is_causal=True,
-            map_bins=(min(request.map_bins[0], q.shape[2]), min(request.map_bins[1], q.shape[2])),
-        )
-        return result.map[0]
 
 
 ATTENTION: Mapping[str, type[SelfAttention]] = {"softmax": CausalSelfAttention}

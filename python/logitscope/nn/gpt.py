@@ -50,7 +50,7 @@ class Block(nn.Module):
         super().__init__()
         width = config.width
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = attention_class(config.attention)(width, config.heads)
+        self.attention = attention_class(config.attention).in_gpt(width, config.heads, config.context)
         self.network_norm = nn.LayerNorm(width)
         self.network = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 

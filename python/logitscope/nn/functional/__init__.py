@@ -14,6 +14,7 @@ from logitscope.nn.functional._logsumexp import logsumexp
 from logitscope.nn.functional._poly_norm import poly_norm
 from logitscope.nn.functional._poly_relu import poly_relu
 from logitscope.nn.functional._scaled_dot_product_attention import scaled_dot_product_attention
+from logitscope.nn.functional._sigmoid_attention import sigmoid_attention
 from logitscope.nn.functional._soft_nms import soft_nms
 from logitscope.nn.functional._softmax import softmax
 from logitscope.nn.functional._sparsemax import entmax15, sparsemax
@@ -31,6 +32,7 @@ __all__ = [
     "poly_norm",
     "poly_relu",
     "scaled_dot_product_attention",
+    "sigmoid_attention",
     "soft_nms",
     "softmax",
     "sparsemax",

@@ -63,6 +63,16 @@ def steps(path: Path) -> int:
         return 0  # begun, and not yet a run or without a step
 
 
+def test_that_methods_are_swapped_by_name(tmp_path) -> None:
+    chosen = {"attention": "torch", "activation": "polynorm", "loss": "stablemax", "optimizer": "perpgrad"}
+    words = [word for kind, name in chosen.items() for word in (f"--{kind}", name)]
+    done = demo(tmp_path, "--steps", "3", "--run", "swapped.scope", *words, *TINY)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"validation loss: \d+\.\d+ of stablemax, run: swapped.scope", done.stdout)
+    with RunReader(tmp_path / "swapped.scope") as run:
+        assert run.info.meta.items() >= chosen.items()
+
+
 def test_that_a_run_ends_with_its_loss_and_everything_recorded(tmp_path) -> None:
     done = demo(tmp_path, "--steps", "45", "--run", "runs/tiny.scope", *TINY)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from logitscope.errors import ArgumentError, ShapeError
-from logitscope.nn import GPT, CrossEntropyLoss, GPTConfig, attention_names
+from logitscope.methods import method_names
+from logitscope.nn import GPT, CrossEntropyLoss, GPTConfig
 
 SMALL = {"vocabulary": 11, "context": 16, "layers": 2, "heads": 2, "width": 16}
 
@@ -78,14 +79,33 @@ def test_that_a_temperature_reaches_all_layers() -> None:
 
 
 def test_that_every_kind_of_attention_on_offer_runs() -> None:
-    assert set(attention_names()) >= {"softmax", "torch"}
-    for name in attention_names():
+    assert set(method_names("attention")) >= {"softmax", "torch"}
+    for name in method_names("attention"):
         assert model(attention=name)(tokens(2, 16)).isfinite().all()
+
+
+def test_that_every_activation_on_offer_trains() -> None:
+    assert set(method_names("activation")) >= {"gelu", "polynorm", "polyrelu", "relu", "relu2", "swiglu"}
+    sizes = set()
+    for name in method_names("activation"):
+        gpt = model(activation=name)
+        CrossEntropyLoss()(gpt(tokens(2, 16)).flatten(0, 1), tokens(2, 16).flatten()).backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in gpt.blocks.parameters())
+        sizes.add(sum(p.numel() for p in gpt.parameters()))
+    assert max(sizes) < 1.02 * min(sizes)
+
+
+def test_that_options_stand_for_a_config_or_change_one() -> None:
+    assert GPT(**SMALL).config == GPTConfig(**SMALL)
+    changed = GPT(GPTConfig(**SMALL), attention="torch", activation="relu")
+    assert changed.config == GPTConfig(**SMALL, attention="torch", activation="relu")
 
 
 def test_that_wrong_choices_are_refused_by_name() -> None:
     with pytest.raises(ArgumentError, match=r"attention: there is no 'sofmax'; use .*softmax.*torch"):
         model(attention="sofmax")
+    with pytest.raises(ArgumentError, match=r"activation: there is no 'rely'; use gelu, .*relu"):
+        model(activation="rely")
     with pytest.raises(ArgumentError, match="GPTConfig: width 10 is no multiple of 4 heads"):
         model(width=10, heads=4)
     with pytest.raises(ArgumentError, match="layers is 0; use 1 or more"):

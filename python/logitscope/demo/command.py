@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logitscope.demo.settings import Settings
+from logitscope.methods import find_method, method_names
 
 if TYPE_CHECKING:
     from logitscope.data import TextData
+    from logitscope.methods import Kind
 
 PICTURE = Path("demo.png")
 INTERRUPTED = 130
+CHOICES: tuple[Kind, ...] = ("attention", "activation", "loss", "optimizer")
 FINAL_WINDOWS = 256
 FINAL_CHARACTERS = 400
 
 EXAMPLES = """examples:
   logitscope demo                        train on Python's own documentation and open the dashboard
   logitscope demo --text my-novel.txt    train on your own text
+  logitscope demo --activation polynorm --loss stablemax --optimizer perpgrad
   logitscope demo --compare              also train with torch's attention, and print both step times
   logitscope demo --no-window            draw the dashboard into demo.png at the end instead"""
 
@@ -35,12 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=_positive, default=default.steps, metavar="N", help="updates (default: %(default)s)"
     )
-    parser.add_argument(
-        "--attention",
-        default=default.attention,
-        metavar="NAME",
-        help="softmax (the fused kernel of logitscope) or torch, which shows no attention (default: softmax)",
-    )
+    for kind in CHOICES:
+        names = ", ".join(method_names(kind))
+        parser.add_argument(
+            f"--{kind}",
+            default=getattr(default, kind),
+            metavar="NAME",
+            help=f"one of {names} (default: %(default)s)",
+        )
     parser.add_argument(
         "--compare",
         action="store_true",
@@ -76,16 +82,19 @@ def run(arguments: argparse.Namespace) -> int:
     from logitscope.data import text_file, topics
     from logitscope.demo.learner import model_config
     from logitscope.errors import ArgumentError
-    from logitscope.nn.choice import attention_class
 
     if arguments.compare and arguments.attention == "torch":
         message = "--compare: --attention is torch already; use another, such as softmax"
         raise ArgumentError(message)
-    attention_class(arguments.attention)
+    if arguments.compare and arguments.loss != "cross_entropy":
+        message = f"--compare: torch has no {arguments.loss!r}; use --loss cross_entropy"
+        raise ArgumentError(message)
+    for kind in CHOICES:
+        find_method(kind, getattr(arguments, kind))
     settings = Settings(
         steps=arguments.steps,
         seed=arguments.seed,
-        attention=arguments.attention,
+        **{kind: getattr(arguments, kind) for kind in CHOICES},
         compare=arguments.compare,
         layers=arguments.layers,
         heads=arguments.heads,
@@ -133,12 +142,12 @@ def _train(settings: Settings, text: TextData, arguments: argparse.Namespace) ->
     from logitscope.demo.progress import progress
     from logitscope.demo.training import Training
 
-    meta = {
+    meta: dict[str, object] = {
         "text": text.name,
         "characters": len(text.train) + len(text.validation),
         "model": f"GPT, {settings.layers} layers, {settings.heads} heads, width {settings.width}, "
         f"context {settings.context}",
-        "attention": settings.attention,
+        **{kind: getattr(settings, kind) for kind in CHOICES},
         "seed": settings.seed,
         "logitscope": logitscope.__version__,
         "torch": torch.__version__,
@@ -169,7 +178,8 @@ def _train(settings: Settings, text: TextData, arguments: argparse.Namespace) ->
     if picture:
         print(picture, file=sys.stderr)
     print(f"the model writes:\n{sample.strip()}\n")
-    print(f"validation loss: {loss:.3f} nats/char, run: {_short(scope.path)}")
+    unit = "nats/char" if settings.loss == "cross_entropy" else f"of {settings.loss}"
+    print(f"validation loss: {loss:.3f} {unit}, run: {_short(scope.path)}")
     return INTERRUPTED if interrupted else 0
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from logitscope.nn import GPT, CrossEntropyLoss, GPTConfig
+from logitscope.methods import find_method
+from logitscope.nn import GPT, GPTConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,7 @@ def model_config(settings: Settings, text: TextData, attention: str) -> GPTConfi
         heads=settings.heads,
         width=settings.width,
         attention=attention,
+        activation=settings.activation,
     )
 
 
@@ -42,12 +44,17 @@ class Learner:
     ) -> None:
         torch.manual_seed(settings.seed)
         self.model = GPT(model_config(settings, text, attention))
-        self.loss = CrossEntropyLoss() if loss is None else loss
+        self.loss = find_method("loss", settings.loss)() if loss is None else loss
         matrices = [weight for weight in self.model.parameters() if weight.dim() > 1]
         vectors = [weight for weight in self.model.parameters() if weight.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": _WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}],
-            betas=(0.9, 0.95),
+        # Optimizers without betas do not look at them.
+        shared = {"lr": settings.peak_rate, "betas": (0.9, 0.95)}
+        self.optimizer = find_method("optimizer", settings.optimizer)(
+            [
+                {"params": matrices, "weight_decay": _WEIGHT_DECAY, **shared},
+                {"params": vectors, "weight_decay": 0.0, **shared},
+            ],
+            lr=settings.peak_rate,
         )
         self._text = text
         self._settings = settings
@@ -74,7 +81,7 @@ class Learner:
 
     @torch.no_grad()
     def validate(self, windows: int = _VALIDATION_WINDOWS) -> float:
-        """Return the loss in nats a character on text that is not trained on."""
+        """Return the loss a character on text that is not trained on; of cross entropy, in nats."""
         settings = self._settings
         inputs, targets = self._text.validation_windows(windows, settings.context)
         self.model.eval()

@@ -13,6 +13,9 @@ class Settings:
     steps: int = 800
     seed: int = 0
     attention: str = "softmax"
+    activation: str = "gelu"
+    loss: str = "cross_entropy"
+    optimizer: str = "adamw"
     compare: bool = False
     layers: int = 4
     heads: int = 4

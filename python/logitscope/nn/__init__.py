@@ -5,7 +5,7 @@ from logitscope.nn import functional
 from logitscope.nn.activation import PolyNorm, PolyReLU
 from logitscope.nn.attention import CausalSelfAttention
 from logitscope.nn.binary_cross_entropy import BCEWithLogitsLoss, SigmoidFocalLoss
-from logitscope.nn.choice import attention_names
+from logitscope.nn.feed_forward import FeedForward
 from logitscope.nn.gpt import GPT, GPTConfig
 from logitscope.nn.hierarchical_softmax import HierarchicalSoftmax
 from logitscope.nn.linked_losses import (
@@ -28,6 +28,7 @@ from logitscope.nn.sigmoid_block import LayerScale, SigmoidTransformerBlock
 from logitscope.nn.spherical_output import SphericalDrift, SphericalOutput, SphericalStats
 from logitscope.nn.topk_gate import GateOutput, TopKSoftmaxGate, load_balance_loss
 from logitscope.nn.torch_attention import TorchCausalSelfAttention
+from logitscope.nn.usual_activations import ReLU2, SwiGLU
 
 __all__ = [
     "GPT",
@@ -35,6 +36,7 @@ __all__ = [
     "CausalSelfAttention",
     "CompSumLoss",
     "CrossEntropyLoss",
+    "FeedForward",
     "FocalLoss",
     "GPTConfig",
     "GateOutput",
@@ -45,6 +47,7 @@ __all__ = [
     "PolyLoss",
     "PolyNorm",
     "PolyReLU",
+    "ReLU2",
     "RotaryPosition",
     "SigmoidAttention",
     "SigmoidFocalLoss",
@@ -54,12 +57,12 @@ __all__ = [
     "SphericalSoftmaxLoss",
     "SphericalStats",
     "StableMaxCrossEntropy",
+    "SwiGLU",
     "SymmetricCrossEntropy",
     "TaylorSoftmaxLoss",
     "TopKSoftmaxGate",
     "TorchCausalSelfAttention",
     "ZStandardizedLoss",
-    "attention_names",
     "functional",
     "load_balance_loss",
 ]

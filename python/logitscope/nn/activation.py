@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from logitscope.errors import ArgumentError
 from logitscope.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 class _Polynomial(nn.Module):
@@ -94,3 +99,7 @@ class PolyNorm(_Polynomial):
     def extra_repr(self) -> str:
         """Show the options."""
         return f"{super().extra_repr()}, eps={self.eps}, scale={self.scale!r}"
+
+
+ACTIVATION: Mapping[str, Callable[[], nn.Module]] = {"polynorm": PolyNorm, "polyrelu": PolyReLU}
+"""What this module offers under which name."""

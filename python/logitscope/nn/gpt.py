@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from logitscope.errors import ArgumentError, ShapeError
-from logitscope.nn.choice import attention_class
+from logitscope.methods import find_method
+from logitscope.nn.feed_forward import FeedForward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,9 @@ class GPTConfig:
     heads: int = 4
     width: int = 128
     attention: str = "softmax"
-    """One of ``attention_names()``."""
+    """A name of ``logitscope.methods.method_names("attention")``."""
+    activation: str = "gelu"
+    """A name of ``logitscope.methods.method_names("activation")``."""
     tie_weights: bool = True
     """Whether the output layer is the transposed embedding."""
 
@@ -50,9 +53,10 @@ class Block(nn.Module):
         super().__init__()
         width = config.width
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = attention_class(config.attention).in_gpt(width, config.heads, config.context)
+        attention = find_method("attention", config.attention)
+        self.attention = attention.in_gpt(width, config.heads, config.context)
         self.network_norm = nn.LayerNorm(width)
-        self.network = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.network = FeedForward(width, activation=config.activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, width) to (B, T, width)."""
@@ -68,6 +72,8 @@ class GPT(nn.Module):
     ----------
     config
         Sizes and choices.
+    options
+        Fields of :class:`GPTConfig`, in place of a config or over it.
 
     Examples
     --------
@@ -76,10 +82,13 @@ class GPT(nn.Module):
     >>> model = GPT(GPTConfig(vocabulary=10, context=16, layers=1, heads=2, width=8))
     >>> model(torch.zeros(3, 16, dtype=torch.int64)).shape
     torch.Size([3, 16, 10])
+    >>> GPT(model.config, attention="torch", activation="polynorm").blocks[0].network.activation
+    PolyNorm(order=3, eps=1e-06, scale='rms')
     """
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPTConfig | None = None, **options: Any) -> None:
         super().__init__()
+        config = GPTConfig(**options) if config is None else replace(config, **options)
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.position = nn.Embedding(config.context, config.width)
@@ -144,7 +153,7 @@ class GPT(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
                 continue
-            last = name.endswith(("attention.out.weight", "network.2.weight"))
+            last = name.endswith(("attention.out.weight", "network.down.weight"))
             nn.init.normal_(parameter, std=residual if last else 0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear) and module.bias is not None:

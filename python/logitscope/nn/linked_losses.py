@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from logitscope.nn.loss import CrossEntropyLoss
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor, nn
 
 
 class CompSumLoss(CrossEntropyLoss):
@@ -204,3 +206,13 @@ class SymmetricCrossEntropy(CrossEntropyLoss):
             link="symmetric",
             link_params={"a": a, "b": b, "log_zero": log_zero},
         )
+
+
+LOSS: Mapping[str, Callable[[], nn.Module]] = {
+    "comp_sum": CompSumLoss,
+    "focal": FocalLoss,
+    "generalized_cross_entropy": GeneralizedCrossEntropy,
+    "poly": PolyLoss,
+    "symmetric_cross_entropy": SymmetricCrossEntropy,
+}
+"""What this module offers under which name."""

@@ -9,7 +9,7 @@ from torch import nn
 from logitscope.nn.functional import cross_entropy, linear_cross_entropy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -179,3 +179,7 @@ class LinearCrossEntropyLoss(nn.Module):
     def extra_repr(self) -> str:
         """Show the options that are set."""
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items() if value)
+
+
+LOSS: Mapping[str, Callable[[], nn.Module]] = {"cross_entropy": CrossEntropyLoss}
+"""What this module offers under which name."""

@@ -9,6 +9,8 @@ from torch import nn
 from logitscope.nn.functional._row_loss import row_loss
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from torch import Tensor
 
 
@@ -176,3 +178,12 @@ class ZStandardizedLoss(_RowLoss):
         empty: str = "nan",
     ) -> None:
         super().__init__({"a": a, "b": b}, weight, ignore_index, reduction, empty)
+
+
+LOSS: Mapping[str, Callable[[], nn.Module]] = {
+    "spherical": SphericalSoftmaxLoss,
+    "stablemax": StableMaxCrossEntropy,
+    "taylor": TaylorSoftmaxLoss,
+    "z_standardized": ZStandardizedLoss,
+}
+"""What this module offers under which name."""

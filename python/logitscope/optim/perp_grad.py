@@ -16,7 +16,7 @@ from torch import Tensor, optim
 from logitscope.errors import ArgumentError, DTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 Per = Literal["tensor", "neuron", "global"]
 
@@ -212,3 +212,7 @@ def _check_gradient(tensor: Tensor) -> None:
     if gradient.is_complex():
         message = f"PerpGrad: a gradient is {gradient.dtype}; use real parameters"
         raise DTypeError(message)
+
+
+OPTIMIZER: Mapping[str, Callable[..., optim.Optimizer]] = {"perpgrad": PerpGrad}
+"""What this module offers under which name."""

@@ -214,6 +214,9 @@ def record_step(scope, step: int, steps: int = 600) -> None:
         values[f"attention/max_logit/layer{layer}"] = 0.6 + (2 + 2.2 * layer) * progress + 0.15 * noise()
         values[f"attention/lse_mean/layer{layer}"] = 3.2 + (0.6 + 0.4 * layer) * progress + 0.05 * noise()
         values[f"attention/entropy/layer{layer}"] = 0.98 - (0.2 + 0.13 * layer) * progress
+        values[f"attention/entropy_max/layer{layer}"] = 0.99 - 0.1 * layer * progress
+        values[f"attention/entropy_min/layer{layer}"] = 0.97 - (0.4 + 0.15 * layer) * progress
+        values[f"attention/sink/layer{layer}"] = 0.04 + 0.1 * layer * progress
     scope.scalars(values, step)
     if step % 50 == 0:
         maps = maps_at(progress)

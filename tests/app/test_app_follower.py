@@ -97,7 +97,11 @@ def test_that_a_broken_file_is_a_notice_on_the_last_picture_and_heals(qtbot, fol
     _next_frame(qtbot, follower)
     reader.broken = RunFileError("run file: the disk\nis gone")
     frame = _next_frame(qtbot, follower, lambda frame: bool(frame.notice))
-    assert (frame.notice, frame.step, len(frame.panels)) == ("run file: the disk is gone", 29, 14)
+    assert (frame.notice, frame.step, len(frame.panels)) == (
+        "run file: the disk is gone",
+        29,
+        len(reader.panels()),
+    )
     follower.ask(5, 7)
     assert _next_frame(qtbot, follower, lambda frame: frame.request == 7).notice
     reader.broken = None

@@ -79,7 +79,8 @@ def test_that_damage_takes_away_only_the_panels_that_need_it(reader, monkeypatch
     monkeypatch.setattr(reader, "array", damaged)
     frame = data.frame(None)
     messages = {state.panel.title: state.message for state in frame.panels if state.message}
-    assert messages == {"Attention maps": "the array does not match its checksum"}
+    assert messages["Attention maps"] == "the array does not match its checksum"
+    assert not any("checksum" in text for title, text in messages.items() if title != "Attention maps")
 
 
 def test_that_a_run_without_anything_has_a_frame():

@@ -173,7 +173,7 @@ def test_that_a_problem_is_a_notice_over_the_last_picture(qtbot, make_window, re
     reader.broken = RunFileError("run file: damaged")
     qtbot.waitUntil(lambda: window.header.notice.text() == "run file: damaged")
     assert window.header.notice.isVisible()
-    assert len(_states(window)) == 14
+    assert len(_states(window)) == len(reader.panels())
     reader.broken = None
     qtbot.waitUntil(lambda: not window.header.notice.isVisible())
 
@@ -234,10 +234,15 @@ def test_that_events_take_the_cursor_to_their_step(qtbot, make_window, reader):
 def test_that_alerts_are_listed_with_the_events_at_their_step(qtbot, make_window, reader):
     window = make_window(reader)
     reader.training.scalars({"loss/train": float("nan")}, 150)
-    qtbot.waitUntil(lambda: "150   loss/train is NaN" in _texts(window.events.list))
-    texts = _texts(window.events.list)
-    assert texts.index("200   Sampled 90 characters.") < texts.index("150   loss/train is NaN")
-    window.events.list.itemActivated.emit(window.events.list.item(texts.index("150   loss/train is NaN")))
+    told = "150   NaN origin: loss/train is NaN at step 150"
+    qtbot.waitUntil(lambda: told in "\n".join(_texts(window.events.list)))
+    texts = [text.partition("\n→ ") for text in _texts(window.events.list)]
+    assert next(remedy for message, _, remedy in texts if message == told).startswith(
+        "Go back to a checkpoint"
+    )
+    texts = [message for message, _, _ in texts]
+    assert texts.index("200   Sampled 90 characters.") < texts.index(told)
+    window.events.list.itemActivated.emit(window.events.list.item(texts.index(told)))
     qtbot.waitUntil(_at(window, 150))
 
 

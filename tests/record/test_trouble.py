@@ -22,7 +22,7 @@ def path(tmp_path):
 def impatient(monkeypatch):
     """Tries and looks again at once, so that no test has to wait."""
     for name in ("_FIRST_PAUSE", "_LONGEST_PAUSE"):
-        monkeypatch.setattr(f"logitscope.record.writer.{name}", 1e-9)
+        monkeypatch.setattr(f"logitscope.record.outbox.{name}", 1e-9)
     monkeypatch.setattr("logitscope.record.writer._LOOK_EVERY", 0.0)
 
 
@@ -107,7 +107,7 @@ def test_that_a_run_that_never_could_be_written_leaves_nothing_behind(tmp_path, 
 
 
 def test_that_what_waited_keeps_its_order_whatever_its_number(path, monkeypatch):
-    monkeypatch.setattr("logitscope.record.writer._BATCH", 7)
+    monkeypatch.setattr("logitscope.record.outbox._BATCH", 7)
     with record.start("order", path=path) as scope:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -179,8 +179,8 @@ def test_that_a_full_disk_does_not_end_the_training_and_recording_goes_on_when_t
         import resource, signal, sys
         import numpy as np
         from logitscope import record
-        import logitscope.record.writer as writer
-        writer._FIRST_PAUSE = writer._LONGEST_PAUSE = 1e-9
+        import logitscope.record.outbox as outbox
+        outbox._FIRST_PAUSE = outbox._LONGEST_PAUSE = 1e-9
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         noise = np.random.default_rng(0).integers(0, 256, 100_000, np.uint8)
         with record.start("full", path=sys.argv[1]) as scope:

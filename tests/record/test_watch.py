@@ -128,16 +128,24 @@ def test_that_the_standard_tags_are_written_at_their_steps(path, model):
     with record.RunReader(path) as run:
         tags = {tag.name: tag.count for tag in run.tags()}
         layers = {
-            f"attention/{name}/layer{i}": 5 for name in ("max_logit", "entropy", "lse_mean") for i in (0, 1)
+            f"attention/{name}/layer{i}": 5
+            for name in ("max_logit", "entropy", "entropy_min", "entropy_max", "lse_mean")
+            for i in (0, 1)
         }
+        layers.update({f"attention/sink/layer{i}": 3 for i in (0, 1)})
         names = ("max", "std", "lse_mean", "entropy", "saturation", "lost_mass")
-        arrays = {f"attention/{name}": 3 for name in ("map", "entropy", "max_logit", "tokens")}
+        arrays = {f"attention/{name}": 3 for name in ("map", "entropy", "max_logit", "sink_mass", "tokens")}
         assert tags == {**layers, **{f"logits/{name}": 5 for name in names}, **arrays}
         assert run.steps("attention/map").tolist() == [0, 4, 8]
         assert run.steps("attention/entropy/layer1").tolist() == [0, 2, 4, 6, 8]
         last = run.array("attention/map").array
         assert last.shape == (2, 2, 8, 8)
         np.testing.assert_array_equal(last[1], model.children["second"].weights[0].astype("f4"))
+        np.testing.assert_allclose(
+            run.array("attention/sink_mass").array[1], last[1][:, 2:, 0].mean(axis=1), rtol=1e-6
+        )
+        sharpest = run.scalars("attention/entropy_min/layer1").values[-1]
+        assert sharpest == run.array("attention/entropy").array[1].min()
         assert json.loads(run.text("attention/tokens").text) == list("abcdefgh")
         groups = {panel.title: panel.group for panel in run.panels()}
         assert groups["Attention maps"] == "Attention"

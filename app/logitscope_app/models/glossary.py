@@ -61,6 +61,24 @@ GLOSSARY = (
         "Stays below about 50. Steady growth is logit drift: attention is about to become one-hot.",
     ),
     Meaning(
+        "attention/entropy_min*",
+        "Entropy of the layer's sharpest head, of the largest possible.",
+        "May be near 0: a head that looks at the token before is sharp and useful. Only all heads at 0 are a collapse.",
+        "of maximum",
+    ),
+    Meaning(
+        "attention/entropy_max*",
+        "Entropy of the layer's flattest head, of the largest possible.",
+        "Falls below 1 as heads learn where to look; a head that stays at 1 only averages: it is dead.",
+        "of maximum",
+    ),
+    Meaning(
+        "attention/sink*",
+        "Share of the attention weight that goes to the first token; rows early in the text are left out.",
+        "Below about 0.5. Heads with nothing to say park their weight there; all of it means that attention is idle.",
+        "of all weight",
+    ),
+    Meaning(
         "attention/entropy*",
         "Entropy of the attention rows divided by the largest possible: 1 looks everywhere, 0 at one token.",
         "Between 0.2 and 0.9, different among heads. All near 0: entropy collapse, near 1: nothing learnt.",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 GROUPS = ("Attention", "Logit scaling", "Training", "Text")
 OTHER_GROUP = "More"
-HEAD_FIGURES = ("entropy", "max_logit")
+HEAD_FIGURES = ("entropy", "max_logit", "sink_mass")
 """Arrays of one figure a head that lie beside a map in the same folder and are written on its tiles."""
 
 _GROUP_OF_FOLDER = {

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from logitscope.errors import LogitscopeError
-from logitscope_app.models.alerts import Watchman
-from logitscope_app.models.plan import expand, label_tags, plan, sibling
+from logitscope_app.models.alerts import Alert, Watchman
+from logitscope_app.models.plan import HEAD_FIGURES, expand, label_tags, plan, sibling
 from logitscope_app.models.resolve import resolve
 from logitscope_app.models.series import Points, latest_index
 from logitscope_app.models.states import Frame, PanelState
@@ -84,7 +84,7 @@ class RunData:
         self._panels: tuple[Panel, ...] = ()
         self._timeline = Timeline()
         self._watchman = Watchman()
-        self._alerts: tuple[Event, ...] = ()
+        self._alerts: tuple[Alert, ...] = ()
         self._states: dict[int, tuple[tuple[Any, ...], PanelState]] = {}
 
     def refresh(self) -> None:
@@ -218,7 +218,7 @@ class RunData:
         tags = list(expand(panel.tags, self.names()))
         tags += [tag for tag in label_tags(panel) if tag]
         if panel.kind == "heads" and panel.tags:
-            tags += [sibling(panel.tags[0], name) for name in ("entropy", "max_logit")]
+            tags += [sibling(panel.tags[0], name) for name in HEAD_FIGURES]
         return [(tag, self._count(tag), self._picture(tag, step)) for tag in tags]
 
 

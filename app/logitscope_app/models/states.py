@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from logitscope.record import Event, KnobInfo, Panel, RunInfo
+    from logitscope_app.models.alerts import Alert
     from logitscope_app.models.series import Points
     from logitscope_app.models.timeline import Timeline
 
@@ -114,7 +115,7 @@ class Frame:
     panels: tuple[PanelState, ...]
     events: tuple[Event, ...]
     knobs: tuple[KnobInfo, ...]
-    alerts: tuple[Event, ...] = ()
+    alerts: tuple[Alert, ...] = ()
     """What the figures show to go wrong, in the order of the steps."""
     notice: str = ""
     """A problem to show without taking the picture away, such as a deleted file."""

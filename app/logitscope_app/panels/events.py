@@ -8,6 +8,8 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QColor, QIcon, QPainter, QPixmap
 from PySide6.QtWidgets import QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
+from logitscope_app.models.alerts import Alert
+from logitscope_app.models.glossary import tooltip
 from logitscope_app.models.text import step_number
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class EventsPanel(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self._palette = palette
         self._events: tuple[Event, ...] = ()
-        self._alerts: tuple[Event, ...] = ()
+        self._alerts: tuple[Alert, ...] = ()
         self.list = QListWidget()
         self.list.setWordWrap(True)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -43,7 +45,7 @@ class EventsPanel(QWidget):
         layout.setContentsMargins(6, 6, 4, 6)
         layout.addWidget(self.list)
 
-    def set_events(self, events: tuple[Event, ...], alerts: tuple[Event, ...] = ()) -> None:
+    def set_events(self, events: tuple[Event, ...], alerts: tuple[Alert, ...] = ()) -> None:
         """Show them; the same as before cost nothing."""
         known = self._events
         fresh = [event for event in events if not known or event.row > known[-1].row]
@@ -61,16 +63,20 @@ class EventsPanel(QWidget):
 
     def _fill(self) -> None:
         self.list.clear()
-        merged = sorted((*self._events[-SHOWN:], *self._alerts), key=_place)
+        every: list[Event | Alert] = [*self._events[-SHOWN:], *self._alerts]
+        merged = sorted(every, key=_place)
         self._add(merged[-SHOWN:])
 
-    def _add(self, events: Sequence[Event]) -> None:
+    def _add(self, events: Sequence[Event | Alert]) -> None:
         colours = {"info": self._palette.faint, "warning": self._palette.warn, "error": self._palette.bad}
         for event in events:
             where = "" if event.step is None else f"{step_number(event.step)}   "
-            item = QListWidgetItem(dot(colours[event.level]), f"{where}{event.message}")
+            text, hint = f"{where}{event.message}", f"{event.level} at step {step_number(event.step)}"
+            if isinstance(event, Alert):
+                text, hint = f"{text}\n→ {event.remedy}", f"{hint}\n{tooltip(event.tag)}"
+            item = QListWidgetItem(dot(colours[event.level]), text)
             item.setData(_STEP, event.step)
-            item.setToolTip(f"{event.level} at step {step_number(event.step)}")
+            item.setToolTip(hint)
             self.list.insertItem(0, item)
         while self.list.count() > SHOWN:
             self.list.takeItem(self.list.count() - 1)
@@ -81,7 +87,7 @@ class EventsPanel(QWidget):
             self.picked.emit(step)
 
 
-def _place(event: Event) -> int:
+def _place(event: Event | Alert) -> int:
     """Where an event belongs; those without a step come first."""
     return -1 if event.step is None else event.step
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PySide6.QtGui import QMouseEvent, QPaintEvent
 
     from logitscope.record import Event
+    from logitscope_app.models.alerts import Alert
     from logitscope_app.theme.palette import Palette
 
 _EDGE = 10.0
@@ -36,7 +37,7 @@ class Track(QWidget):
         super().__init__()
         self._palette = palette
         self._timeline = Timeline()
-        self._events: Sequence[Event] = ()
+        self._events: Sequence[Event | Alert] = ()
         self._step: int | None = None
         self._hover: int | None = None
         self._outline = QPolygonF()
@@ -52,7 +53,7 @@ class Track(QWidget):
         """Room for curve and numbers."""
         return QSize(200, 52)
 
-    def set_timeline(self, timeline: Timeline, events: Sequence[Event]) -> None:
+    def set_timeline(self, timeline: Timeline, events: Sequence[Event | Alert]) -> None:
         """Show another run or more of it."""
         self._timeline, self._events = timeline, events
         self.update()

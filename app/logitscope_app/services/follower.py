@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
-from logitscope.record import RunReader
+from logitscope.record import open_run
 from logitscope_app.models.run_data import RunData
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Follower(QObject):
         self,
         path: Path,
         *,
-        open_reader: Callable[[Path], Reader] = RunReader,
+        open_reader: Callable[[Path], Reader] = open_run,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from logitscope.errors import RunFileError
 from logitscope.record.knob import Knob
+from logitscope.record.merged import MergedReader, open_run
 from logitscope.record.reader import RunReader
 from logitscope.record.recorder import Recorder, start
 from logitscope.record.runs import list_runs
@@ -23,6 +24,7 @@ __all__ = [
     "Event",
     "Knob",
     "KnobInfo",
+    "MergedReader",
     "Panel",
     "Recorder",
     "RunFileError",
@@ -34,6 +36,7 @@ __all__ = [
     "TagInfo",
     "Watch",
     "list_runs",
+    "open_run",
     "start",
     "watch",
 ]

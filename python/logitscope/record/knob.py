@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from logitscope.record.schema import checksum
 
 if TYPE_CHECKING:
-    from logitscope.record.writer import Writer
+    from logitscope.record.outbox import Outbox
 
 POLL_SECONDS = 0.05
 
@@ -58,7 +58,7 @@ class Knob:
 class KnobBoard:
     """The knobs of a run; one look at the file serves them all."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Outbox) -> None:
         self._writer = writer
         self._knobs: dict[str, Knob] = {}
         self._poll_at = 0.0
@@ -73,7 +73,7 @@ class KnobBoard:
         check = checksum((name, default))
         self._writer.declare(
             ("knob", name),
-            "INSERT OR REPLACE INTO knobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "knobs",
             (*fixed, checksum(fixed), default, check, default, check),
         )
         self._knobs[name] = knob = Knob(self, number, name, default, low, high)

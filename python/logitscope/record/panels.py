@@ -18,6 +18,14 @@ TRAINING = (
 ATTENTION = (
     Panel("Attention maps", "heads", ("attention/map",), "Attention"),
     Panel("Attention entropy", "lines", ("attention/entropy/*",), "Attention", y_label="of maximum"),
+    Panel(
+        "Flattest and sharpest head",
+        "lines",
+        ("attention/entropy_max/*", "attention/entropy_min/*"),
+        "Attention",
+        y_label="of maximum",
+    ),
+    Panel("Weight on the first token", "lines", ("attention/sink/*",), "Attention", y_label="of all weight"),
     Panel("Largest attention logit", "lines", ("attention/max_logit/*",), "Logit scaling"),
     Panel("Attention log-sum-exp", "lines", ("attention/lse_mean/*",), "Logit scaling"),
 )

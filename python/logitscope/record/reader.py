@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from logitscope.errors import ArgumentError, RunFileError
 from logitscope.record import codec
 from logitscope.record.database import Database
 from logitscope.record.index import RunIndex
+from logitscope.record.log_feed import LogFeed, is_log
 from logitscope.record.rows import read_info, read_knobs, read_panels
 from logitscope.record.schema import checksum
 from logitscope.record.types import Event, KnobInfo, Panel, RunInfo, Series, StepArray, StepText, TagInfo
@@ -55,11 +57,16 @@ class RunReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock = threading.RLock()
-        self._database = Database(self.path)
+        self._feed = LogFeed(self.path) if is_log(self.path) else None
         try:
-            self._info = read_info(self._database)
+            self._database = Database(self.path if self._feed is None else self._feed.database)
         except BaseException:
-            self._database.close()
+            self._close_feed()
+            raise
+        try:
+            self._info = self._read_info()
+        except BaseException:
+            self.close()
             raise
         self._index: RunIndex | None = None
 
@@ -71,10 +78,12 @@ class RunReader:
     def poll(self) -> bool:
         """Take in what was written since the last time; whether anything changed."""
         with self._lock:
+            if self._feed is not None:
+                self._feed.pull()
             changed = self._database.has_changed()
             if changed and self._index is not None:
                 self._index.refresh()
-            info = read_info(self._database)
+            info = self._read_info()
             changed = changed or info != self._info  # the status changes when the writer dies, not the file
             self._info = info
             return changed
@@ -143,6 +152,11 @@ class RunReader:
     def set_knob(self, name: str, value: float) -> None:
         """Ask for a value; the training reads it at its next step. It is clamped to the knob's ends."""
         with self._lock:
+            if self._feed is not None:
+                message = (
+                    f"run file: {self.path} cannot be changed: it is a log; the knobs of a log are fixed"
+                )
+                raise RunFileError(message)
             knobs = {knob.name: knob for knob in self.knobs()}
             if name not in knobs:
                 message = (
@@ -163,6 +177,7 @@ class RunReader:
         """Close the file; of no effect when that was done."""
         with self._lock:
             self._database.close()
+            self._close_feed()
 
     def __enter__(self) -> RunReader:
         return self
@@ -174,6 +189,13 @@ class RunReader:
 
     def __repr__(self) -> str:
         return f"RunReader({str(self.path)!r})"
+
+    def _read_info(self) -> RunInfo:
+        return replace(read_info(self._database), path=self.path)
+
+    def _close_feed(self) -> None:
+        if self._feed is not None:
+            self._feed.close()
 
     def _loaded(self) -> RunIndex:
         if self._index is None:

@@ -14,7 +14,7 @@ import time
 import uuid
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -22,9 +22,13 @@ from logitscope.errors import ArgumentError, RunFileError
 from logitscope.record import codec, schema
 from logitscope.record.arguments import check_step, check_text, plain, to_number, to_numpy
 from logitscope.record.knob import Knob, KnobBoard
+from logitscope.record.log_writer import LogWriter
+from logitscope.record.network import is_on_network
+from logitscope.record.outbox import Row
 from logitscope.record.process import this_process
+from logitscope.record.ranks import this_rank
 from logitscope.record.types import EventLevel, Panel, PanelKind
-from logitscope.record.writer import Row, Writer, free_path
+from logitscope.record.writer import Writer, free_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from logitscope.record.outbox import Outbox
+    from logitscope.record.ranks import Rank
     from logitscope.record.types import RunStatus, TagKind
     from logitscope.record.watch import Watch
 
@@ -45,6 +51,7 @@ def start(
     path: str | os.PathLike[str] | None = None,
     meta: Mapping[str, object] | None = None,
     buffer: int = 4096,
+    storage: Literal["auto", "database", "log"] = "auto",
 ) -> Recorder:
     """Begin a run and its file.
 
@@ -59,6 +66,12 @@ def start(
         What the training says of itself: model, data, versions. Values are kept as text.
     buffer
         How many calls wait in memory while the file cannot be written; arrays never wait.
+    storage
+        ``"database"`` is an SQLite file. ``"log"`` only grows and needs no locks: right for network disks, but its
+        knobs cannot be turned. ``"auto"`` takes the log where the file lies on a network disk.
+
+    A process that is one of several (torchrun, Slurm) writes a file of its own, its rank in the name; a rank that is
+    started again writes another. `open_run` shows them as one.
 
     Returns
     -------
@@ -86,7 +99,14 @@ def start(
     if not operator.index(buffer) >= 0:
         message = f"start: buffer is {buffer}; give how many calls may wait in memory, 0 or more"
         raise ArgumentError(message)
-    return Recorder(name, _reserve(name, path), meta or {}, buffer=buffer)
+    if storage not in ("auto", "database", "log"):
+        message = f"start: storage is {storage!r}; use auto, database or log"
+        raise ArgumentError(message)
+    rank = this_rank()
+    chosen = _reserve(name, path, rank)
+    log = storage == "log" or (storage == "auto" and is_on_network(chosen))
+    notes = {**(meta or {}), **(rank.meta() if rank else {})}
+    return Recorder(name, chosen, notes, buffer=buffer, log=log)
 
 
 class Recorder:
@@ -108,13 +128,15 @@ class Recorder:
     ({}, 0)
     """
 
-    def __init__(self, name: str, path: Path, meta: Mapping[str, object], *, buffer: int) -> None:
+    def __init__(
+        self, name: str, path: Path, meta: Mapping[str, object], *, buffer: int, log: bool = False
+    ) -> None:
         process = this_process()
         self.name = name
         self.run_id = uuid.uuid4().hex
         notes = json.dumps({str(key): plain(str(value)) for key, value in meta.items()})
         run = (self.run_id, plain(name), time.time(), notes, process.host, process.pid, process.started)
-        self._writer = Writer(path, run, buffer=buffer)
+        self._writer: Outbox = (LogWriter if log else Writer)(path, run, buffer=buffer)
         self._knobs = KnobBoard(self._writer)
         self._tags: dict[str, tuple[int, TagKind]] = {}
         self._tag_sets: dict[tuple[str, ...], tuple[int, struct.Struct]] = {}
@@ -221,8 +243,7 @@ class Recorder:
             message = f"panel: options of {title!r} cannot be kept ({error}); use what JSON knows"
             raise ArgumentError(message) from error
         number = self._panels.setdefault((group, title), len(self._panels) + 1)
-        sql = "INSERT OR REPLACE INTO panels VALUES (?, ?, ?)"
-        self._writer.declare(("panel", number), sql, (number, spec, schema.checksum((number, spec))))
+        self._writer.declare(("panel", number), "panels", (number, spec, schema.checksum((number, spec))))
         self._writer.write()
 
     def knob(
@@ -321,8 +342,7 @@ class Recorder:
         with self._writer.lock:
             if tag not in self._tags:
                 values = (len(self._tags) + 1, plain(tag), kind)
-                sql = "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)"
-                self._writer.declare(("tag", values[0]), sql, (*values, schema.checksum(values)))
+                self._writer.declare(("tag", values[0]), "tags", (*values, schema.checksum(values)))
                 self._tags[tag] = values[0], kind
             return self._tags[tag]
 
@@ -331,13 +351,12 @@ class Recorder:
         with self._writer.lock:
             if names not in self._tag_sets:
                 values = (len(self._tag_sets) + 1, tags)
-                sql = "INSERT OR REPLACE INTO tag_sets VALUES (?, ?, ?)"
-                self._writer.declare(("tag set", values[0]), sql, (*values, schema.checksum(values)))
+                self._writer.declare(("tag set", values[0]), "tag_sets", (*values, schema.checksum(values)))
                 self._tag_sets[names] = values[0], struct.Struct(f"<{len(names)}d")
             return self._tag_sets[names]
 
 
-def _reserve(name: str, path: str | os.PathLike[str] | None) -> Path:
+def _reserve(name: str, path: str | os.PathLike[str] | None, rank: Rank | None) -> Path:
     """The path of a new file, made empty where that is possible so that no other run takes it."""
     if path is None:
         stem = re.sub(r"[^\w.+-]+", "-", name).strip("-.")[:100] or "run"
@@ -346,12 +365,14 @@ def _reserve(name: str, path: str | os.PathLike[str] | None) -> Path:
     else:
         chosen = Path(path)
     chosen = chosen.absolute()
+    if rank is not None:
+        chosen = chosen.with_name(f"{chosen.stem}-rank{rank.rank}{chosen.suffix}")
     while True:
         try:
             chosen.parent.mkdir(parents=True, exist_ok=True)
             chosen.open("x").close()
         except FileExistsError:
-            if path is not None and chosen.exists():
+            if path is not None and rank is None and chosen.exists():
                 message = f"start: {chosen} exists already; give a new path, or none for a name with the time"
                 raise RunFileError(message) from None
             if not chosen.exists():  # it is the directory that is a file

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logitscope.errors import RunFileError
+from logitscope.record.merged import leaders
 from logitscope.record.reader import RunReader
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 def list_runs(directory: str | os.PathLike[str]) -> list[RunInfo]:
     """Runs whose files lie in a directory, newest first; files that are no run files are left out.
+
+    Of the ranks of one job the lowest stands for all; `open_run` opens them together.
 
     Examples
     --------
@@ -38,4 +41,4 @@ def list_runs(directory: str | os.PathLike[str]) -> list[RunInfo]:
                 runs.append(run.info)
         except RunFileError:
             continue
-    return sorted(runs, key=lambda run: run.created, reverse=True)
+    return sorted(leaders(runs), key=lambda run: run.created, reverse=True)

@@ -70,6 +70,21 @@ def summarize_heads(
     )
 
 
+def sink_mass(map_: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Share of each head's weight that goes to the first key (or first bin of keys), shape (H,).
+
+    The first quarter of the rows is left out: in a causal map they see little else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sink_mass(np.full((1, 4, 4), 0.25, np.float32)).tolist()
+    [0.25]
+    """
+    mass: NDArray[np.float32] = map_[:, map_.shape[1] // 4 :, 0].mean(axis=1, dtype=np.float32)
+    return mass
+
+
 def summarize_logits(logits: Any) -> dict[str, float]:
     """Figures of class logits (..., V), NumPy or torch, by their tags ``logits/*``; empty for no rows.
 

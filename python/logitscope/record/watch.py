@@ -20,7 +20,7 @@ from logitscope.errors import ArgumentError, DTypeError
 from logitscope.record import panels
 from logitscope.record.arguments import check_step
 from logitscope.record.norms import norms
-from logitscope.record.statistics import HeadSummary, summarize_heads, summarize_logits
+from logitscope.record.statistics import HeadSummary, sink_mass, summarize_heads, summarize_logits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -268,14 +268,19 @@ class Watch:
         for index, (summary, _) in sorted(seen.items()):
             scalars[f"attention/max_logit/layer{index}"] = float(summary.max_logit.max())
             scalars[f"attention/entropy/layer{index}"] = float(summary.entropy.mean())
+            scalars[f"attention/entropy_min/layer{index}"] = float(summary.entropy.min())
+            scalars[f"attention/entropy_max/layer{index}"] = float(summary.entropy.max())
             scalars[f"attention/lse_mean/layer{index}"] = summary.lse_mean
-        self._recorder.scalars(scalars, self._step)
         maps = {index: map_ for index, (_, map_) in seen.items() if map_ is not None}
+        sinks = {index: sink_mass(map_) for index, map_ in sorted(maps.items())}
+        scalars.update({f"attention/sink/layer{index}": float(mass.mean()) for index, mass in sinks.items()})
+        self._recorder.scalars(scalars, self._step)
         if maps:
             count = len(self._layers)
             for name in ("entropy", "max_logit"):
                 figures = {index: getattr(summary, name) for index, (summary, _) in seen.items()}
                 self._recorder.array(f"attention/{name}", _stack(figures, count), self._step)
+            self._recorder.array("attention/sink_mass", _stack(sinks, count), self._step)
             self._recorder.array("attention/map", _stack(maps, count), self._step)
 
     def _on_logits(self, module: Any, _arguments: Any, output: Any) -> None:

@@ -123,13 +123,11 @@ class Plot(QObject):
         return strings
 
 
-def pen(
-    colour: str, width: float = LINE_WIDTH, alpha: int = 255, style: Qt.PenStyle = Qt.PenStyle.SolidLine
-) -> Any:
+def pen(colour: str, width: float = LINE_WIDTH, alpha: int = 255) -> Any:
     """The pen of a curve."""
     shade = QColor(colour)
     shade.setAlpha(alpha)
-    return pg.mkPen(shade, width=width, style=style)
+    return pg.mkPen(shade, width=width)
 
 
 def _tick(value: float, spacing: float) -> str:

@@ -41,16 +41,27 @@ class SelfAttention(nn.Module):
         Number of heads.
     num_kv_heads
         Number of heads of keys and values, a divisor of ``num_heads``; as many by default.
+    head_dim
+        Size of a head; ``width / num_heads`` by default.
     bias
         Whether the projections have one.
     """
 
     def __init__(
-        self, width: int, num_heads: int, *, num_kv_heads: int | None = None, bias: bool = True
+        self,
+        width: int,
+        num_heads: int,
+        *,
+        num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        for name, whole, part in (("width", width, num_heads), ("num_heads", num_heads, kv_heads)):
+        sizes = {"width": (width, num_heads), "num_heads": (num_heads, kv_heads)}
+        if head_dim is not None:
+            sizes["width"] = (head_dim, 1)
+        for name, (whole, part) in sizes.items():
             if part < 1 or whole < 1 or whole % part:
                 message = (
                     f"{type(self).__name__}: {name} {whole} is no multiple of {part} heads; use one that is"
@@ -58,9 +69,9 @@ class SelfAttention(nn.Module):
                 raise ArgumentError(message)
         self.num_heads = num_heads
         self.num_kv_heads = kv_heads
-        self.head_dim = width // num_heads
+        self.head_dim = width // num_heads if head_dim is None else head_dim
         self.qkv = nn.Linear(width, (num_heads + 2 * kv_heads) * self.head_dim, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.out = nn.Linear(num_heads * self.head_dim, width, bias=bias)
         self.temperature: float | Tensor = 1.0
         """What the scores are divided by: a number, or a tensor (a buffer or parameter) that broadcasts to
         (B, H, T). A compiled model wants a tensor: it is compiled anew for each number."""
@@ -74,13 +85,25 @@ class SelfAttention(nn.Module):
         """Attend: (B, T, width) to (B, T, width)."""
         return self.join(self.mix(*self.project(x)))
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the tokens x (B, T, width), (B, heads, T, D) each."""
-        groups = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
-        heads = self.qkv(x).view(*x.shape[:2], sum(groups), self.head_dim)
-        # Views; cut along dimension 2, so that their gradients go into place in one copy.
-        q, k, v = (part.transpose(1, 2) for part in torch.split(heads, list(groups), 2))
+    def project(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the tokens x (B, T, width), keys and values of ``context`` or of x, (B, heads, T, D) each."""
+        groups = [self.num_heads, self.num_kv_heads, self.num_kv_heads]
+        if context is None:
+            parts = self._heads(x, self.qkv.weight, self.qkv.bias, groups)
+        else:
+            rows = self.num_heads * self.head_dim
+            biases = (None, None) if self.qkv.bias is None else (self.qkv.bias[:rows], self.qkv.bias[rows:])
+            parts = [
+                *self._heads(x, self.qkv.weight[:rows], biases[0], groups[:1]),
+                *self._heads(context, self.qkv.weight[rows:], biases[1], groups[1:]),
+            ]
+        q, k, v = parts
         return q, k, v
+
+    def _heads(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: list[int]) -> list[Tensor]:
+        heads = nn.functional.linear(x, weight, bias).view(*x.shape[:2], sum(groups), self.head_dim)
+        # Views; cut along dimension 2, so that their gradients go into place in one copy.
+        return [part.transpose(1, 2) for part in torch.split(heads, groups, 2)]
 
     def join(self, mixed: Tensor) -> Tensor:
         """What the heads give, (B, H, T, D), to tokens (B, T, width)."""
@@ -97,7 +120,7 @@ class FusedSelfAttention(SelfAttention):
 
     Parameters
     ----------
-    width, num_heads, num_kv_heads, bias
+    width, num_heads, num_kv_heads, head_dim, bias
         As in :class:`SelfAttention`.
     causal
         Whether a token sees only those up to itself.
@@ -109,10 +132,11 @@ class FusedSelfAttention(SelfAttention):
         num_heads: int,
         *,
         num_kv_heads: int | None = None,
+        head_dim: int | None = None,
         bias: bool = True,
         causal: bool = True,
     ) -> None:
-        super().__init__(width, num_heads, num_kv_heads=num_kv_heads, bias=bias)
+        super().__init__(width, num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, bias=bias)
         self.causal = causal
         self.observer: Observer | None = None
 
@@ -126,25 +150,13 @@ class FusedSelfAttention(SelfAttention):
     ) -> AttentionResult:
         """Call the kernel, and tell the observer what it saw, if it wants to know."""
         request = None if self.observer is None else self.observer.request(self)
-        options["is_causal"] = self.causal
+        options.setdefault("is_causal", self.causal)
         wanted = stats if request is None else ("entropy",)
         result = functional.attention(q, k, v, stats=wanted, **options)
         if request is not None and self.observer is not None:
-            observation = self._observation(q, k, result, self._map(q, k, request, options))
-            self.observer.observe(self, observation)
+            map_ = self._map(q, k, request, options)
+            self.observer.observe(self, _observation(q, k, result, map_, options["is_causal"]))
         return result
-
-    def _observation(self, q: Tensor, k: Tensor, result: AttentionResult, map_: Any) -> AttentionObservation:
-        from logitscope.record.watch import AttentionObservation
-
-        queries, keys = q.shape[2], k.shape[2]
-        return AttentionObservation(
-            max_logit=result.max_logit.numpy(force=True),
-            entropy=result.entropy.numpy(force=True),
-            lse=result.lse.numpy(force=True),
-            map=map_,
-            visible=np.arange(1, queries + 1) if self.causal else np.full(queries, keys),
-        )
 
     @torch.no_grad()
     def _map(self, q: Tensor, k: Tensor, request: AttentionRequest, options: dict[str, Any]) -> Any:
@@ -153,8 +165,9 @@ class FusedSelfAttention(SelfAttention):
             return None
         sample = min(request.sample, q.shape[0] - 1)
         queries, keys = (tensor.detach()[sample : sample + 1] for tensor in (q, k))
-        if isinstance(factors := options.get("inv_temperature"), Tensor):
-            options = options | {"inv_temperature": factors.expand(q.shape[:3])[sample : sample + 1]}
+        for name, shape in (("inv_temperature", q.shape[:3]), ("mask", (*q.shape[:3], k.shape[2]))):
+            if isinstance(given := options.get(name), Tensor):
+                options = options | {name: given.expand(shape)[sample : sample + 1]}
         bins = min(request.map_bins[0], q.shape[2]), min(request.map_bins[1], k.shape[2])
         # The values do not matter for the weights: the keys stand in.
         result = functional.attention(queries, keys, keys, map_bins=bins, **options)
@@ -181,6 +194,21 @@ class CausalSelfAttention(FusedSelfAttention):
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__(width, num_heads)
+
+
+def _observation(
+    q: Tensor, k: Tensor, result: AttentionResult, map_: Any, is_causal: bool
+) -> AttentionObservation:
+    from logitscope.record.watch import AttentionObservation
+
+    queries, keys = q.shape[2], k.shape[2]
+    return AttentionObservation(
+        max_logit=result.max_logit.numpy(force=True),
+        entropy=result.entropy.numpy(force=True),
+        lse=result.lse.numpy(force=True),
+        map=map_,
+        visible=np.arange(1, queries + 1) if is_causal else np.full(queries, keys),
+    )
 
 
 ATTENTION: Mapping[str, type[SelfAttention]] = {"softmax": CausalSelfAttention}

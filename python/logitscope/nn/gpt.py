@@ -150,11 +150,9 @@ class GPT(nn.Module):
     def _initialise(self) -> None:
         """Small normal weights; smaller where a residual stream sums over the layers (GPT-2)."""
         residual = 0.02 / math.sqrt(2 * self.config.layers)
-        for name, parameter in self.named_parameters():
-            if parameter.dim() < 2:
-                continue
-            last = name.endswith(("attention.out.weight", "network.down.weight"))
-            nn.init.normal_(parameter, std=residual if last else 0.02)
-        for module in self.modules():
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                last = name.endswith(("attention.out", "network.down"))
+                nn.init.normal_(module.weight, std=residual if last else 0.02)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -266,7 +266,7 @@ def test_that_the_reference_lists_the_functions_of_the_root_as_they_are():
             assert signature.replace('"', "'") == str(inspect.Signature(bare)).replace('"', "'"), name
 
 
-@pytest.mark.parametrize("command", ["demo", "list", "run", "dashboard", "bench"])
+@pytest.mark.parametrize("command", ["demo", "list", "run", "dashboard", "bench", "export", "import"])
 def test_that_the_reference_lists_the_options_of_a_command_as_they_are(command):
     if command == "dashboard":
         pytest.importorskip("logitscope_app")

@@ -18,8 +18,10 @@ class Command:
 
 COMMANDS = (
     Command("Run", "Open …", ("Ctrl+O",), "choose_run"),
+    Command("Run", "Experiments …", ("Ctrl+E",), "toggle_gallery"),
     Command("Run", "Next run in the list", ("N",), "open_neighbour", (1,)),
     Command("Run", "Previous run in the list", ("P",), "open_neighbour", (-1,)),
+    Command("Run", "Compare with the run under the list's cursor", ("C",), "toggle_compared"),
     Command("Run", "Save the window as PNG …", ("Ctrl+S",), "choose_picture"),
     Command("Run", "Quit", ("Ctrl+Q",), "close"),
     Command("Time", "Play or pause", ("Space",), "toggle_play"),
@@ -38,8 +40,10 @@ COMMANDS = (
     Command("View", "Previous view", ("Shift+V",), "next_view", (-1,)),
     Command("View", "Light or dark", ("T",), "toggle_theme"),
     Command("View", "Wear the system's theme", ("Ctrl+T",), "system_theme"),
+    Command("View", "Save the layout as …", ("Ctrl+Shift+L",), "choose_layout_name"),
     Command("View", "Default layout", ("Ctrl+0",), "reset_layout"),
     Command("View", "Full screen", ("F11",), "toggle_full_screen"),
+    Command("Help", "Commands …", ("Ctrl+K",), "open_palette"),
     Command("Help", "Keys", ("?", "F1"), "toggle_help"),
 )
 
@@ -51,6 +55,8 @@ CARD_KEYS = (
     ("Y", "logarithmic axis of a plot"),
     ("G", "logarithmic colours of maps"),
     ("O", "next figure below the heads"),
+    ("R", "sort the heads by it"),
+    ("D", "difference to the maps seen now"),
     ("Ctrl+wheel", "zoom a plot; double click shows all"),
 )
 """Keys that panels listen to while they have the keyboard."""

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QByteArray, QSize, Qt, QTimer
 from PySide6.QtGui import QAction, QKeySequence
-from PySide6.QtWidgets import QFileDialog, QMainWindow, QMenu, QMessageBox, QToolBar, QWidget
+from PySide6.QtWidgets import QFileDialog, QInputDialog, QMainWindow, QMenu, QMessageBox, QToolBar, QWidget
 
 from logitscope_app.commands import COMMANDS, Command, help_page
 from logitscope_app.docks import EVENTS, KNOBS, RUNS, Docks
+from logitscope_app.layouts import Layout, Layouts
 from logitscope_app.models.export import write_whole
 from logitscope_app.panels.card import png_bytes
+from logitscope_app.panels.command_palette import Choice, CommandPalette
 from logitscope_app.panels.events import EventsPanel
+from logitscope_app.panels.gallery import Gallery
 from logitscope_app.panels.header import Header
 from logitscope_app.panels.help import HelpOverlay
 from logitscope_app.panels.knobs import KnobsPanel
 from logitscope_app.panels.label import label, named
 from logitscope_app.panels.runs import RunsPanel
 from logitscope_app.panels.timeline_bar import TimelineBar
+from logitscope_app.services.laboratory import Laboratory
 from logitscope_app.services.session import Session
 from logitscope_app.settings import LAYOUT_VERSION
 from logitscope_app.theme.icons import app_icon
@@ -28,7 +33,8 @@ from logitscope_app.theme.palette import GAP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from PySide6.QtGui import QCloseEvent, QKeyEvent
+    from PySide6.QtCore import QMimeData
+    from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent
 
     from logitscope.record import RunInfo
     from logitscope_app.models.states import Frame
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from logitscope_app.theme.palette import Palette
 
 DEFAULT_SIZE = (1600, 1000)
+_RECENT = 10
 
 
 class MainWindow(QMainWindow):
@@ -49,6 +56,7 @@ class MainWindow(QMainWindow):
         *,
         session: Session | None = None,
         watcher: RunWatcher | None = None,
+        laboratory: Laboratory | None = None,
         settings: Settings | None = None,
         empty: str = "No runs yet.",
     ) -> None:
@@ -60,6 +68,7 @@ class MainWindow(QMainWindow):
         self.session = session or Session()
         self.frame: Frame | None = None
         self._first_step: int | None = None
+        self._layouts = Layouts(settings) if settings is not None else None
         self._plain_keys: dict[str, Command] = {}
         palette = theme.palette
 
@@ -78,7 +87,12 @@ class MainWindow(QMainWindow):
         foot.addWidget(self.timeline)
         self.addToolBar(Qt.ToolBarArea.BottomToolBarArea, foot)
         self.help = HelpOverlay(self, help_page())
+        self.laboratory = laboratory or Laboratory(parent=self)
+        self.gallery = Gallery(self, self.laboratory, palette)
+        self.commands = CommandPalette(self)
+        self.setAcceptDrops(True)
         self._views = QMenu("Docks", self)
+        self._layout_menu = QMenu("Layouts", self)
         self._make_menus()
 
         self.session.framed.connect(self.show_frame)
@@ -89,6 +103,9 @@ class MainWindow(QMainWindow):
         self.events.picked.connect(self.timeline.go)
         self.knobs.turned.connect(self.session.set_knob)
         self.runs.chosen.connect(self.open_run)
+        self.runs.compared.connect(self.session.compare)
+        self.gallery.opened.connect(self.open_run)
+        self.laboratory.begun.connect(self.open_run)
         theme.changed.connect(self._wear)
         if watcher is not None:
             self.docks.set_filled(RUNS, filled=True)
@@ -106,6 +123,7 @@ class MainWindow(QMainWindow):
         self.timeline.reset()
         self.events.set_events(())
         self.runs.set_current(path)
+        self._remember_run(path)
         self.session.open(path)
 
     def open_neighbour(self, by: int) -> None:
@@ -114,6 +132,14 @@ class MainWindow(QMainWindow):
         if paths:
             here = paths.index(self.session.path) if self.session.path in paths else -by
             self.open_run(paths[min(max(here + by, 0), len(paths) - 1)])
+
+    def toggle_compared(self) -> None:
+        """Compare with the run that the list's cursor is on, or no longer."""
+        self.runs.toggle_compared()
+
+    def toggle_gallery(self) -> None:
+        """Show or hide the experiments."""
+        self.gallery.toggle()
 
     def choose_run(self) -> None:
         """Ask for a run file."""
@@ -204,9 +230,64 @@ class MainWindow(QMainWindow):
         self.docks.arrange()
         QTimer.singleShot(0, self, self.docks.proportion)
 
+    def choose_layout_name(self) -> None:
+        """Ask for a name and keep the layout under it."""
+        name, given = QInputDialog.getText(self, "Save the layout", "Name of the layout:")
+        if given and name.strip():
+            self.save_layout(name.strip())
+
+    def save_layout(self, name: str) -> None:
+        """Keep where the docks are under a name."""
+        if self._layouts is not None:
+            state = bytes(self.saveState(LAYOUT_VERSION).data())
+            self._layouts.put(name, Layout(state, tuple(self.docks.hidden)))
+            self._list_layouts()
+
+    def load_layout(self, name: str) -> None:
+        """Put the docks where they were under that name."""
+        layout = self._layouts.get(name) if self._layouts is not None else None
+        if layout is not None:
+            self.docks.set_hidden(layout.hidden)
+            self.restoreState(QByteArray(layout.state), LAYOUT_VERSION)
+            self.docks.set_hidden(layout.hidden)
+
+    def remove_layout(self, name: str) -> None:
+        """Forget a layout."""
+        if self._layouts is not None:
+            self._layouts.remove(name)
+            self._list_layouts()
+
     def toggle_full_screen(self) -> None:
         """Fill the screen, or not."""
         self.setWindowState(self.windowState() ^ Qt.WindowState.WindowFullScreen)
+
+    def open_palette(self) -> None:
+        """Offer every command, run and layout by name."""
+        choices = [
+            Choice(f"{command.menu}: {command.text}", command.keys[0], partial(self._do, command))
+            for command in COMMANDS
+        ]
+        choices += [
+            Choice(f"View: show or hide {name}", "", self.docks.actions[name].toggle)
+            for name in self.docks.actions
+        ]
+        for name in self._layouts.names() if self._layouts is not None else ():
+            choices.append(Choice(f"Layout: {name}", "", partial(self.load_layout, name)))
+            choices.append(Choice(f"Layout: forget {name}", "", partial(self.remove_layout, name)))
+        choices += [
+            Choice(f"Run: open {info.name} ({info.path.name})", "", partial(self.open_run, info.path))
+            for info in self.runs.runs
+        ]
+        choices += [
+            Choice(f"Run: open recent {path}", "", partial(self.open_run, path)) for path in self.recent
+        ]
+        self.commands.open_with(choices)
+
+    @property
+    def recent(self) -> list[Path]:
+        """Runs that were opened last, newest first, those that are still there."""
+        stored = self._settings["recent"] if self._settings is not None else ""
+        return [path for line in stored.splitlines() if (path := Path(line)).is_file()]
 
     def toggle_help(self) -> None:
         """Show or hide all keys."""
@@ -232,11 +313,24 @@ class MainWindow(QMainWindow):
         else:
             self._do(command)
 
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Accept run files."""
+        if _dropped(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Open the first of them."""
+        paths = _dropped(event.mimeData())
+        if paths:
+            event.acceptProposedAction()
+            self.open_run(paths[0])
+
     def closeEvent(self, event: QCloseEvent) -> None:
         """Remember the layout and end the threads."""
         self._remember()
         self._theme.changed.disconnect(self._wear)
         self.session.close()
+        self.laboratory.close()
         if self._watcher is not None:
             self._watcher.close()
         super().closeEvent(event)
@@ -260,6 +354,19 @@ class MainWindow(QMainWindow):
         for action in self.docks.actions.values():
             self._views.addAction(action)
         menus["View"].addMenu(self._views)
+        menus["View"].addMenu(self._layout_menu)
+        self._list_layouts()
+
+    def _list_layouts(self) -> None:
+        self._layout_menu.clear()
+        for name in self._layouts.names() if self._layouts is not None else ():
+            self._layout_menu.addAction(name, partial(self.load_layout, name))
+        self._layout_menu.setEnabled(not self._layout_menu.isEmpty())
+
+    def _remember_run(self, path: Path) -> None:
+        if self._settings is not None:
+            recent = dict.fromkeys([path.absolute(), *self.recent])
+            self._settings["recent"] = "\n".join(map(str, list(recent)[:_RECENT]))
 
     def _do(self, command: Command) -> None:
         getattr(self, command.do)(*command.arguments)
@@ -275,12 +382,13 @@ class MainWindow(QMainWindow):
 
     def _on_listed(self, runs: Sequence[RunInfo]) -> None:
         self.runs.set_runs(runs)
+        self.gallery.set_runs(runs)
         if self.session.path is None and runs:
             self.open_run(runs[0].path)
 
     def _wear(self, palette: Palette) -> None:
         self.setWindowIcon(app_icon(palette.accent, palette.on_accent))
-        for part in (self.header, self.timeline, self.docks, self.events, self.runs):
+        for part in (self.header, self.timeline, self.docks, self.events, self.runs, self.gallery):
             part.set_palette(palette)
 
     def _has_layout(self) -> bool:
@@ -308,3 +416,9 @@ class MainWindow(QMainWindow):
         settings["geometry"] = bytes(self.saveGeometry().data())
         settings["layout"] = bytes(self.saveState(LAYOUT_VERSION).data())
         settings.save()
+
+
+def _dropped(data: QMimeData) -> list[Path]:
+    """Files that are dragged in."""
+    paths = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
+    return [path for path in paths if path.is_file()]

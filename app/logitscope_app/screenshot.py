@@ -10,7 +10,7 @@ from PySide6.QtCore import QCoreApplication, QEventLoop, qInstallMessageHandler
 
 from logitscope_app.main_window import MainWindow
 from logitscope_app.models.export import write_whole
-from logitscope_app.panels.card import png_bytes
+from logitscope_app.panels.card import png_bytes, svg_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ class ScreenshotError(Exception):
 def save_screenshot(
     run: Path, target: Path, theme: ThemeManager, *, size: tuple[int, int], step: int | None = None
 ) -> None:
-    """Write the window that shows ``run`` (at ``step``, or its newest) to a PNG file, whole or not at all."""
+    """Write the window that shows ``run`` (at ``step``, or its newest) to a PNG (or SVG) file, whole or not at all."""
     earlier = qInstallMessageHandler(_without_noise)
     window = MainWindow(theme)
     try:
@@ -44,7 +44,7 @@ def save_screenshot(
             wanted = window.timeline.wish
             _wait_for_frame(window, step=wanted)
         _settle()
-        write_whole(target, png_bytes(window))
+        write_whole(target, svg_bytes(window) if target.suffix.lower() == ".svg" else png_bytes(window))
     finally:
         window.close()
         window.deleteLater()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QByteArray, QSettings
 
+from logitscope_app.layouts import is_layouts
 from logitscope_app.panels.timeline_bar import SPEEDS
 from logitscope_app.theme.manager import MODES
 
@@ -41,6 +42,8 @@ KEYS = {
     "geometry": Key(b"", _bytes, lambda value: len(value) < 1 << 16),
     "layout": Key(b"", _bytes, lambda value: len(value) < 1 << 20),
     "hidden": Key("", str, lambda value: len(value) < 1 << 12),
+    "layouts": Key("{}", str, is_layouts),
+    "recent": Key("", str, lambda value: len(value) < 1 << 14),
 }
 
 

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     from logitscope.bench import command as bench
     from logitscope.demo import command as demo
     from logitscope.experiments import command as experiments
+    from logitscope.record import command as files
 
     parser = _Parser(
         prog="logitscope",
@@ -99,6 +100,22 @@ def _parser() -> argparse.ArgumentParser:
             experiments.RUN_EXAMPLES,
         ),
         (
+            "export",
+            files.add_export_arguments,
+            _export,
+            "write a run as CSV, Parquet, TensorBoard files or a picture",
+            "Write the values of a run in the format of another program, or a picture of it.",
+            files.EXPORT_EXAMPLES,
+        ),
+        (
+            "import",
+            files.add_import_arguments,
+            files.run_import,
+            "make run files of TensorBoard's event files",
+            "Make run files of TensorBoard's event files: scalars, histograms and texts.",
+            files.IMPORT_EXAMPLES,
+        ),
+        (
             "bench",
             bench.add_arguments,
             bench.run,
@@ -131,6 +148,14 @@ def _demo(arguments: argparse.Namespace) -> int:
         print("logitscope demo: needs torch: pip install logitscope[torch]", file=sys.stderr)
         return USAGE_ERROR
     return command.run(arguments)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from logitscope.record import command
+
+    if arguments.format not in command.PICTURES:
+        return command.run_export(arguments)
+    return _dashboard([str(arguments.run), "--screenshot", str(command.target_of(arguments))])
 
 
 def _dashboard(words: Sequence[str]) -> int:

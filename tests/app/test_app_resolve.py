@@ -30,6 +30,9 @@ class _Data:
             return Points.empty()
         return Points(np.array(list(steps), np.int64), np.array(list(steps.values()), float))
 
+    def compared(self, tag):
+        return []
+
     def array(self, tag, step):
         found = self._arrays.get(tag)
         return None if found is None else StepArray(step or 0, found)

@@ -38,6 +38,9 @@ class Data(Protocol):
     def points(self, tag: str) -> Points:
         """The scalar points of a tag; empty when it has none."""
 
+    def compared(self, tag: str) -> Sequence[tuple[str, Points]]:
+        """Names and points of the runs that this one is compared with; in their order, all of them."""
+
     def array(self, tag: str, step: int | None) -> StepArray | None:
         """The newest array at or before ``step``."""
 
@@ -64,6 +67,12 @@ def _lines(panel: Panel, data: Data, step: int | None) -> LinesState:
     for tag, label in zip(tags, labels, strict=True):
         points = data.points(tag)
         curves.append(Curve(tag, sentence(label), points, points.at(step)))
+    found = [data.compared(tag) for tag in tags]
+    for run, runs in enumerate(zip(*found, strict=True), 1):
+        for tag, label, (name, points) in zip(tags, labels, runs, strict=True):
+            if len(points):
+                words = f"{name} · {sentence(label)}" if len(tags) > 1 else name
+                curves.append(Curve(tag, words, points, points.at(step), run))
     message = ""
     if not any(len(curve.points) for curve in curves):
         message = f"No values yet for {_listed(panel.tags)}."

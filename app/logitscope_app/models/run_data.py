@@ -86,6 +86,16 @@ class RunData:
         self._watchman = Watchman()
         self._alerts: tuple[Alert, ...] = ()
         self._states: dict[int, tuple[tuple[Any, ...], PanelState]] = {}
+        self._compared: tuple[RunData, ...] = ()
+
+    def compare_with(self, others: Sequence[RunData]) -> None:
+        """Draw the curves of other runs beside those of this one."""
+        self._compared = tuple(others)
+
+    @property
+    def name(self) -> str:
+        """What the run is called."""
+        return self._reader.info.name
 
     def refresh(self) -> None:
         """Read what was written since the last time."""
@@ -129,6 +139,10 @@ class RunData:
     def points(self, tag: str) -> Points:
         """The scalar points of a tag; empty when it has none."""
         return self._points.get(tag) or Points.empty()
+
+    def compared(self, tag: str) -> Sequence[tuple[str, Points]]:
+        """Names and points of the runs that this one is compared with."""
+        return [(other.name, other.points(tag)) for other in self._compared]
 
     def array(self, tag: str, step: int | None) -> StepArray | None:
         """The newest array at or before ``step``, from the cache where it was read before."""
@@ -200,7 +214,11 @@ class RunData:
 
     def _state(self, index: int, panel: Panel, step: int | None) -> PanelState:
         """The state of a panel, the same object as last time when nothing that it shows has changed."""
-        key = (panel, step if panel.kind in ("lines", "table") else None, *self._inputs(panel, step))
+        followed = step if panel.kind in ("lines", "table") else None
+        key: tuple[object, ...] = (panel, followed, *self._inputs(panel, step))
+        if panel.kind == "lines":
+            tags = expand(panel.tags, self.names()) if self._compared else ()
+            key = (*key, *((name, len(points)) for tag in tags for name, points in self.compared(tag)))
         known = self._states.get(index)
         if known is None or known[0] != key:
             known = (key, self._resolve(panel, step))

@@ -34,11 +34,16 @@ class Curve:
     label: str
     points: Points
     at: tuple[int, float] | None
+    run: int = 0
+    """0 is the run that is shown; from 1 on those that it is compared with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinesState(PanelState):
-    """Curves over the step; ``ordered`` when they are a row (layers, heads) and colours should say so."""
+    """Curves over the step, those of compared runs last.
+
+    ``ordered`` when they are a row (layers, heads) and colours should say so.
+    """
 
     curves: tuple[Curve, ...] = ()
     ordered: bool = False

@@ -137,7 +137,7 @@ class Card(QFrame):
         if suffix == ".csv" and self._state is not None:
             write_whole(path, csv_bytes(rows(self._state)))
         elif suffix == ".svg":
-            write_whole(path, self._svg())
+            write_whole(path, svg_bytes(self))
         else:
             write_whole(path, png_bytes(self))
 
@@ -196,22 +196,24 @@ class Card(QFrame):
         except OSError as error:
             QMessageBox.warning(self, "Not saved", f"{name} was not written: {error.strerror or error}")
 
-    def _svg(self) -> bytes:
-        buffer = QBuffer()
-        buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-        generator = QSvgGenerator()
-        generator.setOutputDevice(buffer)
-        generator.setSize(self.size())
-        generator.setViewBox(QRect(0, 0, self.width(), self.height()))
-        painter = QPainter(generator)
-        self.render(painter, QPoint())
-        painter.end()
-        return bytes(buffer.data().data())
-
 
 def png_bytes(widget: QWidget) -> bytes:
     """What a widget looks like now, as a PNG file."""
     buffer = QBuffer()
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
     widget.grab().save(buffer, "PNG")
+    return bytes(buffer.data().data())
+
+
+def svg_bytes(widget: QWidget) -> bytes:
+    """What a widget looks like now, as an SVG file."""
+    buffer = QBuffer()
+    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
+    generator = QSvgGenerator()
+    generator.setOutputDevice(buffer)
+    generator.setSize(widget.size())
+    generator.setViewBox(QRect(0, 0, widget.width(), widget.height()))
+    painter = QPainter(generator)
+    widget.render(painter, QPoint())
+    painter.end()
     return bytes(buffer.data().data())

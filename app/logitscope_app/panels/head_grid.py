@@ -14,7 +14,7 @@ from logitscope_app.panels.map_image import map_image
 from logitscope_app.theme.style import small_font
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from PySide6.QtGui import QHelpEvent, QKeyEvent, QMouseEvent, QPaintEvent
 
@@ -39,6 +39,7 @@ class HeadGrid(QWidget):
         self._images: list[list[QImage]] = []
         self._figure: FloatArray | None = None
         self._selected = (0, 0)
+        self._order: Sequence[tuple[int, int]] = ()
         self.setFont(small_font())
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -56,8 +57,13 @@ class HeadGrid(QWidget):
         figure: FloatArray | None,
         palette: Palette,
         selected: tuple[int, int],
+        order: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Show other maps; ``figure`` (layers, heads) is written under the tiles."""
+        """Show other maps; ``figure`` (layers, heads) is written under the tiles.
+
+        With an ``order``, which names every head once, the tiles stand in it, row after row, each with its name.
+        """
+        self._order = order
         self._maps, self._figure, self._palette, self._selected = maps, figure, palette, selected
         self._images = [
             [
@@ -75,6 +81,8 @@ class HeadGrid(QWidget):
 
     def tile(self, layer: int, head: int) -> QRectF:
         """Where a head is painted."""
+        if self._order:
+            layer, head = divmod(self._order.index((layer, head)), self._maps.shape[1])
         layers, heads = self._maps.shape[:2]
         metrics = QFontMetricsF(self.font())
         left, top = metrics.horizontalAdvance(f"L{layers - 1}") + 6, metrics.height() + 2
@@ -101,9 +109,12 @@ class HeadGrid(QWidget):
             super().keyPressEvent(event)
             return
         down, right = _KEYS[Qt.Key(event.key())]
-        layer, head = self._selected[0] + down, self._selected[1] + right
+        layer, head = self._place(self._selected)
+        layer, head = layer + down, head + right
         if 0 <= layer < self._maps.shape[0] and 0 <= head < self._maps.shape[1]:
-            self.chosen.emit(layer, head)
+            self.chosen.emit(
+                *(self._order[layer * self._maps.shape[1] + head] if self._order else (layer, head))
+            )
 
     def event(self, event: QHelpEvent) -> bool:  # type: ignore[override]
         """Name the head under the pointer."""
@@ -134,10 +145,13 @@ class HeadGrid(QWidget):
                     painter.setPen(QPen(QColor(self._palette.accent), 2))
                     painter.drawRect(box.adjusted(-1.5, -1.5, 1.5, 1.5))
                 painter.setPen(text if chosen else muted)
-                if layer == 0:
+                if self._order:
+                    name = box.adjusted(2, 1, 0, 0)
+                    painter.drawText(name, Qt.AlignmentFlag.AlignLeft, f"L{layer} H{head}")
+                elif layer == 0:
                     name = QRectF(box.left(), 0, box.width(), metrics.height())
                     painter.drawText(name, Qt.AlignmentFlag.AlignCenter, f"H{head}")
-                if head == 0:
+                if head == 0 and not self._order:
                     name = QRectF(0, box.top(), box.left() - 6, box.height())
                     painter.drawText(
                         name, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, f"L{layer}"
@@ -147,6 +161,10 @@ class HeadGrid(QWidget):
                     value = number(float(self._figure[layer, head]), 2)
                     painter.drawText(below, Qt.AlignmentFlag.AlignCenter, value)
         painter.end()
+
+    def _place(self, head: tuple[int, int]) -> tuple[int, int]:
+        """Row and column of a head's tile."""
+        return divmod(self._order.index(head), self._maps.shape[1]) if self._order else head
 
     def _at(self, x: float, y: float) -> tuple[int, int] | None:
         layers, heads = self._maps.shape[:2]

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
 
 from logitscope_app.models.colour import Scale, scale_of
 from logitscope_app.models.states import HeadsState
-from logitscope_app.models.text import number
+from logitscope_app.models.text import number, step_number
 from logitscope_app.panels.card import Card
 from logitscope_app.panels.head_grid import HeadGrid
 from logitscope_app.panels.label import label
@@ -17,11 +17,16 @@ from logitscope_app.panels.map_view import MapView
 from logitscope_app.theme.palette import GAP
 
 if TYPE_CHECKING:
+    from logitscope_app.models.states import FloatArray
     from logitscope_app.theme.palette import Palette
 
 
 class HeadsCard(Card):
-    """Layer by head. ``G`` switches the logarithmic colours, ``O`` the figure written under the tiles."""
+    """Layer by head.
+
+    ``G`` switches the logarithmic colours, ``O`` the figure written under the tiles, ``R`` puts the heads into the
+    order of that figure, and ``D`` keeps the maps that are seen, to show at every other step what has changed since.
+    """
 
     HEIGHT: ClassVar[int] = 300
     WEIGHT: ClassVar[float] = 3.0
@@ -33,6 +38,7 @@ class HeadsCard(Card):
         self.large = MapView(palette, square=True)
         self.selected: tuple[int, int] | None = None
         self._figure = 0
+        self._reference: HeadsState | None = None
         super().__init__(palette)
         self.caption = label("readout")
         self.figure_name = label("small")
@@ -52,6 +58,10 @@ class HeadsCard(Card):
         self.log_action = self.add_action("Logarithmic colours", "G", checkable=True)
         self.log_action.toggled.connect(self._redraw)
         self.add_action("Next figure under the tiles", "O").triggered.connect(self.next_figure)
+        self.sort_action = self.add_action("Sort the heads by that figure", "R", checkable=True)
+        self.sort_action.toggled.connect(self._redraw)
+        self.change_action = self.add_action("Difference to the maps seen now", "D", checkable=True)
+        self.change_action.toggled.connect(self._keep)
         self._log_known = False
         self.grid.chosen.connect(self.choose)
         self.large.pointed.connect(self._read)
@@ -82,9 +92,15 @@ class HeadsCard(Card):
         if self.selected is None or self.selected[0] >= layers or self.selected[1] >= heads:
             self.selected = _most_telling(state)
         figure = state.figures[self._figure % len(state.figures)] if state.figures else None
-        self.figure_name.setText(f"below each head: {figure[0]}" if figure else "all heads")
         values = figure[1] if figure else None
-        self.grid.show_maps(state.maps, self._scale, values, self.palette_, self.selected)
+        name = figure[0] if figure else ""
+        reference = self._fitting_reference
+        if reference is not None:
+            name, values = "mean change", np.abs(self._maps - np.nan_to_num(reference.maps)).mean(axis=(2, 3))
+        self.figure_name.setText(f"below each head: {name}" if name else "all heads")
+        order = sorted_heads(values) if values is not None and self.sort_action.isChecked() else ()
+        maps = self._maps if reference is None else self._maps - reference.maps
+        self.grid.show_maps(maps, self._scale, values, self.palette_, self.selected, order)
         self._draw_large()
 
     def _draw_large(self) -> None:
@@ -93,7 +109,7 @@ class HeadsCard(Card):
             return
         layer, head = self.selected
         self.large.show_map(
-            state.maps[layer, head],
+            self._shown(layer, head),
             self._scale(layer, head),
             state.row_labels,
             state.column_labels,
@@ -102,12 +118,40 @@ class HeadsCard(Card):
 
     def _scale(self, layer: int, head: int) -> Scale:
         """The colours of a head: each has its own top, so that flat heads show their structure too."""
-        state = self.state
-        assert isinstance(state, HeadsState)
-        values = state.maps[layer, head]
+        values = self._shown(layer, head)
+        if self._fitting_reference is not None:
+            return scale_of(values, signed=True)
         if self.log_action.isChecked():
             return scale_of(values, log=True)
         return _linear(values)
+
+    @property
+    def _maps(self) -> FloatArray:
+        state = self.state
+        assert isinstance(state, HeadsState)
+        return state.maps
+
+    @property
+    def _fitting_reference(self) -> HeadsState | None:
+        """The maps that were kept, unless they are of another shape."""
+        kept = self._reference
+        return kept if kept is not None and kept.maps.shape == self._maps.shape else None
+
+    def _shown(self, layer: int, head: int) -> FloatArray:
+        """A head's map, or how it differs from the one that was kept."""
+        kept = self._fitting_reference
+        values: FloatArray = self._maps[layer, head]
+        if kept is not None:
+            values = values - kept.maps[layer, head]
+        return values
+
+    def _keep(self, on: bool) -> None:
+        """Keep the maps that are seen, or forget them."""
+        state = self.state
+        self._reference = state if on and isinstance(state, HeadsState) and not state.message else None
+        since = "" if self._reference is None else f"change since step {step_number(self._reference.step)}"
+        self.aside.setText(since)
+        self._redraw()
 
     def _read(self, reading: str) -> None:
         state = self.state
@@ -121,6 +165,19 @@ class HeadsCard(Card):
     def _redraw(self) -> None:
         if isinstance(self.state, HeadsState) and not self.state.message:
             self.draw()
+
+
+def sorted_heads(figure: FloatArray) -> tuple[tuple[int, int], ...]:
+    """Heads in the order of a figure (layers, heads), lowest first, NaN last.
+
+    Examples
+    --------
+    >>> sorted_heads(np.array([[0.5, np.nan], [0.2, 0.9]]))
+    ((1, 0), (0, 0), (1, 1), (0, 1))
+    """
+    order = np.argsort(figure, axis=None, kind="stable")
+    rows, columns = np.unravel_index(order, figure.shape)
+    return tuple(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
 def _linear(values: np.ndarray) -> Scale:

@@ -43,12 +43,12 @@ class Line:
             # What the cursor passes over is not drawn again.
             item.curve.setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
 
-    def show(self, points: Points, step: int | None, colour: str) -> None:
+    def show(self, points: Points, step: int | None, colour: str, *, dashed: bool = False) -> None:
         """Draw ``points`` in ``colour`` and mark what is true at ``step``."""
-        key = (points, colour, self._plot.log_y)
+        key = (points, colour, self._plot.log_y, dashed)
         if key != self._key:
             self._key = key
-            self._draw(points, colour)
+            self._draw(points, colour, Qt.PenStyle.DashLine if dashed else Qt.PenStyle.SolidLine)
         index = latest_index(points.steps, step)
         height = float("nan") if index is None else float(self._heights[index])
         if self._plot.log_y:
@@ -66,7 +66,7 @@ class Line:
         self._strong.setData([], [])
         self._mark.hide()
 
-    def _draw(self, points: Points, colour: str) -> None:
+    def _draw(self, points: Points, colour: str, style: Qt.PenStyle) -> None:
         steps = points.steps.astype(np.float64)
         smooth = smoothed(points.values)
         self._heights = points.values if smooth is None else smooth
@@ -80,4 +80,4 @@ class Line:
         self._strong.setData(
             steps, self._heights, symbol=symbol, symbolBrush=colour, symbolPen=None, symbolSize=_MARK_SIZE - 1
         )
-        self._strong.setPen(pen(colour))
+        self._strong.setPen(pen(colour, style=style))

@@ -57,19 +57,26 @@ class LinesCard(Card):
         if not self._log_known:
             self._log_known = True
             self.log_action.setChecked(bool(state.panel.options.get("log_y", False)))
+        several = sum(curve.run == 0 for curve in state.curves) > 1
         while len(self._lines) < len(state.curves):
             self._lines.append(Line(self.plot))
         for line, curve, colour in zip(self._lines, state.curves, self._colours(state), strict=False):
-            line.show(curve.points, state.step, colour)
+            line.show(curve.points, state.step, colour, dashed=curve.run > 0 and several)
         for line in self._lines[len(state.curves) :]:
             line.clear()
         self.plot.set_cursor(state.step)
         self._write(state)
 
     def _colours(self, state: LinesState) -> tuple[str, ...]:
+        """A colour a tag, compared runs dashed; where there is one tag, a colour a run."""
+        tags = [curve.tag for curve in state.curves if curve.run == 0]
         if state.ordered:
-            return ordered(len(state.curves), self.palette_.ramp)
-        return tuple(self.palette_.series_colour(index) for index in range(len(state.curves)))
+            colours = dict(zip(tags, ordered(len(tags), self.palette_.ramp), strict=True))
+        elif len(tags) > 1:
+            colours = {tag: self.palette_.series_colour(index) for index, tag in enumerate(tags)}
+        else:
+            return tuple(self.palette_.series_colour(curve.run) for curve in state.curves)
+        return tuple(colours[curve.tag] for curve in state.curves)
 
     def _write(self, state: LinesState) -> None:
         step = state.step if self._hover is None else round(self._hover)

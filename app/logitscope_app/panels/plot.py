@@ -123,11 +123,13 @@ class Plot(QObject):
         return strings
 
 
-def pen(colour: str, width: float = LINE_WIDTH, alpha: int = 255) -> Any:
+def pen(
+    colour: str, width: float = LINE_WIDTH, alpha: int = 255, style: Qt.PenStyle = Qt.PenStyle.SolidLine
+) -> Any:
     """The pen of a curve."""
     shade = QColor(colour)
     shade.setAlpha(alpha)
-    return pg.mkPen(shade, width=width)
+    return pg.mkPen(shade, width=width, style=style)
 
 
 def _tick(value: float, spacing: float) -> str:

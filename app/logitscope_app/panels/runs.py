@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtWidgets import QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from PySide6.QtCore import QSize, Qt, QTimer, Signal
+from PySide6.QtWidgets import QLineEdit, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from logitscope_app.models.text import ago, step_number
 from logitscope_app.panels.events import dot
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from logitscope_app.theme.palette import Palette
 
 _PATH = Qt.ItemDataRole.UserRole
+_WORDS = Qt.ItemDataRole.UserRole + 1
 
 
 class RunsPanel(QWidget):
@@ -29,6 +30,8 @@ class RunsPanel(QWidget):
 
     chosen = Signal(object)
     """The path of the run to open."""
+    compared = Signal(object)
+    """The paths of the runs whose curves are to be drawn beside those of the open one."""
 
     def __init__(self, palette: Palette, empty: str) -> None:
         super().__init__()
@@ -37,15 +40,24 @@ class RunsPanel(QWidget):
         self._palette = palette
         self._runs: Sequence[RunInfo] = ()
         self._current: Path | None = None
+        self._compared: set[Path] = set()
+        self._ticked = False
+        self.filter = QLineEdit(placeholderText="Filter by name, status or what it says of itself")
+        self.filter.setClearButtonEnabled(True)
+        self.filter.setAccessibleName("Filter of the runs")
+        self.filter.textChanged.connect(self._sift)
         self.list = QListWidget()
         self.list.setIconSize(QSize(16, 16))
         self.list.setTextElideMode(Qt.TextElideMode.ElideRight)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.itemActivated.connect(self._choose)
         self.list.itemClicked.connect(self._choose)
+        self.list.itemChanged.connect(self._compare)
+        self.list.setAccessibleName("Runs")
         self.empty = label("message", empty, Qt.AlignmentFlag.AlignCenter, wrap=True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(GAP - 2, GAP - 2, GAP - 4, GAP - 2)
+        layout.addWidget(self.filter)
         layout.addWidget(self.empty)
         layout.addWidget(self.list)
         self.set_runs(())
@@ -60,6 +72,7 @@ class RunsPanel(QWidget):
         self._runs = runs
         self.empty.setVisible(not runs)
         self.list.setVisible(bool(runs))
+        self.list.blockSignals(True)  # ticks that are put back are no wishes
         self.list.clear()
         now = time.time()
         for info in runs:
@@ -69,9 +82,42 @@ class RunsPanel(QWidget):
                 dot(status_colour(info.status, self._palette)), f"{info.name}\n{steps}  ·  {state}"
             )
             item.setData(_PATH, info.path)
-            item.setToolTip(f"{info.path}\n{info.status}{': ' + info.message if info.message else ''}")
+            item.setData(_WORDS, searchable(info))
+            item.setCheckState(
+                Qt.CheckState.Checked if info.path in self._compared else Qt.CheckState.Unchecked
+            )
+            told = f": {info.message}" if info.message else ""
+            item.setToolTip(
+                f"{info.path}\n{info.status}{told}\nTick it to draw its curves beside the open run's."
+            )
             self.list.addItem(item)
+        self.list.blockSignals(False)
+        self._sift(self.filter.text())
         self.set_current(self._current)
+
+    def toggle_compared(self) -> None:
+        """Compare with the run that the list's cursor is on, or no longer."""
+        item = self.list.currentItem()
+        if item is not None:
+            checked = item.checkState() == Qt.CheckState.Checked
+            item.setCheckState(Qt.CheckState.Unchecked if checked else Qt.CheckState.Checked)
+
+    def _compare(self, item: QListWidgetItem) -> None:
+        path, checked = item.data(_PATH), item.checkState() == Qt.CheckState.Checked
+        if checked != (path in self._compared):
+            (self._compared.add if checked else self._compared.discard)(path)
+            self._ticked = True  # the click that ticked it is not to open it, too
+            QTimer.singleShot(0, self, self._forget_tick)
+            self.compared.emit([info.path for info in self._runs if info.path in self._compared])
+
+    def _forget_tick(self) -> None:
+        self._ticked = False
+
+    def _sift(self, text: str) -> None:
+        words = text.lower().split()
+        for index in range(self.list.count()):
+            item = self.list.item(index)
+            item.setHidden(not all(word in item.data(_WORDS) for word in words))
 
     def set_current(self, path: Path | None) -> None:
         """Mark the open run."""
@@ -87,8 +133,14 @@ class RunsPanel(QWidget):
 
     def _choose(self, item: QListWidgetItem) -> None:
         path = item.data(_PATH)
-        if path != self._current:
+        if path != self._current and not self._ticked:
             self.chosen.emit(path)
+
+
+def searchable(info: RunInfo) -> str:
+    """What a run is found by."""
+    meta = (f"{key} {value}" for key, value in info.meta.items())
+    return " ".join([info.name, info.status, info.path.name, *meta]).lower()
 
 
 def status_colour(status: RunStatus, palette: Palette) -> str:

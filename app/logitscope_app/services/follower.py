@@ -12,7 +12,7 @@ from logitscope.record import open_run
 from logitscope_app.models.run_data import RunData
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from logitscope_app.models.run_data import Reader
@@ -30,6 +30,7 @@ class _Job:
     request: int
     asked: bool
     knobs: dict[str, float]
+    compared: tuple[Path, ...]
 
 
 class Follower(QObject):
@@ -58,6 +59,7 @@ class Follower(QObject):
         self._request = 0
         self._asked = True
         self._knobs: dict[str, float] = {}
+        self._compared: tuple[Path, ...] = ()
         self._closing = False
         self._mail: Frame | None = None
         # Below: used by the thread alone.
@@ -66,6 +68,7 @@ class Follower(QObject):
         self._file: tuple[int, int] | None = None
         self._last: Frame | None = None
         self._behind = True
+        self._others: dict[Path, tuple[Reader, RunData]] = {}
         self._said = ""
         self._thread = threading.Thread(target=self._run, name=f"follow {path.name}", daemon=True)
 
@@ -83,6 +86,12 @@ class Follower(QObject):
         """Write a knob to the run file; of values that come too fast the last one counts."""
         with self._wake:
             self._knobs[name] = value
+            self._wake.notify()
+
+    def compare(self, paths: Sequence[Path]) -> None:
+        """Draw the curves of other runs beside those of this one."""
+        with self._wake:
+            self._compared, self._asked = tuple(path for path in paths if path != self.path), True
             self._wake.notify()
 
     def take(self) -> Frame | None:
@@ -108,8 +117,9 @@ class Follower(QObject):
             else:
                 if frame is not None:
                     self._post(frame)
-        if self._reader is not None:
-            self._reader.close()
+        for reader in (self._reader, *(other for other, _ in self._others.values())):
+            if reader is not None:
+                reader.close()
 
     def _next_job(self) -> _Job | None:
         with self._wake:
@@ -117,7 +127,7 @@ class Follower(QObject):
                 self._wake.wait(self._poll_seconds)
             if self._closing and not self._knobs:
                 return None
-            job = _Job(self._step, self._request, self._asked, self._knobs)
+            job = _Job(self._step, self._request, self._asked, self._knobs, self._compared)
             self._asked, self._knobs = False, {}
             return job
 
@@ -131,9 +141,11 @@ class Follower(QObject):
         for name, value in job.knobs.items():
             self._reader.set_knob(name, value)
         self._behind |= self._reader.poll() or bool(job.knobs)
+        self._behind |= self._follow_others(job.compared)
         changed = self._behind
         if changed:
             self._data.refresh()
+            self._data.compare_with([self._others[path][1] for path in job.compared if path in self._others])
             self._behind = False
         notice = (
             ""
@@ -147,6 +159,28 @@ class Follower(QObject):
         frame = self._data.frame(job.step, request=job.request)
         self._last = replace(frame, notice=notice) if notice else frame
         return self._last
+
+    def _follow_others(self, paths: tuple[Path, ...]) -> bool:
+        """Read what is new in the runs to compare with; whether anything is. One that cannot be read is left out."""
+        changed = False
+        for path in self._others.keys() - set(paths):
+            self._others.pop(path)[0].close()
+            changed = True
+        for path in paths:
+            try:
+                fresh = path not in self._others
+                if fresh:
+                    reader = self._open_reader(path)
+                    self._others[path] = reader, RunData(reader)
+                reader, data = self._others[path]
+                if reader.poll() or fresh:
+                    data.refresh()
+                    changed = True
+            except OSError:
+                if path in self._others:
+                    self._others.pop(path)[0].close()
+                    changed = True
+        return changed
 
     def _open(self, there: tuple[int, int] | None) -> None:
         if self._reader is not None:

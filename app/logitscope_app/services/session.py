@@ -10,7 +10,7 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from logitscope_app.services.follower import Follower
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 FRAME_MS = 34
@@ -40,6 +40,7 @@ class Session(QObject):
         self._request = 0
         self._under_way = False
         self._wish: list[int | None] = []
+        self._compared: Sequence[Path] = ()
         self._pace = QTimer(self, singleShot=True, interval=FRAME_MS)
         self._pace.timeout.connect(self._deliver)
 
@@ -56,6 +57,8 @@ class Session(QObject):
         self._follower = follower = self._make_follower(path)
         follower.ready.connect(self._on_ready)
         follower.failed.connect(self._on_failed)
+        if self._compared:
+            follower.compare(self._compared)
         follower.ask(None, self._request)
         follower.start()
 
@@ -72,6 +75,12 @@ class Session(QObject):
         """Turn a knob of the run."""
         if self._follower is not None:
             self._follower.set_knob(name, value)
+
+    def compare(self, paths: Sequence[Path]) -> None:
+        """Draw the curves of other runs beside those of the run that is open, and of those opened later."""
+        self._compared = tuple(paths)
+        if self._follower is not None:
+            self._follower.compare(self._compared)
 
     def close(self) -> None:
         """Stop following."""

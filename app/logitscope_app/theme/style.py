@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QPalette
 
-from logitscope_app.theme.palette import BASE_SIZE, GAP, LARGE_SIZE, RADIUS, SMALL_SIZE, TITLE_SIZE, Palette
+from logitscope_app.theme.palette import (
+    BASE_SIZE,
+    GAP,
+    LARGE_SIZE,
+    RADIUS,
+    SMALL_SIZE,
+    TITLE_SIZE,
+    Palette,
+    rgb,
+)
 
 
 def qt_palette(palette: Palette) -> QPalette:
@@ -83,6 +92,18 @@ QTabBar::tab:focus {{ color: {p.accent}; }}
 #panel {{ background: {p.surface}; border: 1px solid {p.border}; border-radius: {RADIUS}px; }}
 #panel[current="true"] {{ border-color: {p.accent}; }}
 #grid, #gridScroll, #gridScroll > QWidget {{ background: {p.window}; border: none; }}
+#overlay {{ background: {_veil(p)}; }}
+#claim {{ font-size: {TITLE_SIZE}px; }}
+#verdict {{ color: {p.text}; font-family: monospace; font-size: {SMALL_SIZE}px; }}
+QProgressBar {{ background: {p.border}; border: none; border-radius: 3px; max-height: 6px; }}
+QProgressBar::chunk {{ background: {p.accent}; border-radius: 3px; }}
+QCheckBox {{ spacing: {GAP}px; }}
+QCheckBox::indicator, QListWidget::indicator {{ width: 11px; height: 11px; border: 1px solid {p.faint};
+    border-radius: 3px; background: {p.surface}; }}
+QCheckBox::indicator:checked, QListWidget::indicator:checked {{ background: {p.accent};
+    border-color: {p.accent}; }}
+QCheckBox::indicator:focus {{ border-color: {p.accent}; }}
+QTreeWidget::item {{ padding: {half}px 2px; }}
 #title {{ font-size: {TITLE_SIZE}px; font-weight: 600; }}
 #large {{ font-size: {LARGE_SIZE}px; font-weight: 600; }}
 #muted, #message, #readout {{ color: {p.muted}; }}
@@ -143,3 +164,9 @@ QSplitter::handle:hover {{ background: {p.accent}; }}
 QToolBar {{ background: {p.window}; border: none; padding: {half}px 0 0 0; spacing: 0; }}
 QStatusBar {{ background: {p.window}; color: {p.muted}; }}
 """
+
+
+def _veil(p: Palette) -> str:
+    """The window's colour, so dense that what lies below is only guessed."""
+    red, green, blue = rgb(p.window)
+    return f"rgba({red}, {green}, {blue}, 235)"

@@ -1,11 +1,14 @@
 """The recorder: run files that lose nothing acknowledged, written beside a training, read while it runs."""
 
 from logitscope.errors import RunFileError
+from logitscope.record.callbacks import huggingface_callback, lightning_callback
+from logitscope.record.export import export_run
 from logitscope.record.knob import Knob
 from logitscope.record.merged import MergedReader, open_run
 from logitscope.record.reader import RunReader
 from logitscope.record.recorder import Recorder, start
 from logitscope.record.runs import list_runs
+from logitscope.record.tensorboard import import_tensorboard
 from logitscope.record.types import (
     Event,
     KnobInfo,
@@ -35,6 +38,10 @@ __all__ = [
     "StepText",
     "TagInfo",
     "Watch",
+    "export_run",
+    "huggingface_callback",
+    "import_tensorboard",
+    "lightning_callback",
     "list_runs",
     "open_run",
     "start",

@@ -31,7 +31,7 @@ from logitscope.record.types import EventLevel, Panel, PanelKind
 from logitscope.record.writer import Writer, free_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -142,6 +142,8 @@ class Recorder:
         self._tag_sets: dict[tuple[str, ...], tuple[int, struct.Struct]] = {}
         self._panels: dict[tuple[str, str], int] = {}
         self._ended = False
+        self.clock: Callable[[], float] = time.time
+        """Seconds since the epoch, for what is recorded; replaced by who records what has happened long ago."""
         atexit.register(self._finish_at_exit)
 
     @property
@@ -174,7 +176,7 @@ class Recorder:
             value if type(value) is float else to_number("scalars", tag, value)
             for tag, value in values.items()
         ]
-        columns = (step, time.time(), tag_set, packer.pack(*numbers))
+        columns = (step, self.clock(), tag_set, packer.pack(*numbers))
         self._writer.write(Row("scalars", "scalar", len(numbers), step, columns))
 
     def array(self, tag: str, array: Any, step: int) -> None:
@@ -201,11 +203,19 @@ class Recorder:
                 f"histogram {tag}: {bad} of {len(flat)} values are not finite", step=step, level="warning"
             )
 
+    def counts(self, tag: str, edges: Any, counts: Any, step: int) -> None:
+        """Record a histogram that is counted already: ``counts`` between one ``edges`` more than there are counts."""
+        edges, counts = (to_numpy("counts", tag, part).ravel().astype(np.float64) for part in (edges, counts))
+        if len(edges) != len(counts) + 1 or not len(counts):
+            message = f"counts: {tag!r} has {len(edges)} edges and {len(counts)} counts; give one edge more than counts"
+            raise ArgumentError(message)
+        self._array("histogram", tag, np.stack([edges, np.append(counts, 0)]), step)
+
     def text(self, tag: str, text: str, step: int) -> None:
         """Record a text, such as a sample that the model wrote."""
         check_text("text", "text", text, schema.MAX_TEXT_CHARACTERS, empty=True)
         step, number = check_step("text", step), self._tag(tag, "text", "text")
-        self._writer.write(Row("texts", "text", 1, step, (step, time.time(), number), plain(text)))
+        self._writer.write(Row("texts", "text", 1, step, (step, self.clock(), number), plain(text)))
 
     def event(self, message: str, *, step: int | None = None, level: EventLevel = "info") -> None:
         """Record that something happened; ``level`` is info, warning or error."""
@@ -214,7 +224,7 @@ class Recorder:
             message = f"event: level is {level!r}; use info, warning or error"
             raise ArgumentError(message)
         at = None if step is None else check_step("event", step)
-        self._writer.write(Row("events", "event", 1, at, (at, time.time(), level, plain(message))))
+        self._writer.write(Row("events", "event", 1, at, (at, self.clock(), level, plain(message))))
 
     def panel(
         self,
@@ -325,7 +335,7 @@ class Recorder:
         step, number = check_step(kind, step), self._tag(tag, kind, kind)
         dtype, shape, name, data = codec.encode(array)
         self._writer.write(
-            Row("arrays", kind, 1, step, (step, time.time(), number, dtype, shape, name), data)
+            Row("arrays", kind, 1, step, (step, self.clock(), number, dtype, shape, name), data)
         )
 
     def _tag(self, tag: str, kind: TagKind, operation: str) -> int:

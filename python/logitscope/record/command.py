@@ -1,0 +1,65 @@
+"""The commands ``logitscope export`` and ``logitscope import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from logitscope.record.export import FORMATS, export_run
+
+if TYPE_CHECKING:
+    import argparse
+
+PICTURES = ("png", "svg")
+EXPORT_EXAMPLES = """examples:
+  logitscope export runs/my.scope                        my.csv: the scalars, a row a value
+  logitscope export runs/my.scope --format tensorboard   a directory for TensorBoard
+  logitscope export runs/my.scope --format svg           a picture of the dashboard"""
+IMPORT_EXAMPLES = """examples:
+  logitscope import lightning_logs                       a run file for each directory of event files
+  logitscope import events.out.tfevents.1 --out runs"""
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``export``."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run file")
+    parser.add_argument("--format", choices=(*FORMATS, *PICTURES), default="csv", help="(default: csv)")
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH", help="what to make (default: beside the run file)"
+    )
+
+
+def add_import_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``import``."""
+    parser.add_argument("source", type=Path, metavar="PATH", help="a TensorBoard event file, or a directory")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIRECTORY", help="where the run files go (default: runs)"
+    )
+
+
+def target_of(arguments: argparse.Namespace) -> Path:
+    """What ``export`` makes."""
+    run: Path = arguments.run
+    suffix = "-tensorboard" if arguments.format == "tensorboard" else f".{arguments.format}"
+    target: Path = arguments.out or run.with_name(run.stem + suffix)
+    return target
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Write values in another format."""
+    target = target_of(arguments)
+    counts = export_run(arguments.run, target, format=arguments.format)
+    left = counts.pop("left out", 0)
+    told = [f"{count} {kind}s" for kind, count in counts.items()]
+    told += [f"{left} other values left out"] if left else []
+    print(f"{target}: {', '.join(told) or 'the run holds nothing'}")
+    return 0
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """Make run files of TensorBoard's."""
+    from logitscope.record.tensorboard import import_tensorboard
+
+    for path in import_tensorboard(arguments.source, arguments.out):
+        print(path)
+    return 0

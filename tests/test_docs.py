@@ -60,7 +60,7 @@ FLOORS = {
     "dynamics": BASE | {"ops", "record", "nn", "dynamics"},
     "experiments": BASE
     | {"", "ops", "loss", "activation", "record", "data", "nn", "optim", "dynamics", "theory", "bench"}
-    | {"experiments"},
+    | {"experiments", "methods"},
 }
 
 

@@ -94,7 +94,8 @@ def test_that_a_run_says_what_it_found_and_keeps_it(toy, capsys) -> None:
     assert found["verdict"]["reproduced"] is True
     with record.RunReader(toy / "a.scope") as run:
         assert run.info.meta["experiment"] == "lamb"
-        assert json.loads(run.text("verdict").text) == found["verdict"]
+        assert json.loads(run.text("verdict_data").text) == found["verdict"]
+        assert run.text("verdict").text.startswith("Toys count.\nreproduced")
         assert json.loads(run.text("progress").text)["share"] == 1.0
 
 

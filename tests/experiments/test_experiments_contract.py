@@ -7,7 +7,8 @@ import math
 import re
 from datetime import date
 from functools import cache
-from typing import TYPE_CHECKING, get_args
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,9 +18,7 @@ from logitscope.experiments import PAPERS, Verdict, find_paper
 from logitscope.experiments.paper import AREAS
 from logitscope.record.types import PanelKind
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+DOCS = Path(__file__).parents[2] / "docs"
 BUILT = [paper.slug for paper in PAPERS if paper.built]
 built = pytest.mark.parametrize("slug", BUILT)
 
@@ -113,6 +112,19 @@ def test_that_the_same_seed_gives_the_same_figures(slug: str, smoke) -> None:
     assert first.keys() == second.keys()
     for tag in first:
         np.testing.assert_array_equal(first[tag], second[tag], err_msg=tag)
+
+
+@built
+def test_that_a_paper_has_its_page_and_its_picture(slug: str) -> None:
+    page = (DOCS / "papers" / f"{slug}.md").read_text(encoding="utf-8")
+    paper = find_paper(slug)
+    assert page.startswith(f"# {paper.title}\n")
+    assert paper.url in page
+    for head in ("## Use it", "## Paper and here"):
+        assert f"\n{head}\n" in page
+    assert f"]({slug}.png)" in page
+    assert f"logitscope run {slug}" in page
+    assert f"papers/{slug}.md" in (DOCS / "README.md").read_text(encoding="utf-8")
 
 
 def scalars(path: Path) -> dict[str, np.ndarray]:

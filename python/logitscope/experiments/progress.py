@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from logitscope.record import Recorder
 
-TAG = "progress"
+PROGRESS_TAG = "progress"
 """The text of a run file that says how far it is: JSON with ``share``, ``seconds_left`` and ``note``."""
+VERDICT_TAG = "verdict"
+"""The text of a run file that holds the verdict in words; how far the run is until there is one."""
 _RECORD_EVERY = 0.5
 _PRINT_EVERY = 5.0
 """Seconds between two values in the run file, and between two lines where there is no terminal."""
@@ -98,8 +100,7 @@ class ShownProgress:
             self._bar.update(self._task, completed=self._done, description=note)
         elif now - self._printed >= _PRINT_EVERY:
             self._printed = now
-            line = f"{self._title}: {100 * self._done / self._total:.0f} %, {clock(self._left(now))} left"
-            print(f"{line}  {note}".rstrip(), file=sys.stderr, flush=True)
+            print(f"{self._title}: {self._words(now, note)}", file=sys.stderr, flush=True)
 
     def _left(self, now: float) -> float:
         return (now - self._start) * (self._total / max(self._done, 1e-12) - 1.0)
@@ -107,7 +108,11 @@ class ShownProgress:
     def _record(self, now: float, note: str) -> None:
         """Keep it as a text: a scalar would put steps of its own on the run's time line."""
         state = {"share": self._done / self._total, "seconds_left": round(self._left(now), 1), "note": note}
-        self._scope.text(TAG, json.dumps(state), 0)
+        self._scope.text(PROGRESS_TAG, json.dumps(state), 0)
+        self._scope.text(VERDICT_TAG, self._words(now, note), 0)
+
+    def _words(self, now: float, note: str) -> str:
+        return f"{100 * self._done / self._total:.0f} %, {clock(self._left(now))} left  {note}".rstrip()
 
 
 def clock(seconds: float) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from logitscope import __version__, record
 from logitscope.errors import ArgumentError
-from logitscope.experiments.progress import ShownProgress, clock
+from logitscope.experiments.progress import PROGRESS_TAG, VERDICT_TAG, ShownProgress, clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from logitscope.experiments.verdict import Verdict
 
 SEEDS = (0, 1, 2)
-VERDICT_TAG = "verdict"
+DATA_TAG = "verdict_data"
 """The text of a run file that holds the verdict as JSON."""
 _FIXED = ("scope", "seeds", "progress")
 
@@ -90,15 +90,16 @@ def execute(plan: Plan) -> Outcome:
     start = time.monotonic()
     with record.start(plan.paper.slug, path=plan.path, meta=meta) as scope:
         print(f"{plan.paper.slug}: run file {_short(scope.path)}", file=sys.stderr)
-        scope.panel("Verdict", "text", ["verdict_text"], group="Verdict")
+        # The other two are for programs: named here so that they get no panels of their own.
+        scope.panel("Verdict", "text", [VERDICT_TAG, DATA_TAG, PROGRESS_TAG], group="Text")
         try:
             with ShownProgress(plan.paper.slug, scope) as progress:
                 verdict: Verdict = plan.paper.experiment().run(scope, progress=progress, **arguments)
         except KeyboardInterrupt:
             print(f"{plan.paper.slug}: stopped; start it again with: {plan.command}", file=sys.stderr)
             raise
-        scope.text(VERDICT_TAG, json.dumps(verdict.as_dict()), 0)
-        scope.text("verdict_text", in_words(verdict, smoke=plan.smoke), 0)
+        scope.text(DATA_TAG, json.dumps(verdict.as_dict()), 0)
+        scope.text(VERDICT_TAG, in_words(verdict, smoke=plan.smoke), 0)
     return Outcome(plan, seeds, verdict, time.monotonic() - start, scope.path)
 
 

@@ -90,6 +90,13 @@ def _declare_panels(scope: Recorder) -> None:
         **sizes,
     )
     scope.panel(
+        "Largest relative error against float64",
+        "table",
+        ["error/*"],
+        group="Training",
+        notes="Of probabilities above 1e-30, over three kinds of rows.",
+    )
+    scope.panel(
         "Exponents of the terms below the sum's",
         "histogram",
         ["terms/exponent"],

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import platform
 from typing import TYPE_CHECKING, Any
 
+from logitscope.bench.machine import cpu_name
 from logitscope.errors import ArgumentError
 from logitscope.experiments.catalog import PAPERS
 from logitscope.experiments.progress import clock
@@ -36,7 +36,7 @@ def renew(path: Path, outcome: Outcome) -> None:
     """Put a verdict into the document at ``path`` (``.md``) and the data beside it (``.json``)."""
     data = path.with_suffix(".json")
     entries = _read(data)
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    machine = f"{cpu_name()}, {os.cpu_count()} cores"
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     entries[outcome.plan.paper.slug] = outcome.as_dict() | {"date": date, "machine": machine}
     _write(data, json.dumps(entries, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
@@ -57,8 +57,7 @@ def render(entries: dict[str, Any], data: str) -> str:
             f"| [{paper.slug}](#{paper.slug}) | {_yes(verdict['reproduced'])} | {_margin(verdict['margin'])} "
             f"| {clock(entry['seconds'])} | {', '.join(map(str, entry['seeds']))} |"
         )
-    missing = sum(not paper.built for paper in PAPERS)
-    lines += ["", f"Of the {len(PAPERS)} papers of the catalogue {missing} are not built yet."]
+    lines += ["", f"`logitscope list` says which of the {len(PAPERS)} papers of the catalogue are built."]
     for paper, entry in known:
         lines += [
             "",

@@ -18,6 +18,8 @@ from logitscope.nn.linked_losses import (
     SymmetricCrossEntropy,
 )
 from logitscope.nn.loss import CrossEntropyLoss, LinearCrossEntropyLoss
+from logitscope.nn.ntk_linear import NTKLinear, ntk_mlp
+from logitscope.nn.polycom import PolyCom
 from logitscope.nn.rotary import RotaryPosition
 from logitscope.nn.row_losses import (
     SphericalSoftmaxLoss,
@@ -57,6 +59,8 @@ __all__ = [
     "HierarchicalSoftmax",
     "LayerScale",
     "LinearCrossEntropyLoss",
+    "NTKLinear",
+    "PolyCom",
     "PolyLoss",
     "PolyNorm",
     "PolyReLU",
@@ -87,6 +91,7 @@ __all__ = [
     "convert_to_selective",
     "functional",
     "load_balance_loss",
+    "ntk_mlp",
     "selective_param_groups",
     "selective_temperature",
     "softmax_only_gpt",

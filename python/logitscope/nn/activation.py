@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-class _Polynomial(nn.Module):
+class Polynomial(nn.Module):
     """Coefficients that a whole layer shares, in the order of the paper's checkpoints."""
 
     def __init__(self, order: int) -> None:
@@ -35,7 +35,7 @@ class _Polynomial(nn.Module):
         return f"order={len(self.weight)}"
 
 
-class PolyReLU(_Polynomial):
+class PolyReLU(Polynomial):
     """A trainable polynomial of ``max(x, 0)``, in place of an activation (Zhuo et al., arXiv 2411.03884).
 
     All coefficients start at ``1 / order`` and the constant at 0. Such scalars are best left out of weight decay.
@@ -64,7 +64,7 @@ class PolyReLU(_Polynomial):
         return functional.poly_relu(x, self.weight, self.bias)
 
 
-class PolyNorm(_Polynomial):
+class PolyNorm(Polynomial):
     """A trainable sum of the normalised powers of rows, in place of an activation (Zhuo et al., arXiv 2411.03884).
 
     All coefficients start at ``1 / order`` and the constant at 0. Such scalars are best left out of weight decay.

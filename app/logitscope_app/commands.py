@@ -53,6 +53,7 @@ CARD_KEYS = (
     ("M", "enlarge or shrink"),
     ("S", "save as CSV, PNG or SVG"),
     ("Y", "logarithmic axis of a plot"),
+    ("Z, Shift+Z", "zoom a map; drag moves it, double click shows all"),
     ("G", "logarithmic colours of maps"),
     ("O", "next figure below the heads"),
     ("R", "sort the heads by it"),

@@ -1,6 +1,7 @@
 from fake_run import write_run
 
-from logitscope_app.services.run_watcher import RunWatcher, runs_of
+from logitscope import record
+from logitscope_app.services.run_watcher import RunList, RunWatcher
 
 
 def test_that_directories_and_files_are_listed_newest_first(tmp_path):
@@ -8,7 +9,7 @@ def test_that_directories_and_files_are_listed_newest_first(tmp_path):
     write_run(tmp_path / "runs" / "a.scope", 2)
     write_run(tmp_path / "b.scope", 3)
     (tmp_path / "runs" / "noise.scope").write_bytes(b"no run")
-    found = runs_of([tmp_path / "runs", tmp_path / "b.scope", tmp_path / "gone.scope"])
+    found = RunList()([tmp_path / "runs", tmp_path / "b.scope", tmp_path / "gone.scope"])
     assert [(info.path.name, info.last_step) for info in found] == [("b.scope", 2), ("a.scope", 1)]
 
 
@@ -40,3 +41,27 @@ def test_that_a_directory_that_is_away_keeps_the_list(qtbot, tmp_path):
     qtbot.waitUntil(lambda: len(lists) == 2)
     watcher.close()
     assert lists == [(1,), (2,)]
+
+
+def test_that_only_files_that_have_changed_are_opened_again(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_run(tmp_path / f"{name}.scope", 2)
+    going_on = write_run(tmp_path / "c.scope", 2, finish=False)
+    (tmp_path / "noise.scope").write_bytes(b"no run")
+    opened = []
+
+    def counting(path):
+        opened.append(path.name)
+        return record.RunReader(path)
+
+    monkeypatch.setattr("logitscope_app.services.run_watcher.RunReader", counting)
+    runs = RunList()
+    assert len(runs([tmp_path])) == 3
+    opened.clear()
+    assert [info.path.name for info in runs([tmp_path])] == ["c.scope", "b.scope", "a.scope"]
+    assert opened == ["c.scope"]  # a writer may die without touching its file
+    going_on.finish()
+    assert runs([tmp_path])[0].status == "finished"
+    opened.clear()
+    runs([tmp_path])
+    assert opened == []

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QPointF, QRect, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QFontMetricsF, QImage, QLinearGradient, QPainter, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from logitscope_app.models.colour import Scale
+from logitscope_app.models.pyramid import Pyramid
 from logitscope_app.models.text import number
 from logitscope_app.panels.map_image import map_image
 from logitscope_app.theme.colormaps import sample
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from PySide6.QtCore import QEvent
-    from PySide6.QtGui import QKeyEvent, QMouseEvent, QPaintEvent
+    from PySide6.QtGui import QKeyEvent, QMouseEvent, QPaintEvent, QWheelEvent
 
     from logitscope_app.models.states import FloatArray
     from logitscope_app.theme.palette import Palette
@@ -28,11 +29,17 @@ if TYPE_CHECKING:
 _BAR = 10
 _LABEL_PIXELS = 10
 _WIDEST_LABEL = 84.0
+_ZOOM = 1.25
+_FEWEST = 4
+"""Rows and columns that are seen at the largest zoom."""
 _KEYS = {Qt.Key.Key_Left: (0, -1), Qt.Key.Key_Right: (0, 1), Qt.Key.Key_Up: (-1, 0), Qt.Key.Key_Down: (1, 0)}
 
 
 class MapView(QWidget):
-    """Paints a matrix. ``pointed`` says what the cursor reads, or nothing when there is no cursor."""
+    """Paints a matrix. ``pointed`` says what the cursor reads, or nothing when there is no cursor.
+
+    Ctrl and the wheel, or ``Z`` and ``Shift+Z``, zoom; dragging moves a map that is zoomed; a double click shows all.
+    """
 
     pointed = Signal(str)
 
@@ -45,7 +52,12 @@ class MapView(QWidget):
         self._rows: Sequence[str] = ()
         self._columns: Sequence[str] = ()
         self._blank_zeros = False
+        self._pyramid = Pyramid(self._values)
+        self._view = QRect(0, 0, 0, 0)
+        self._drawn: tuple[object, ...] = ()
         self._image = QImage()
+        self._covered = QRectF()
+        self._grip: tuple[QPointF, QRect] | None = None
         self._cell: tuple[int, int] | None = None
         self.setFont(small_font())
         self._label_font = small_font()
@@ -70,9 +82,12 @@ class MapView(QWidget):
         blank_zeros: bool = False,
     ) -> None:
         """Show another matrix; the cursor stays on its cell."""
+        if values.shape != self._values.shape:
+            self._view = QRect(0, 0, values.shape[1], values.shape[0])
+        if values is not self._values:
+            self._pyramid = Pyramid(values)
         self._values, self._scale, self._rows, self._columns = values, scale, rows, columns
         self._blank_zeros = blank_zeros
-        self._image = map_image(values, scale, self._palette, blank_zeros=blank_zeros)
         if self._cell is not None and not self._has(self._cell):
             self._cell = None
         self._say()
@@ -81,9 +96,67 @@ class MapView(QWidget):
     def restyle(self, palette: Palette) -> None:
         """Wear other colours."""
         self._palette = palette
-        if self._values.size:
-            self._image = map_image(self._values, self._scale, palette, blank_zeros=self._blank_zeros)
         self.update()
+
+    @property
+    def view(self) -> QRect:
+        """The cells that are seen: columns from left to right, rows from top to bottom."""
+        return self._view
+
+    def zoom(self, factor: float, at: QPointF | None = None) -> None:
+        """See ``factor`` times more of the matrix, keeping in place what is at a point of the widget."""
+        if not self._values.size:
+            return
+        area, view = self._area(), self._view
+        at = at if at is not None and area.contains(at) else area.center()
+        across, down = (at.x() - area.left()) / area.width(), (at.y() - area.top()) / area.height()
+        rows, columns = self._values.shape
+        height = min(max(round(view.height() * factor), min(_FEWEST, rows)), rows)
+        width = min(max(round(view.width() * factor), min(_FEWEST, columns)), columns)
+        left = view.left() + across * (view.width() - width)
+        top = view.top() + down * (view.height() - height)
+        self._look_at(QRect(round(left), round(top), width, height))
+
+    def show_all(self) -> None:
+        """See the whole matrix."""
+        rows, columns = self._values.shape
+        self._look_at(QRect(0, 0, columns, rows))
+
+    def _look_at(self, view: QRect) -> None:
+        rows, columns = self._values.shape
+        view.moveLeft(min(max(view.left(), 0), columns - view.width()))
+        view.moveTop(min(max(view.top(), 0), rows - view.height()))
+        self._view = view
+        self.update()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Zoom with Ctrl; without it the page scrolls."""
+        if event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            self.zoom(_ZOOM if event.angleDelta().y() < 0 else 1 / _ZOOM, event.position())
+            event.accept()
+        else:
+            event.ignore()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Take hold of a map that is zoomed."""
+        super().mousePressEvent(event)
+        if self._is_zoomed() and self._area().contains(event.position()):
+            self._grip = event.position(), QRect(self._view)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """Let go."""
+        super().mouseReleaseEvent(event)
+        self._grip = None
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """See the whole matrix."""
+        if self._is_zoomed():
+            self.show_all()
+        else:
+            super().mouseDoubleClickEvent(event)
+
+    def _is_zoomed(self) -> bool:
+        return bool(self._values.size) and self._view.size() != QSize(*self._values.shape[::-1])
 
     def point_at(self, cell: tuple[int, int] | None) -> None:
         """Put the cursor on a cell; None takes it away."""
@@ -106,12 +179,18 @@ class MapView(QWidget):
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Read the cell under the pointer."""
-        area, at = self._area(), event.position()
-        if self._values.size and area.contains(at):
-            rows, columns = self._values.shape
-            row = int((at.y() - area.top()) / area.height() * rows)
-            column = int((at.x() - area.left()) / area.width() * columns)
-            self.point_at((min(row, rows - 1), min(column, columns - 1)))
+        area, at, view = self._area(), event.position(), self._view
+        if self._grip is not None:
+            start, held = self._grip
+            across = round((start.x() - at.x()) / area.width() * view.width())
+            down = round((start.y() - at.y()) / area.height() * view.height())
+            self._look_at(held.translated(across, down))
+        elif self._values.size and area.contains(at):
+            row = int((at.y() - area.top()) / area.height() * view.height())
+            column = int((at.x() - area.left()) / area.width() * view.width())
+            self.point_at(
+                (view.top() + min(row, view.height() - 1), view.left() + min(column, view.width() - 1))
+            )
         else:
             self.point_at(None)
 
@@ -124,12 +203,16 @@ class MapView(QWidget):
         """Move the cursor with the arrow keys; Escape takes it away."""
         if event.key() == Qt.Key.Key_Escape and self._cell is not None:
             self.point_at(None)
+        elif event.key() == Qt.Key.Key_Z:
+            outwards = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+            self.zoom(_ZOOM if outwards else 1 / _ZOOM, self._middle_of_cursor())
         elif event.key() in _KEYS and self._values.size:
             down, right = _KEYS[Qt.Key(event.key())]
             row, column = self._cell or (0, 0)
             moved = (row + down, column + right) if self._cell else (row, column)
             if self._has(moved):
                 self.point_at(moved)
+                self._follow(moved)
         else:
             super().keyPressEvent(event)
 
@@ -139,16 +222,56 @@ class MapView(QWidget):
             return
         painter = QPainter(self)
         area = self._area()
-        rows, columns = self._values.shape
-        shrunk = area.width() < columns or area.height() < rows
+        self._make_image(area)
+        shrunk = area.width() < self._image.width() or area.height() < self._image.height()
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, shrunk)
-        painter.drawImage(area, self._image)
+        painter.save()
+        painter.setClipRect(area)
+        painter.drawImage(self._box(area, self._covered), self._image)
+        painter.restore()
         self._paint_rows(painter, area)
         self._paint_columns(painter, area)
         self._paint_bar(painter, area)
         if self._cell is not None:
+            painter.setClipRect(area.adjusted(-2, -2, 2, 2))
             self._paint_cursor(painter, area)
         painter.end()
+
+    def _make_image(self, area: QRectF) -> None:
+        """Colour the cells that are seen, as many as there are pixels; kept until something changes."""
+        view, pixels = self._view, (area.height(), area.width())
+        key = (self._pyramid, self._scale, self._palette, self._blank_zeros, view.getRect(), pixels)
+        if key == self._drawn:
+            return
+        self._drawn = key
+        cells, (top, left, rows, columns) = self._pyramid.window(
+            view.top(), view.left(), view.height(), view.width(), pixels
+        )
+        self._image = map_image(cells, self._scale, self._palette, blank_zeros=self._blank_zeros)
+        self._covered = QRectF(left, top, columns, rows)
+
+    def _box(self, area: QRectF, cells: QRectF) -> QRectF:
+        """Where cells lie in the widget."""
+        across, down = area.width() / self._view.width(), area.height() / self._view.height()
+        return QRectF(
+            area.left() + (cells.left() - self._view.left()) * across,
+            area.top() + (cells.top() - self._view.top()) * down,
+            cells.width() * across,
+            cells.height() * down,
+        )
+
+    def _middle_of_cursor(self) -> QPointF | None:
+        if self._cell is None:
+            return None
+        return self._box(self._area(), QRectF(self._cell[1], self._cell[0], 1, 1)).center()
+
+    def _follow(self, cell: tuple[int, int]) -> None:
+        """Move a zoomed view so that the cursor stays in it."""
+        view = QRect(self._view)
+        view.moveTop(min(max(view.top(), cell[0] - view.height() + 1), cell[0]))
+        view.moveLeft(min(max(view.left(), cell[1] - view.width() + 1), cell[1]))
+        if view != self._view:
+            self._look_at(view)
 
     def _has(self, cell: tuple[int, int]) -> bool:
         rows, columns = self._values.shape
@@ -168,7 +291,7 @@ class MapView(QWidget):
         top = metrics.height() / 2
         height = max(20.0, self.height() - bottom - top)
         if self._square and self._values.size:
-            rows, columns = self._values.shape
+            rows, columns = self._view.height(), self._view.width()
             cell = min(width / columns, height / rows)
             # More than a quarter out of square is not worth empty space: stretch up to that.
             width, height = min(width, cell * columns * 1.25), min(height, cell * rows * 1.25)
@@ -194,37 +317,38 @@ class MapView(QWidget):
 
     def _paint_rows(self, painter: QPainter, area: QRectF) -> None:
         metrics = QFontMetricsF(self._label_font)
-        rows = self._values.shape[0]
+        first, rows = self._view.top(), self._view.height()
         cell = area.height() / rows
         every = max(1, int(np.ceil(metrics.height() * 0.95 / cell)))
-        for row in _shown(rows, every, bool(self._rows)):
-            box = QRectF(0, area.top() + row * cell, area.left() - 5, cell)
+        for row in _shown(first, rows, every, named=bool(self._rows)):
+            box = QRectF(0, area.top() + (row - first) * cell, area.left() - 5, cell)
             self._paint_label(
                 painter, box, self._rows[row] if self._rows else str(row), Qt.AlignmentFlag.AlignRight
             )
 
     def _paint_columns(self, painter: QPainter, area: QRectF) -> None:
         metrics = QFontMetricsF(self._label_font)
-        columns = self._values.shape[1]
+        first, columns = self._view.left(), self._view.width()
         cell = area.width() / columns
         turned = self._turned(metrics, area.width())
-        names = self._columns or [str(column) for column in range(columns)]
+        names = self._columns or [str(first + columns - 1)]
         room = (
             metrics.height() * 0.95 if turned else max(metrics.horizontalAdvance(name) for name in names) + 3
         )
         every = max(1, int(np.ceil(room / cell)))
-        for column in _shown(columns, every, bool(self._columns)):
-            middle = area.left() + (column + 0.5) * cell
+        for column in _shown(first, columns, every, named=bool(self._columns)):
+            name = self._columns[column] if self._columns else str(column)
+            middle = area.left() + (column - first + 0.5) * cell
             if turned:
                 painter.save()
                 painter.translate(middle, area.bottom() + 4)
                 painter.rotate(-90)
                 box = QRectF(-_WIDEST_LABEL, -metrics.height() / 2, _WIDEST_LABEL, metrics.height())
-                self._paint_label(painter, box, names[column], Qt.AlignmentFlag.AlignRight)
+                self._paint_label(painter, box, name, Qt.AlignmentFlag.AlignRight)
                 painter.restore()
             else:
                 box = QRectF(middle - 50, area.bottom() + 2, 100, metrics.height())
-                self._paint_label(painter, box, names[column], Qt.AlignmentFlag.AlignHCenter)
+                self._paint_label(painter, box, name, Qt.AlignmentFlag.AlignHCenter)
 
     def _paint_label(self, painter: QPainter, box: QRectF, text: str, alignment: Qt.AlignmentFlag) -> None:
         painter.setFont(self._label_font)
@@ -249,20 +373,19 @@ class MapView(QWidget):
 
     def _paint_cursor(self, painter: QPainter, area: QRectF) -> None:
         assert self._cell is not None
-        row, column = self._cell
-        rows, columns = self._values.shape
-        width, height = area.width() / columns, area.height() / rows
+        cell = self._box(area, QRectF(self._cell[1], self._cell[0], 1, 1))
         line = QColor(self._palette.accent)
         line.setAlpha(70)
-        painter.fillRect(QRectF(area.left(), area.top() + row * height, area.width(), height), line)
-        painter.fillRect(QRectF(area.left() + column * width, area.top(), width, area.height()), line)
+        painter.fillRect(QRectF(area.left(), cell.top(), area.width(), cell.height()), line)
+        painter.fillRect(QRectF(cell.left(), area.top(), cell.width(), area.height()), line)
         painter.setPen(QPen(QColor(self._palette.text), 1.5))
-        cell = QRectF(area.left() + column * width, area.top() + row * height, width, height)
         painter.drawRect(cell.adjusted(-1, -1, 1, 1))
 
 
-def _shown(count: int, every: int, named: bool) -> range:
+def _shown(first: int, count: int, every: int, *, named: bool) -> range:
     """Which labels are written: evenly spaced ones; plain numbers in round distances."""
     if not named and every > 1:
-        every = next((step for step in (2, 5, 10, 20, 50, 100, 200, 500) if step >= every), every)
-    return range(0, count, every)
+        every = next(
+            (step for step in (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if step >= every), every
+        )
+    return range(-(-first // every) * every, first + count, every)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from PySide6.QtCore import QObject, Signal
 
-from logitscope.record import RunReader, list_runs
+from logitscope.record import RunReader
+from logitscope.record.merged import leaders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,19 +19,45 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 2.0
 
 
-def runs_of(places: Sequence[Path]) -> list[RunInfo]:
-    """The runs of directories and files, newest first; what is no run file (any more) is left out."""
-    found: dict[Path, RunInfo] = {}
-    for place in places:
-        if place.is_dir():
-            found.update((info.path, info) for info in list_runs(place))
-            continue
+Signature: TypeAlias = "tuple[tuple[int, int] | None, ...]"
+
+
+class RunList:
+    """Lists runs again and again, and opens only the files that have changed or are still written."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[Signature, RunInfo | None]] = {}
+
+    def __call__(self, places: Sequence[Path]) -> list[RunInfo]:
+        """The runs of directories and files, newest first; what is no run file (any more) is left out."""
+        paths = dict.fromkeys(
+            path
+            for place in places
+            for path in (sorted(place.glob("*.scope")) if place.is_dir() else [place])
+        )
+        self._known = {path: self._looked_up(path) for path in paths}
+        found = [info for _, info in self._known.values() if info is not None]
+        return sorted(leaders(found), key=lambda info: info.created, reverse=True)
+
+    def _looked_up(self, path: Path) -> tuple[Signature, RunInfo | None]:
+        signature = (_signature(path), _signature(path.with_name(path.name + "-wal")))
+        known = self._known.get(path)
+        if known is not None and known[0] == signature and (known[1] is None or known[1].status != "running"):
+            return known
         try:
-            with RunReader(place) as reader:
-                found[place] = reader.info
+            with RunReader(path) as reader:
+                return signature, reader.info
         except OSError:
-            continue
-    return sorted(found.values(), key=lambda info: info.created, reverse=True)
+            return signature, None
+
+
+def _signature(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is written."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 class RunWatcher(QObject):
@@ -42,12 +69,12 @@ class RunWatcher(QObject):
         self,
         places: Sequence[Path],
         *,
-        look: Callable[[Sequence[Path]], list[RunInfo]] = runs_of,
+        look: Callable[[Sequence[Path]], list[RunInfo]] | None = None,
         seconds: float = LOOK_SECONDS,
     ) -> None:
         super().__init__()
         self._places = tuple(places)
-        self._look = look
+        self._look = look or RunList()
         self._seconds = seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="list runs", daemon=True)

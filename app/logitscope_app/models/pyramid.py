@@ -1,0 +1,70 @@
+"""A matrix at half, quarter ... of its size, so that a map of any size is drawn from as many cells as it has pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from logitscope_app.models.states import FloatArray
+
+
+class Pyramid:
+    """Halves a matrix as often as is asked for; a cell of a level holds the one of four that is farthest from 0.
+
+    So no bright spot vanishes, however small it is drawn, and a NaN stays one.
+
+    Examples
+    --------
+    >>> Pyramid(np.array([[0.1, 0.2, 0.0], [0.3, -0.9, 0.5]])).level(1)
+    array([[-0.9,  0.5]])
+    """
+
+    def __init__(self, values: FloatArray) -> None:
+        self._levels = [values]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the matrix itself."""
+        rows, columns = self._levels[0].shape
+        return rows, columns
+
+    def level(self, number: int) -> FloatArray:
+        """The matrix halved so many times."""
+        while len(self._levels) <= number:
+            self._levels.append(_halved(_halved(self._levels[-1]).T).T)
+        return self._levels[number]
+
+    def window(
+        self, top: int, left: int, rows: int, columns: int, pixels: tuple[float, float]
+    ) -> tuple[FloatArray, tuple[float, float, float, float]]:
+        """Cells that cover a window of the matrix, of the coarsest level that is not coarser than the pixels.
+
+        Returns
+        -------
+        cells, (top, left, rows, columns)
+            The cells, and what they cover, in cells of the matrix: the window and up to a cell of the level beyond.
+        """
+        share = min(rows / max(pixels[0], 1.0), columns / max(pixels[1], 1.0))
+        number = max(0, int(np.floor(np.log2(max(share, 1.0)))))
+        size, level = 1 << number, self.level(number)
+        first_row, first_column = top // size, left // size
+        last_row, last_column = -(-(top + rows) // size), -(-(left + columns) // size)
+        cells = level[first_row:last_row, first_column:last_column]
+        return cells, (
+            float(first_row * size),
+            float(first_column * size),
+            float(cells.shape[0] * size),
+            float(cells.shape[1] * size),
+        )
+
+
+def _halved(values: FloatArray) -> FloatArray:
+    """Of each two rows the entry that is farther from 0."""
+    even, odd = values[0::2], values[1::2]
+    paired = even[: len(odd)]
+    with np.errstate(invalid="ignore"):
+        halved = np.where((np.abs(odd) > np.abs(paired)) | np.isnan(odd), odd, paired)
+    rest: FloatArray = even[len(odd) :]
+    return np.concatenate([halved, rest]) if len(rest) else halved

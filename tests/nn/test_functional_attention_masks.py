@@ -165,7 +165,11 @@ def test_that_tensors_that_do_not_fit_are_refused_by_name() -> None:
         ),
         (DTypeError, r"attention: mask is torch.float32; use torch.bool", {"mask": torch.ones(5, 7)}),
         (ShapeError, r"attention: sinks has shape \(3,\); use \(4,\)", {"sinks": sinks[:3]}),
-        (DTypeError, r"attention: sinks is torch.float16", {"sinks": sinks.half()}),
+        (
+            DTypeError,
+            r"attention: sinks has dtype float16, q has float64; use one dtype",
+            {"sinks": sinks.half()},
+        ),
         (ArgumentError, r"attention: window is \(1,\); use \(left, right\)", {"window": (1,)}),
         (ArgumentError, r"attention: kv_len is 8; use 0..7", {"kv_len": 8}),
         (ArgumentError, r"attention: q_len is 6; use lengths of 0..5", {"q_len": torch.tensor([6, 0])}),

@@ -145,7 +145,11 @@ def test_that_options_that_do_not_fit_are_refused_by_name() -> None:
     q, k, v, _, bias, slopes, sigmoid_bias = problem()
     for error, message, options in (
         (ShapeError, r"attention: bias of shape \(5, 6\) does not broadcast to", {"bias": bias[0, 0, :, :6]}),
-        (DTypeError, r"attention: bias is torch.float16", {"bias": bias.half()}),
+        (
+            DTypeError,
+            r"attention: bias has dtype float16, q has float64; use one dtype",
+            {"bias": bias.half()},
+        ),
         (ShapeError, r"attention: alibi_slopes has shape \(3,\); use \(4,\)", {"alibi_slopes": slopes[:3]}),
         (ArgumentError, "attention: softcap is -1; use a positive number", {"softcap": -1}),
         (ArgumentError, "attention: kind is 'relu'; use 'softmax' or 'sigmoid'", {"kind": "relu"}),

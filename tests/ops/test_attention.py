@@ -234,11 +234,15 @@ GOOD = np.zeros((1, 2, 3, 4), np.float32)
             "use a number of heads that divides the 2 heads of q",
         ),
         ({"v": GOOD[:, :, :2]}, ShapeError, "attention: v has shape [1, 2, 2, 4]; use (1, 2, 3, any) as k"),
-        ({"q": GOOD.astype(int)}, DTypeError, "attention: q has dtype int64; use float32 or float64"),
+        (
+            {"q": GOOD.astype(int)},
+            DTypeError,
+            "attention: q has dtype int64; use float32, float64, float16 or bfloat16",
+        ),
         (
             {"q": GOOD.astype(np.float16)},
             DTypeError,
-            "attention: q has dtype float16; use float32 or float64",
+            "attention: k has dtype float32, q has float16; use one dtype",
         ),
         (
             {"v": GOOD.astype(float)},

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from logitscope.nn.functional._path import wide
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,6 +45,12 @@ def attention(
     out, lse, max_logit, inv_sum, entropy, map
         (B, Hq, T, Dv), four times (B, Hq, T), and (B, Hq, R, C); (0,) for an entropy or a map not asked for.
     """
+    if q.dtype != wide(q.dtype):
+        given = (q, k, v, inv_temperature, sinks, bias, alibi_slopes, sigmoid_bias)
+        widened = (None if tensor is None else tensor.to(wide(q.dtype)) for tensor in given)
+        options = (scale, window, causal_align, softcap, is_sigmoid, with_entropy, map_bins)
+        parts = attention(*widened, mask, q_len, kv_len, *options)  # type: ignore[arg-type, call-arg]
+        return parts[0].to(q.dtype), *parts[1:]
     group = q.shape[1] // k.shape[1] if k.shape[1] else 1
     k, v = (tensor.repeat_interleave(group, dim=1) if group > 1 else tensor for tensor in (k, v))
     scores = scale * (q @ k.transpose(-1, -2))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from logitscope._arrays import as_numpy, as_wide_floats, is_tensor, same_dtype
+from logitscope._arrays import as_floats, as_numpy, is_tensor, same_dtype
+from logitscope._dtypes import name_of, wide, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -72,9 +73,8 @@ class Problem(NamedTuple):
         layout: Layout,
     ) -> Problem:
         """Check what a user gave; the shapes of q, k and v against each other the compiled module checks."""
-        arrays = {
-            name: as_wide_floats(operation, name, value) for name, value in (("q", q), ("k", k), ("v", v))
-        }
+        arrays = {name: as_floats(operation, name, value) for name, value in (("q", q), ("k", k), ("v", v))}
+        dtype = same_dtype(operation, arrays.items())
         axes = _AXES.get(layout)
         if axes is None:
             message = f"{operation}: layout is {layout!r}; use 'bhld' or 'blhd'"
@@ -90,12 +90,11 @@ class Problem(NamedTuple):
         if isinstance(given_bias, str):
             given_bias = None if given_bias == "auto_row" else -math.log(max(keys, 1))
         if isinstance(given_bias, (int, float)):
-            given_bias = np.full(heads, given_bias, arrays["q"].dtype)
+            given_bias = np.full(heads, given_bias, wide(dtype))
         of_heads = {"sinks": sinks, "alibi_slopes": alibi_slopes, "sigmoid_bias": given_bias}
         for name, value in {"inv_temperature": inv_temperature, "bias": bias, **of_heads}.items():
             if value is not None:
-                arrays[name] = as_wide_floats(operation, name, value)
-        same_dtype(operation, arrays.items())
+                arrays[name] = as_computed(operation, name, value, dtype)
         temperature = arrays.get("inv_temperature")
         if temperature is not None:
             rows = "(batch, heads, queries)"
@@ -151,6 +150,16 @@ class Problem(NamedTuple):
                 f"shape {self.q.shape}, with a number of heads that divides {heads}"
             )
             raise ShapeError(message)
+
+
+def as_computed(operation: str, name: str, value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """``value``, of the ``dtype`` of q or of the one that it is computed with, as numbers of the latter."""
+    array = as_floats(operation, name, value)
+    if array.dtype not in (dtype, wide(dtype)):
+        names = "one dtype" if wide(dtype) == dtype else f"{name_of(dtype)} or {wide(dtype)}"
+        message = f"{operation}: {name} has dtype {name_of(array.dtype)}, q has {name_of(dtype)}; use {names}"
+        raise DTypeError(message)
+    return widen(array)
 
 
 def check_kind(operation: str, kind: str, sigmoid_bias: Any, sinks: Any) -> None:

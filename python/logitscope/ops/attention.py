@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_numpy, as_wide_floats, like, needs_autograd, same_dtype
-from logitscope.errors import ArgumentError, ShapeError
+from logitscope._arrays import as_floats, as_numpy, like, needs_autograd
+from logitscope._dtypes import name_of, narrow, wide, widen
+from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops._attention_problem import (
     CausalAlign,
     Kind,
     Layout,
     Problem,
     Window,
+    as_computed,
     heads_first,
     new_heads,
     row_contiguous,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionResult:
-    """What attention gives; arrays are of the kind that came in."""
+    """What attention gives; arrays are of the kind that came in, figures of 16-bit inputs in float32."""
 
     out: Any
     """(B, Hq, Lq, Dv), or (B, Lq, Hq, Dv) with ``layout="blhd"``."""
@@ -52,7 +54,7 @@ class AttentionResult:
     def first_nan(self) -> tuple[int, int, int] | None:
         """Batch element, head and query of the first row whose scores or output hold a NaN; None without one."""
         spoilt = np.isnan(as_numpy("attention", "max_logit", self.max_logit))
-        rows = np.isnan(as_numpy("attention", "out", self.out)).any(-1)
+        rows = np.isnan(widen(as_numpy("attention", "out", self.out))).any(-1)
         spoilt |= rows if rows.shape == spoilt.shape else rows.swapaxes(1, 2)
         if not spoilt.any():
             return None
@@ -126,8 +128,9 @@ def attention(
     Parameters
     ----------
     q
-        Queries, (B, Hq, Lq, D), NumPy array or torch CPU tensor of float32 or float64. Any strides; no copy is
-        made while the last axis is contiguous.
+        Queries, (B, Hq, Lq, D), NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16. Any strides;
+        no copy is made while the last axis is contiguous. 16-bit numbers are widened a tile at a time, computed with in
+        float32, and ``out`` is rounded once.
     k
         Keys, (B, Hk, Lk, D), Hq a multiple of Hk: query head h reads key head h // (Hq / Hk).
     v
@@ -179,7 +182,8 @@ def attention(
     Returns
     -------
     AttentionResult
-        Arrays of the kind and dtype of ``q``.
+        Arrays of the kind and dtype of ``q``; beside ``out`` float32 where that has 16 bits. Bias, temperatures and
+        what belongs to heads may be of either dtype.
 
     Raises
     ------
@@ -233,17 +237,18 @@ def attention(
     batch, heads, queries, _ = problem.q.shape
     rows = (batch, heads, queries)
     out = new_heads(problem.q, problem.v.shape[3])
-    max_logit, inv_sum, lse = (np.empty(rows, out.dtype) for _ in range(3))
-    entropy = np.empty(rows, out.dtype) if "entropy" in stats else None
+    dtype = wide(out.dtype)
+    max_logit, inv_sum, lse = (np.empty(rows, dtype) for _ in range(3))
+    entropy = np.empty(rows, dtype) if "entropy" in stats else None
     map_ = None
     if map_bins is not None:
-        map_ = np.empty((batch, heads, *_bins(map_bins, queries, problem.k.shape[2])), out.dtype)
+        map_ = np.empty((batch, heads, *_bins(map_bins, queries, problem.k.shape[2])), dtype)
     _native.attention_forward(problem, out, max_logit, inv_sum, lse, entropy, map_)
     if empty == "nan":
         unseen = np.isneginf(max_logit)
         for array in (out, lse, max_logit, entropy):
             if array is not None:
-                array[unseen] = np.nan
+                array[unseen] = narrow(np.full((), np.nan, dtype), array.dtype)
     return AttentionResult(
         out=like(q, heads_first(out, layout)),
         lse=like(q, lse),
@@ -302,7 +307,7 @@ def attention_backward(
     Returns
     -------
     AttentionGradients
-        Arrays of the kind and dtype of ``q``.
+        Arrays of the kind of ``q``, each of the dtype of what it belongs to.
 
     Raises
     ------
@@ -331,9 +336,16 @@ def attention_backward(
     out_axes = (batch, queries, heads) if layout == "blhd" else rows
     out_shape = (*out_axes, problem.v.shape[3])
 
+    dtype = problem.q.dtype
+
     def given(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        array = as_wide_floats(operation, name, value)
-        same_dtype(operation, [("q", problem.q), (name, array)])
+        if len(shape) == 4:
+            array = as_floats(operation, name, value)
+            if array.dtype != dtype:
+                message = f"{operation}: {name} has dtype {name_of(array.dtype)}, q has {name_of(dtype)}; use one dtype"
+                raise DTypeError(message)
+        else:
+            array = as_computed(operation, name, value, dtype)
         if array.shape != shape:
             message = f"{operation}: {name} has shape {array.shape}; use {shape}"
             raise ShapeError(message)
@@ -353,7 +365,7 @@ def attention_backward(
     )
 
     def wanted(condition: bool, shape: tuple[int, ...]) -> NDArray[Any] | None:
-        return np.empty(shape, problem.q.dtype) if condition else None
+        return np.empty(shape, wide(dtype)) if condition else None
 
     shape = () if bias is None else tuple(np.shape(bias))
     dbias = wanted(bias is not None and with_dbias, (1,) * (4 - len(shape)) + shape)
@@ -372,6 +384,14 @@ def attention_backward(
     turned = {name: heads_first(getattr(filled, name), layout) for name in ("dq", "dk", "dv")}
     filled = replace(filled, **turned, dbias=None if dbias is None else dbias.reshape(shape))
     parts = {name: getattr(filled, name) for name in filled.__slots__}
+    # Each in the dtype of what it belongs to.
+    given_options = {
+        "dinv_temperature": inv_temperature, "dsinks": sinks, "dbias": bias, "dalibi_slopes": alibi_slopes,
+        "dsigmoid_bias": sigmoid_bias,
+    }  # fmt: skip
+    for name, option in given_options.items():
+        if parts[name] is not None and np.ndim(option) and not isinstance(option, str):
+            parts[name] = narrow(parts[name], as_floats(operation, name[1:], option).dtype)
     return AttentionGradients(**{name: None if x is None else like(q, x) for name, x in parts.items()})
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from logitscope._arrays import as_wide_floats, like, same_dtype
+from logitscope import _native
+from logitscope._arrays import as_floats, like, same_dtype
+from logitscope._dtypes import wide
 from logitscope.errors import ArgumentError, ShapeError
-from logitscope.ops.attention import AttentionResult, attention
-from logitscope.ops.kv_cache import CHUNK
-from logitscope.ops.merge_states import merge_states
+from logitscope.ops._attention_problem import as_computed, row_contiguous
+from logitscope.ops.attention import AttentionResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -37,8 +38,9 @@ def attention_decode(
 ) -> AttentionResult:
     """Softmax attention of the last tokens of each sequence over what the cache holds.
 
-    The keys are attended to in chunks of 512, which all threads share, and the chunks are merged in their order: the
-    result depends neither on the batch nor on the number of threads. Query heads that share a key head read it once.
+    Keys and values are read once, where they lie, at the speed of the memory. Chunks of 512 of them, which all threads
+    share, are merged in their order: the result depends neither on the batch nor on the number of threads. 16-bit
+    caches are computed with in float32, and ``out`` is rounded once.
 
     Parameters
     ----------
@@ -59,7 +61,8 @@ def attention_decode(
     Returns
     -------
     AttentionResult
-        Arrays of the kind and dtype of ``q``; rows are (B, Hq, T). Sequences without tokens give zeros.
+        Arrays of the kind and dtype of ``q``, beside ``out`` float32 where that has 16 bits; rows are (B, Hq, T).
+        Sequences without tokens give zeros.
 
     Raises
     ------
@@ -76,8 +79,11 @@ def attention_decode(
     >>> float(logitscope.attention_decode(q * 0, cache).out[0, 0, 0, 0])
     3.0
     """
-    queries = as_wide_floats(_OPERATION, "q", q)
-    batch, key_heads, room, dim = cache.keys.shape
+    if isinstance(stats, str) or not set(stats) <= {"entropy"}:
+        message = f"{_OPERATION}: stats is {stats!r}; use a collection of 'entropy' or an empty one"
+        raise ArgumentError(message)
+    queries = as_floats(_OPERATION, "q", q)
+    batch, (key_heads, _, dim) = len(cache.lengths), cache.keys.shape[1:]
     if (
         queries.ndim != 4
         or queries.shape[0] != batch
@@ -89,78 +95,69 @@ def attention_decode(
             f"a multiple of {key_heads} heads"
         )
         raise ShapeError(message)
-    same_dtype(_OPERATION, [("q", queries), ("cache", cache.keys)])
+    dtype = same_dtype(_OPERATION, [("q", queries), ("cache", cache.keys)])
     _, heads, tokens, _ = queries.shape
     if cache.window is not None and tokens != 1:
         message = f"{_OPERATION}: q has {tokens} tokens; use one at a time with a cache that is a ring"
         raise ArgumentError(message)
-    rows, chunks, group = (batch, heads, tokens), room // CHUNK, heads // key_heads
+    if not 0 <= softcap < math.inf:
+        message = f"{_OPERATION}: softcap is {softcap}; use a positive number, or 0 for none"
+        raise ArgumentError(message)
+    rows = (batch, heads, tokens)
 
-    def packed(array: NDArray[Any]) -> NDArray[Any]:
-        """(B, Hq, T, ...) to one row of queries for each chunk of a key head, (B, Hk * chunks, g * T, ...)."""
-        rest = array.shape[3:]
-        wide = array.reshape(batch, key_heads, 1, group * tokens, *rest)
-        shape = (batch, key_heads, chunks, group * tokens, *rest)
-        return np.broadcast_to(wide, shape).reshape(batch, key_heads * chunks, group * tokens, *rest)
+    def of_heads(name: str, numbers: Any) -> NDArray[Any] | None:
+        if numbers is None:
+            return None
+        array = as_computed(_OPERATION, name, numbers, dtype)
+        if array.shape != (heads,):
+            message = (
+                f"{_OPERATION}: {name} has shape {array.shape}; use ({heads},), one number for each head of q"
+            )
+            raise ShapeError(message)
+        return np.ascontiguousarray(array)
 
     temperature = None
     if inv_temperature is not None:
-        temperature = packed(
-            np.broadcast_to(as_wide_floats(_OPERATION, "inv_temperature", inv_temperature), rows)
-        )
-    # How far each place of the cache is behind each query, (B, T, room).
-    held = cache.positions()[:, None]
-    position = cache.lengths[:, None, None] - tokens + np.arange(tokens)[:, None]
-    distance = position - held
-    visible = (held >= 0) & (distance >= 0)
-    if window >= 0:
-        visible &= distance <= window
-    bias = None
-    if alibi_slopes is not None:
-        slopes = as_wide_floats(_OPERATION, "alibi_slopes", alibi_slopes)
-        if slopes.shape != (heads,):
-            message = (
-                f"{_OPERATION}: alibi_slopes has shape {slopes.shape}; use ({heads},), one for each head of q"
-            )
-            raise ShapeError(message)
-        bias = _by_chunk(-slopes[:, None, None] * distance[:, None].astype(queries.dtype), key_heads, chunks)
-    hidden = np.broadcast_to(visible[:, None], (batch, group if tokens > 1 else 1, tokens, room))
-    mask = _by_chunk(hidden, 1, chunks)
-    mask = np.broadcast_to(mask[:, None], (batch, key_heads, *mask.shape[1:]))
-    split = (batch, key_heads * chunks, CHUNK, -1)
-    parts = attention(
-        packed(queries),
-        cache.keys.reshape(split),
-        cache.values.reshape(split),
-        scale=1 / math.sqrt(dim) if scale is None else scale,
+        temperature = as_computed(_OPERATION, "inv_temperature", inv_temperature, dtype)
+        try:
+            temperature = np.broadcast_to(temperature, rows)
+        except ValueError:
+            message = f"{_OPERATION}: inv_temperature has shape {temperature.shape}; use one that broadcasts to {rows}"
+            raise ShapeError(message) from None
+    problem = _Decoding(
+        q=row_contiguous(queries),
+        keys=cache.keys,
+        values=cache.values,
+        pages=cache.pages.ravel().tolist(),
+        lengths=cache.lengths.tolist(),
+        capacity=cache.capacity,
+        window=None if window < 0 else window,
+        scale=1 / math.sqrt(dim) if scale is None else float(scale),
         inv_temperature=temperature,
-        mask=mask.reshape(batch, key_heads * chunks, *mask.shape[3:]),
-        softcap=softcap,
-        bias=bias,
-        stats=stats,
+        softcap=float(softcap),
+        alibi_slopes=of_heads("alibi_slopes", alibi_slopes),
+        sinks=of_heads("sinks", sinks),
     )
-
-    def of_chunk(index: int) -> AttentionResult:
-        def own(array: NDArray[Any] | None) -> Any:
-            if array is None:
-                return None
-            chunked = array.reshape(batch, key_heads, chunks, group * tokens, *array.shape[3:])
-            return chunked[:, :, index].reshape(*rows, *array.shape[3:])
-
-        names = ("out", "lse", "max_logit", "inv_sum", "entropy")
-        return AttentionResult(*(own(getattr(parts, name)) for name in names))
-
-    merged = merge_states([of_chunk(index) for index in range(chunks)], sinks=sinks)
-    names = ("out", "lse", "max_logit", "inv_sum", "entropy")
-    return AttentionResult(
-        *(None if x is None else like(q, x) for x in (getattr(merged, name) for name in names))
-    )
+    out = np.empty((*rows, cache.values.shape[3]), dtype)
+    max_logit, inv_sum, lse = (np.empty(rows, wide(dtype)) for _ in range(3))
+    entropy = np.empty(rows, wide(dtype)) if "entropy" in stats else None
+    _native.attention_decode(problem, out, max_logit, inv_sum, lse, entropy)
+    parts = (out, lse, max_logit, inv_sum, entropy)
+    return AttentionResult(*(None if part is None else like(q, part) for part in parts))
 
 
-def _by_chunk(array: NDArray[Any], key_heads: int, chunks: int) -> NDArray[Any]:
-    """(B, H, T, room) to (B, Hk * chunks, (H / Hk) * T, chunk)."""
-    batch, heads, tokens, room = array.shape
-    rows = heads // key_heads * tokens
-    cut = array.reshape(batch, key_heads, rows, chunks, room // chunks).swapaxes(2, 3)
-    chunked: NDArray[Any] = cut.reshape(batch, key_heads * chunks, rows, room // chunks)
-    return chunked
+class _Decoding(NamedTuple):
+    """Checked inputs; the compiled module reads them by these names."""
+
+    q: NDArray[Any]
+    keys: NDArray[Any]
+    values: NDArray[Any]
+    pages: list[int]
+    lengths: list[int]
+    capacity: int
+    window: int | None
+    scale: float
+    inv_temperature: NDArray[Any] | None
+    softcap: float
+    alibi_slopes: NDArray[Any] | None
+    sinks: NDArray[Any] | None

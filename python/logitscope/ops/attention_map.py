@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitscope._arrays import like
+from logitscope._dtypes import wide, widen
 from logitscope.errors import ArgumentError
 from logitscope.ops._attention_problem import Problem
 
@@ -59,7 +60,7 @@ def attention_map(
     Returns
     -------
     array
-        (B, Hq, rows, cols), of the kind and dtype of ``q``.
+        (B, Hq, rows, cols), of the kind and dtype of ``q``; float32 where that has 16 bits.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def attention_map(
         or [np.zeros((0, 0))]
     )
     keys = len(range(problem.k.shape[2])[cols])
-    shaped = weights.reshape(batch, heads, len(chosen), keys).astype(problem.q.dtype)
+    shaped = weights.reshape(batch, heads, len(chosen), keys).astype(wide(problem.q.dtype))
     return like(q, shaped)
 
 
@@ -108,8 +109,8 @@ def _slice(name: str, part: Any) -> slice:
 
 def _weights(problem: Problem, sequence: int, head: int, rows: NDArray[np.intp]) -> NDArray[Any]:
     """All weights of some rows of one head, in float64."""
-    keys = problem.k[sequence, head // (problem.q.shape[1] // problem.k.shape[1])].astype(np.float64)
-    scores = problem.scale * (problem.q[sequence, head, rows].astype(np.float64) @ keys.T)
+    keys = widen(problem.k[sequence, head // (problem.q.shape[1] // problem.k.shape[1])]).astype(np.float64)
+    scores = problem.scale * (widen(problem.q[sequence, head, rows]).astype(np.float64) @ keys.T)
     if problem.inv_temperature is not None:
         scores = problem.inv_temperature[sequence, head, rows].astype(np.float64)[:, None] * scores
     if problem.softcap:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from logitscope._arrays import as_wide_floats
-from logitscope._dtypes import WIDE
+from logitscope._arrays import as_floats
+from logitscope._dtypes import BFLOAT16, FLOATS, name_of
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
-
-CHUNK = 512
-"""Keys that are attended to together; capacities are rounded up to a multiple of it."""
+    from numpy.typing import NDArray
 
 
 class KVCache:
@@ -35,7 +33,7 @@ class KVCache:
         Keep only that many tokens, in a ring: each new one takes the place of the oldest. For attention with a window;
         ``capacity`` is then not given.
     dtype
-        float32 or float64.
+        float32, float64, float16 or bfloat16 (of ``ml_dtypes``, torch's or its name).
 
     Examples
     --------
@@ -59,7 +57,7 @@ class KVCache:
         *,
         value_dim: int | None = None,
         window: int | None = None,
-        dtype: DTypeLike = np.float32,
+        dtype: Any = np.float32,
     ) -> None:
         if (capacity is None) == (window is None):
             message = f"KVCache: capacity is {capacity} and window is {window}; use one of them"
@@ -71,18 +69,21 @@ class KVCache:
             if size < 1:
                 message = f"KVCache: {name} is {size}; use 1 or more"
                 raise ArgumentError(message)
-        if np.dtype(dtype) not in WIDE:
-            message = f"KVCache: dtype is {np.dtype(dtype)}; use float32 or float64"
-            raise DTypeError(message)
-        room = -(-kept // CHUNK) * CHUNK
+        stored = _stored(dtype)
         self.window = window
         self.capacity = kept
-        self.keys: NDArray[Any] = np.zeros((batch, key_heads, room, head_dim), dtype)
-        """(B, Hk, room, D); what lies beyond the lengths does not count."""
-        self.values: NDArray[Any] = np.zeros((batch, key_heads, room, value_dim), dtype)
+        self.keys: NDArray[Any] = _aligned_zeros((batch, key_heads, kept, head_dim), stored)
+        """(B, Hk, room, D); what lies beyond the lengths does not count. NumPy has no bfloat16: its bits are in a field
+        of that name."""
+        self.values: NDArray[Any] = _aligned_zeros((batch, key_heads, kept, value_dim), stored)
         """(B, Hk, room, Dv)."""
         self.lengths: NDArray[np.int64] = np.zeros(batch, np.int64)
         """How many tokens each sequence has had, (B,)."""
+
+    @property
+    def pages(self) -> NDArray[np.int64]:
+        """Which rows of ``keys`` and ``values`` hold the places of each sequence, (B, pages of one): here one each."""
+        return np.arange(len(self.lengths))[:, None]
 
     def append(self, k: Any, v: Any, *, counts: Any = None) -> None:
         """Add tokens to the end of the sequences.
@@ -102,11 +103,14 @@ class KVCache:
             Naming the argument, what came and what would work; nothing is added then.
         """
         batch, heads, _, _ = self.keys.shape
-        keys, values = as_wide_floats("KVCache.append", "k", k), as_wide_floats("KVCache.append", "v", v)
+        keys, values = as_floats("KVCache.append", "k", k), as_floats("KVCache.append", "v", v)
         tokens = keys.shape[2] if keys.ndim == 4 else 0
         for name, array, store in (("k", keys, self.keys), ("v", values, self.values)):
             if array.dtype != store.dtype:
-                message = f"KVCache.append: {name} has dtype {array.dtype}; use {store.dtype} as the cache"
+                message = (
+                    f"KVCache.append: {name} has dtype {name_of(array.dtype)}; "
+                    f"use {name_of(store.dtype)} as the cache"
+                )
                 raise DTypeError(message)
             if array.shape != (batch, heads, tokens, store.shape[3]):
                 message = (
@@ -137,10 +141,24 @@ class KVCache:
         """Forget all tokens."""
         self.lengths[:] = 0
 
-    def positions(self) -> NDArray[np.int64]:
-        """Position of the token that each place holds, (B, room); -1 where there is none."""
-        place = np.arange(self.keys.shape[2])
-        lengths = self.lengths[:, None]
-        rounds = (lengths - 1 - place) // self.capacity
-        position = place + rounds * self.capacity
-        return np.where((place < self.capacity) & (place < lengths), position, -1)
+
+def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros whose rows begin with a line of the cache where their length allows it."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    zeros: NDArray[Any] = memory[start : start + size].view(dtype).reshape(shape)
+    return zeros
+
+
+def _stored(dtype: Any) -> np.dtype[Any]:
+    """The type that arrays of the cache have."""
+    name = str(getattr(dtype, "__name__", dtype)).removeprefix("torch.")
+    try:
+        stored = BFLOAT16 if name == "bfloat16" else np.dtype(name)
+    except TypeError:
+        stored = None
+    if stored not in FLOATS:
+        message = f"KVCache: dtype is {name}; use float32, float64, float16 or bfloat16"
+        raise DTypeError(message)
+    return stored

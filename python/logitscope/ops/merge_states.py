@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from logitscope._arrays import as_wide_floats, like, same_dtype
+from logitscope._arrays import as_floats, like, same_dtype
+from logitscope._dtypes import narrow, widen
 from logitscope.errors import ArgumentError, ShapeError
+from logitscope.ops._attention_problem import as_computed
 from logitscope.ops.attention import AttentionResult
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ def merge_states(states: Sequence[AttentionResult], *, sinks: Any = None) -> Att
     if not states:
         message = f"{_OPERATION}: no states; use one or more results of attention"
         raise ArgumentError(message)
-    first = as_wide_floats(_OPERATION, "states[0].out", states[0].out)
+    stored = as_floats(_OPERATION, "states[0].out", states[0].out).dtype
+    first = widen(as_floats(_OPERATION, "states[0].out", states[0].out))
     rows = first.shape[:3]
     maxima = _stacked(states, "max_logit", rows)
     inv_sums = _stacked(states, "inv_sum", rows)
@@ -62,8 +65,7 @@ def merge_states(states: Sequence[AttentionResult], *, sinks: Any = None) -> Att
     top = maxima.max(axis=0)
     sink: NDArray[Any] = np.full(rows, -np.inf, first.dtype)
     if sinks is not None:
-        given = as_wide_floats(_OPERATION, "sinks", sinks)
-        same_dtype(_OPERATION, [("states[0].out", first), ("sinks", given)])
+        given = as_computed(_OPERATION, "sinks", sinks, stored)
         if given.shape != rows[1:2]:
             message = (
                 f"{_OPERATION}: sinks has shape {given.shape}; use ({rows[1]},), one number for each head"
@@ -90,7 +92,7 @@ def merge_states(states: Sequence[AttentionResult], *, sinks: Any = None) -> Att
         lse = reference + np.log(total)
     q = states[0].out
     return AttentionResult(
-        out=like(q, (shares[..., None] * outs).sum(axis=0)),
+        out=like(q, narrow((shares[..., None] * outs).sum(axis=0), stored)),
         lse=like(q, lse),
         max_logit=like(q, top),
         inv_sum=like(q, np.where(total == 0, 0, 1 / divisor).astype(first.dtype)),
@@ -108,7 +110,7 @@ def _stacked(states: Sequence[AttentionResult], name: str, shape: tuple[int, ...
     arrays = [
         (
             f"states[{index}].{name}",
-            as_wide_floats(_OPERATION, f"states[{index}].{name}", getattr(state, name)),
+            as_floats(_OPERATION, f"states[{index}].{name}", getattr(state, name)),
         )
         for index, state in enumerate(states)
     ]
@@ -119,4 +121,4 @@ def _stacked(states: Sequence[AttentionResult], name: str, shape: tuple[int, ...
                 f"{_OPERATION}: {label} has shape {array.shape}, states[0] has {shape}; use the same queries"
             )
             raise ShapeError(message)
-    return np.stack([array for _, array in arrays])
+    return np.stack([widen(array) for _, array in arrays])

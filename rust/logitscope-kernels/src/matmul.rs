@@ -1,4 +1,4 @@
-//! The register-blocked matrix product that attention is built on: `c += a b`, with `b` and `c` made of
+//! The register-blocked matrix product that attention is built on: `c += a b` or `c = a b`, with `b` and `c` made of
 //! vectors and `a` read one number at a time.
 //!
 //! A micro-tile keeps `MR` x `NR` vectors of `c` in registers while it walks the depth; `MR` and `NR` are
@@ -6,7 +6,6 @@
 
 use crate::view::Matrix;
 use logitscope_simd::{Element, Simd};
-use std::ops::Range;
 
 /// Rows of vectors, all `width` vectors long.
 pub(crate) struct Panel<'a, T: Element> {
@@ -20,32 +19,46 @@ impl<T: Element> Panel<'_, T> {
     }
 }
 
+/// `c[m] = sum_k a[m][k] b[k]` for the rows `a`, whose columns are the depth.
+#[inline(always)]
+pub(crate) fn rows_product<T: Element, S: Simd<T>>(
+    simd: S,
+    a: Matrix<'_, T>,
+    b: &Panel<'_, T>,
+    c: &mut [T::Block],
+) {
+    let lhs = RowsLhs { matrix: a, depth: b.depth() };
+    product(simd, &lhs, a.rows(), b, c, Target::Written);
+}
+
 /// `c[m] += sum_k a[m][k] b[k]` for the rows `a`, whose columns are the depth.
 #[inline(always)]
 pub(crate) fn add_rows_product<T: Element, S: Simd<T>>(
     simd: S,
     a: Matrix<'_, T>,
-    rows: Range<usize>,
     b: &Panel<'_, T>,
     c: &mut [T::Block],
 ) {
-    let depth = b.depth();
-    let lhs = RowsLhs { matrix: a, first: rows.start, depth };
-    product(simd, &lhs, rows.len(), b, c);
+    let lhs = RowsLhs { matrix: a, depth: b.depth() };
+    product(simd, &lhs, a.rows(), b, c, Target::AddedTo);
 }
 
-/// `c[m] += sum_k a[k][m] b[k]`: the depth runs over the rows `depth` of `a`.
+/// What becomes of the numbers that are in `c` before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Written,
+    AddedTo,
+}
+
+/// `c[m] += sum_k a[k][m] b[k]`: the depth runs over the rows of `a`.
 #[inline(always)]
 pub(crate) fn add_columns_product<T: Element, S: Simd<T>>(
     simd: S,
     a: Matrix<'_, T>,
-    depth: Range<usize>,
     b: &Panel<'_, T>,
     c: &mut [T::Block],
 ) {
-    let rows = a.columns();
-    let lhs = ColumnsLhs { matrix: a, first: depth.start };
-    product(simd, &lhs, rows, b, c);
+    product(simd, &ColumnsLhs { matrix: a }, a.columns(), b, c, Target::AddedTo);
 }
 
 /// Where a micro-tile gets its left factor from.
@@ -61,7 +74,6 @@ trait Lhs<T> {
 
 struct RowsLhs<'a, T> {
     matrix: Matrix<'a, T>,
-    first: usize,
     depth: usize,
 }
 
@@ -73,7 +85,7 @@ impl<'a, T: Element> Lhs<T> for RowsLhs<'a, T> {
         let mut rows: [&'a [T]; MR] = [&[]; MR];
         for (i, row) in rows.iter_mut().enumerate() {
             // Cut to the depth, so that the compiler sees that no index below it can be out of bounds.
-            *row = &self.matrix.row(self.first + m + i)[..self.depth];
+            *row = &self.matrix.row(m + i)[..self.depth];
         }
         rows
     }
@@ -90,7 +102,6 @@ impl<'a, T: Element> Lhs<T> for RowsLhs<'a, T> {
 
 struct ColumnsLhs<'a, T> {
     matrix: Matrix<'a, T>,
-    first: usize,
 }
 
 impl<T: Element> Lhs<T> for ColumnsLhs<'_, T> {
@@ -102,7 +113,7 @@ impl<T: Element> Lhs<T> for ColumnsLhs<'_, T> {
     #[inline(always)]
     fn at<const MR: usize>(&self, (): (), m: usize, k: usize) -> [T; MR] {
         let mut numbers = [T::ZERO; MR];
-        numbers.copy_from_slice(&self.matrix.row(self.first + k)[m..m + MR]);
+        numbers.copy_from_slice(&self.matrix.row(k)[m..m + MR]);
         numbers
     }
 }
@@ -114,11 +125,12 @@ fn product<T: Element, S: Simd<T>, L: Lhs<T>>(
     rows: usize,
     b: &Panel<'_, T>,
     c: &mut [T::Block],
+    target: Target,
 ) {
     if S::REGISTERS >= 32 {
-        blocked::<T, S, L, 8, 2>(simd, lhs, rows, b, c);
+        blocked::<T, S, L, 8, 2>(simd, lhs, rows, b, c, target);
     } else {
-        blocked::<T, S, L, 4, 1>(simd, lhs, rows, b, c);
+        blocked::<T, S, L, 4, 1>(simd, lhs, rows, b, c, target);
     }
 }
 
@@ -129,14 +141,15 @@ fn blocked<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize>(
     rows: usize,
     b: &Panel<'_, T>,
     c: &mut [T::Block],
+    target: Target,
 ) {
     let mut n = 0;
     while n + NR <= b.width {
-        column_tiles::<T, S, L, MR, NR>(simd, lhs, rows, b, c, n);
+        column_tiles::<T, S, L, MR, NR>(simd, lhs, rows, b, c, n, target);
         n += NR;
     }
     while n < b.width {
-        column_tiles::<T, S, L, MR, 1>(simd, lhs, rows, b, c, n);
+        column_tiles::<T, S, L, MR, 1>(simd, lhs, rows, b, c, n, target);
         n += 1;
     }
 }
@@ -149,19 +162,21 @@ fn column_tiles<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: us
     b: &Panel<'_, T>,
     c: &mut [T::Block],
     n: usize,
+    target: Target,
 ) {
     let mut m = 0;
     while m + MR <= rows {
-        micro_tile::<T, S, L, MR, NR>(simd, lhs, b, c, m, n);
+        micro_tile::<T, S, L, MR, NR>(simd, lhs, b, c, m, n, target);
         m += MR;
     }
     while m < rows {
-        micro_tile::<T, S, L, 1, NR>(simd, lhs, b, c, m, n);
+        micro_tile::<T, S, L, 1, NR>(simd, lhs, b, c, m, n, target);
         m += 1;
     }
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "a place in each of three matrices")]
 fn micro_tile<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize>(
     simd: S,
     lhs: &L,
@@ -169,6 +184,7 @@ fn micro_tile<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usiz
     c: &mut [T::Block],
     m: usize,
     n: usize,
+    target: Target,
 ) {
     let tile = lhs.tile::<MR>(m);
     let mut sums = [[simd.splat(T::ZERO); NR]; MR];
@@ -189,7 +205,8 @@ fn micro_tile<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usiz
     for (i, sums) in sums.into_iter().enumerate() {
         let start = (m + i) * b.width + n;
         for (block, sum) in c[start..start + NR].iter_mut().zip(sums) {
-            simd.store(simd.add(simd.load(block), sum), block);
+            let sum = if target == Target::Written { sum } else { simd.add(simd.load(block), sum) };
+            simd.store(sum, block);
         }
     }
 }

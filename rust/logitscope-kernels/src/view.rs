@@ -35,6 +35,12 @@ impl<'a, T> Matrix<'a, T> {
         Self { data, rows: rows.len(), columns: self.columns, stride: self.stride }
     }
 
+    /// All of it, where one row follows the other.
+    pub(crate) fn without_gaps(&self) -> Option<&'a [T]> {
+        let len = self.rows * self.columns;
+        (len == 0 || self.stride == self.columns).then(|| &self.data[..len])
+    }
+
     /// How many rows there are.
     #[inline(always)]
     pub fn rows(&self) -> usize {
@@ -133,8 +139,47 @@ pub struct HeadsMut<'a, T> {
     order: Order,
 }
 
-/// Rows that lie anywhere, owned by one piece of work.
-pub(crate) type RowsMut<'a, T> = Vec<&'a mut [T]>;
+/// Rows that are owned by one piece of work.
+#[derive(Debug)]
+pub(crate) enum RowsMut<'a, T> {
+    /// One after the other, all as long.
+    Together(&'a mut [T], usize),
+    /// Anywhere.
+    Apart(Vec<&'a mut [T]>),
+}
+
+impl<T> Default for RowsMut<'_, T> {
+    fn default() -> Self {
+        Self::Apart(Vec::new())
+    }
+}
+
+impl<T: Stored> RowsMut<'_, T> {
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Together(data, columns) => data.len().checked_div(*columns).unwrap_or(0),
+            Self::Apart(rows) => rows.len(),
+        }
+    }
+
+    /// Rounds into each row what it has of `wide`, whose rows are `stride` apart.
+    pub(crate) fn store(self, wide: &[T::Wide], stride: usize) {
+        match self {
+            Self::Together(data, columns) if columns == stride => T::narrow_into(&wide[..data.len()], data),
+            Self::Together(data, columns) => {
+                for (row, wide) in data.chunks_exact_mut(columns).zip(wide.chunks_exact(stride)) {
+                    T::narrow_into(&wide[..columns], row);
+                }
+            }
+            Self::Apart(rows) => {
+                for (row, wide) in rows.into_iter().zip(wide.chunks_exact(stride.max(1))) {
+                    T::narrow_into(&wide[..row.len()], row);
+                }
+            }
+        }
+    }
+}
 
 impl<'a, T> HeadsMut<'a, T> {
     /// A view of all of `data`; the shape is (batch, heads, length, `head_dim`) in either order.
@@ -155,35 +200,27 @@ impl<'a, T> HeadsMut<'a, T> {
     pub(crate) fn runs(self, run: usize) -> Vec<RowsMut<'a, T>> {
         let [batch, heads, length, dim] = self.shape;
         let runs_a_head = length.div_ceil(run);
+        if self.order == Order::HeadsFirst && dim > 0 {
+            let of_heads = self.data.chunks_exact_mut((length * dim).max(1));
+            return of_heads
+                .flat_map(|of_head| of_head.chunks_mut(run * dim))
+                .map(|rows| RowsMut::Together(rows, dim))
+                .collect();
+        }
         let mut runs: Vec<_> =
             (0..batch * heads * runs_a_head).map(|_| Vec::with_capacity(run.min(length))).collect();
         let mut rest = self.data;
-        let mut next = || {
-            let (row, after) = std::mem::take(&mut rest).split_at_mut(dim);
-            rest = after;
-            row
-        };
         for batch in 0..batch {
-            let of_batch = &mut runs[batch * heads * runs_a_head..(batch + 1) * heads * runs_a_head];
-            match self.order {
-                Order::HeadsFirst => {
-                    for (index, rows) in of_batch.iter_mut().enumerate() {
-                        let start = index % runs_a_head * run;
-                        rows.extend((start..length.min(start + run)).map(|_| next()));
-                    }
-                }
-                Order::PositionsFirst => {
-                    for start in (0..length).step_by(run) {
-                        for _ in start..length.min(start + run) {
-                            for rows in of_batch.iter_mut().skip(start / run).step_by(runs_a_head) {
-                                rows.push(next());
-                            }
-                        }
-                    }
+            for position in 0..length {
+                let first = batch * heads * runs_a_head + position / run;
+                for head in 0..heads {
+                    let (row, after) = rest.split_at_mut(dim);
+                    rest = after;
+                    runs[first + head * runs_a_head].push(row);
                 }
             }
         }
-        runs
+        runs.into_iter().map(RowsMut::Apart).collect()
     }
 }
 

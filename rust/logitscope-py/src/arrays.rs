@@ -286,11 +286,11 @@ pub(crate) fn filled<'a, X: Item>(
 
 /// An array to fill of shape (batch, heads, length, dim) that lies in memory in that order, or with heads and length
 /// exchanged, without gaps.
-pub(crate) fn filled_heads<'a, T: ArrayElement>(
+pub(crate) fn filled_heads<'a, X: Item>(
     name: &str,
-    array: &'a mut Filled<'_, T>,
+    array: &'a mut Filled<'_, X>,
     shape: [usize; 4],
-) -> PyResult<HeadsMut<'a, T>> {
+) -> PyResult<HeadsMut<'a, X>> {
     let array = &mut array.0;
     let wrong = ShapeError::new_err(format!(
         "{name}: shape {:?}, strides {:?}; use a new array of shape {shape:?} in one of the two orders",
@@ -298,7 +298,7 @@ pub(crate) fn filled_heads<'a, T: ArrayElement>(
         array.strides()
     ));
     let [_, heads, length, dim] = shape;
-    let size = size_of::<T>().cast_signed();
+    let size = size_of::<X>().cast_signed();
     let strides = |outer: usize, inner: usize| {
         let row = dim.cast_signed() * size;
         [(outer * inner).cast_signed() * row, inner.cast_signed() * row, row]
@@ -317,7 +317,7 @@ pub(crate) fn filled_heads<'a, T: ArrayElement>(
     };
     match array.as_array_mut().into_slice_memory_order() {
         Some(data) if data.len() == shape.iter().product::<usize>() => {
-            Ok(HeadsMut::new(T::of_raw_mut(data), shape, order))
+            Ok(HeadsMut::new(X::of_raw_mut(data), shape, order))
         }
         _ => Err(wrong),
     }

@@ -1,44 +1,48 @@
 //! Attention and its gradients.
 
 use crate::arrays::{
-    ArrayElement, Filled, Input, by_dtype, contiguous, filled, filled_heads, heads, optional, rows, scores,
+    ArrayStored, Filled, Input, by_stored, contiguous, filled, filled_heads, heads, optional, rows, scores,
 };
 use crate::call::run;
 use crate::errors::{ArgumentError, ShapeError};
+use logitscope_kernels::Heads;
 use logitscope_kernels::attention::{
-    Align, Gradients, MapBins, Masks, Output, Problem, SigmoidBias, Statistics, Upstream, Weighting,
+    Align, Gradients, MapBins, Masks, Operand, Output, Problem, SigmoidBias, Statistics, Upstream, Weighting,
     backward, bias_gradient, forward,
 };
+use logitscope_simd::Element;
 use pyo3::prelude::*;
 
 /// What a call works on, as the attributes of one Python object hold it: the arrays that a problem is a view of.
-struct Inputs<'py, T: ArrayElement> {
-    q: Input<'py, T>,
-    k: Input<'py, T>,
-    v: Input<'py, T>,
+///
+/// What is small beside q, k and v is in the type that is computed with.
+struct Inputs<'py, X: ArrayStored> {
+    q: Input<'py, X>,
+    k: Input<'py, X>,
+    v: Input<'py, X>,
     scale: f64,
-    inv_temperature: Option<Input<'py, T>>,
+    inv_temperature: Option<Input<'py, X::Wide>>,
     align: String,
     window: (Option<usize>, Option<usize>),
     q_len: Option<Vec<usize>>,
     kv_len: Option<Vec<usize>>,
     mask: Option<Input<'py, u8>>,
-    sinks: Option<Input<'py, T>>,
+    sinks: Option<Input<'py, X::Wide>>,
     softcap: f64,
-    bias: Option<Input<'py, T>>,
-    alibi_slopes: Option<Input<'py, T>>,
+    bias: Option<Input<'py, X::Wide>>,
+    alibi_slopes: Option<Input<'py, X::Wide>>,
     is_sigmoid: bool,
-    sigmoid_bias: Option<Input<'py, T>>,
+    sigmoid_bias: Option<Input<'py, X::Wide>>,
 }
 
 /// An attribute; None where it is Python's None.
-fn given<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub(crate) fn given<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
     Ok(Some(object.getattr(name)?).filter(|value| !value.is_none()))
 }
 
-impl<'py, T: ArrayElement> Inputs<'py, T> {
+impl<'py, X: ArrayStored> Inputs<'py, X> {
     fn extract(problem: &Bound<'py, PyAny>) -> PyResult<Self> {
-        let array = |name| problem.getattr(name)?.extract::<Input<'py, T>>();
+        let array = |name| problem.getattr(name)?.extract::<Input<'py, X>>();
         let given = |name| given(problem, name);
         Ok(Self {
             q: array("q")?,
@@ -60,12 +64,17 @@ impl<'py, T: ArrayElement> Inputs<'py, T> {
         })
     }
 
-    fn problem(&self) -> PyResult<Problem<'_, T>> {
+    /// Views of q, k and v.
+    fn heads(&self) -> PyResult<[Heads<'_, X>; 3]> {
+        Ok([heads("q", &self.q)?, heads("k", &self.k)?, heads("v", &self.v)?])
+    }
+
+    fn problem<'a>(&'a self, [q, k, v]: &'a [Heads<'a, X>; 3]) -> PyResult<Problem<'a, X::Wide>> {
         Ok(Problem {
-            queries: heads("q", &self.q)?,
-            keys: heads("k", &self.k)?,
-            values: heads("v", &self.v)?,
-            scale: T::from_f64(self.scale),
+            queries: Operand::new(q),
+            keys: Operand::new(k),
+            values: Operand::new(v),
+            scale: X::Wide::from_f64(self.scale),
             inv_temperature: self.inv_temperature.as_ref().map(|x| rows("inv_temperature", x)).transpose()?,
             masks: Masks {
                 align: align(&self.align)?,
@@ -75,7 +84,7 @@ impl<'py, T: ArrayElement> Inputs<'py, T> {
                 key_lengths: self.kv_len.as_deref(),
                 scores: self.mask.as_ref().map(|x| scores("mask", x)).transpose()?,
             },
-            softcap: T::from_f64(self.softcap),
+            softcap: X::Wide::from_f64(self.softcap),
             bias: self.bias.as_ref().map(|x| scores("bias", x)).transpose()?,
             slopes: self.alibi_slopes.as_ref().map(|x| contiguous("alibi_slopes", x)).transpose()?,
             weighting: if self.is_sigmoid {
@@ -112,13 +121,13 @@ fn attention_forward<'py>(
     entropy: Option<&Bound<'py, PyAny>>,
     map: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<()> {
-    by_dtype!("attention", &problem.getattr("q")? => forward_of(
+    by_stored!("attention", &problem.getattr("q")? => forward_of(
         py, problem, out, max_logit, inv_sum, lse, entropy, map,
     ))
 }
 
 #[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
-fn forward_of<'py, T: ArrayElement>(
+fn forward_of<'py, X: ArrayStored>(
     py: Python<'py>,
     problem: &Bound<'py, PyAny>,
     out: &Bound<'py, PyAny>,
@@ -128,14 +137,16 @@ fn forward_of<'py, T: ArrayElement>(
     entropy: Option<&Bound<'py, PyAny>>,
     map: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<()> {
-    let inputs = Inputs::<T>::extract(problem)?;
-    let problem = inputs.problem()?;
+    let inputs = Inputs::<X>::extract(problem)?;
+    let arrays = inputs.heads()?;
+    let problem = inputs.problem(&arrays)?;
     let [batch, query_heads, queries, _] = problem.queries.shape();
     let count = batch * query_heads * queries;
-    let (mut out, mut max_logit): (Filled<'py, T>, Filled<'py, T>) = (out.extract()?, max_logit.extract()?);
-    let (mut inv_sum, mut lse): (Filled<'py, T>, Filled<'py, T>) = (inv_sum.extract()?, lse.extract()?);
-    let mut entropy: Option<Filled<'py, T>> = optional(entropy)?;
-    let mut map: Option<Filled<'py, T>> = optional(map)?;
+    let mut out: Filled<'py, X> = out.extract()?;
+    let (mut max_logit, mut inv_sum) = (extract_wide::<X>(max_logit)?, extract_wide::<X>(inv_sum)?);
+    let mut lse = extract_wide::<X>(lse)?;
+    let mut entropy: Option<Filled<'py, X::Wide>> = optional(entropy)?;
+    let mut map: Option<Filled<'py, X::Wide>> = optional(map)?;
     let map = match &mut map {
         None => None,
         Some(map) => {
@@ -160,27 +171,33 @@ fn forward_of<'py, T: ArrayElement>(
         },
         map,
     };
-    run::<T, _>(py, "attention", problem.work(), |cancel| forward(&problem, output, cancel))
+    run::<X, _>(py, "attention", problem.work(), |cancel| forward(&problem, output, cancel))
+}
+
+/// An array to fill with numbers of the type that is computed with.
+fn extract_wide<'py, X: ArrayStored>(array: &Bound<'py, PyAny>) -> PyResult<Filled<'py, X::Wide>> {
+    array.extract()
 }
 
 /// What the forward pass gave and the gradients of its results, as the attributes of one Python object.
-struct UpstreamInputs<'py, T: ArrayElement> {
-    out: Input<'py, T>,
-    max_logit: Input<'py, T>,
-    inv_sum: Input<'py, T>,
-    dout: Input<'py, T>,
-    dlse: Option<Input<'py, T>>,
-    entropy: Option<Input<'py, T>>,
-    dentropy: Option<Input<'py, T>>,
+struct UpstreamInputs<'py, X: ArrayStored> {
+    out: Input<'py, X>,
+    max_logit: Input<'py, X::Wide>,
+    inv_sum: Input<'py, X::Wide>,
+    dout: Input<'py, X>,
+    dlse: Option<Input<'py, X::Wide>>,
+    entropy: Option<Input<'py, X::Wide>>,
+    dentropy: Option<Input<'py, X::Wide>>,
 }
 
-impl<'py, T: ArrayElement> UpstreamInputs<'py, T> {
+impl<'py, X: ArrayStored> UpstreamInputs<'py, X> {
     fn extract(upstream: &Bound<'py, PyAny>) -> PyResult<Self> {
-        let array = |name| upstream.getattr(name)?.extract::<Input<'py, T>>();
+        let array = |name| upstream.getattr(name)?.extract::<Input<'py, X>>();
+        let figures = |name| upstream.getattr(name)?.extract::<Input<'py, X::Wide>>();
         Ok(Self {
             out: array("out")?,
-            max_logit: array("max_logit")?,
-            inv_sum: array("inv_sum")?,
+            max_logit: figures("max_logit")?,
+            inv_sum: figures("inv_sum")?,
             dout: array("dout")?,
             dlse: optional(given(upstream, "dlse")?.as_ref())?,
             entropy: optional(given(upstream, "entropy")?.as_ref())?,
@@ -188,12 +205,17 @@ impl<'py, T: ArrayElement> UpstreamInputs<'py, T> {
         })
     }
 
-    fn upstream(&self) -> PyResult<Upstream<'_, T>> {
+    /// Views of the output and its gradient.
+    fn heads(&self) -> PyResult<[Heads<'_, X>; 2]> {
+        Ok([heads("out", &self.out)?, heads("dout", &self.dout)?])
+    }
+
+    fn upstream<'a>(&'a self, [out, dout]: &'a [Heads<'a, X>; 2]) -> PyResult<Upstream<'a, X::Wide>> {
         Ok(Upstream {
-            out: heads("out", &self.out)?,
+            out: Operand::new(out),
             max_logit: rows("max_logit", &self.max_logit)?,
             inv_sum: rows("inv_sum", &self.inv_sum)?,
-            dout: heads("dout", &self.dout)?,
+            dout: Operand::new(dout),
             dlse: self.dlse.as_ref().map(|x| rows("dlse", x)).transpose()?,
             entropy: match (&self.entropy, &self.dentropy) {
                 (Some(h), Some(dh)) => Some((rows("entropy", h)?, rows("dentropy", dh)?)),
@@ -210,19 +232,20 @@ fn attention_backward<'py>(
     upstream: &Bound<'py, PyAny>,
     gradients: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    by_dtype!("attention_backward", &problem.getattr("q")? => backward_of(py, problem, upstream, gradients))
+    by_stored!("attention_backward", &problem.getattr("q")? => backward_of(py, problem, upstream, gradients))
 }
 
-fn backward_of<'py, T: ArrayElement>(
+fn backward_of<'py, X: ArrayStored>(
     py: Python<'py>,
     problem: &Bound<'py, PyAny>,
     upstream: &Bound<'py, PyAny>,
     gradients: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    let (inputs, upstream) = (Inputs::<T>::extract(problem)?, UpstreamInputs::<T>::extract(upstream)?);
-    let (problem, upstream) = (inputs.problem()?, upstream.upstream()?);
-    let array = |name| gradients.getattr(name)?.extract::<Filled<'py, T>>();
-    let wanted = |name| optional::<Filled<'py, T>>(given(gradients, name)?.as_ref());
+    let (inputs, upstream) = (Inputs::<X>::extract(problem)?, UpstreamInputs::<X>::extract(upstream)?);
+    let (arrays, given_back) = (inputs.heads()?, upstream.heads()?);
+    let (problem, upstream) = (inputs.problem(&arrays)?, upstream.upstream(&given_back)?);
+    let array = |name| gradients.getattr(name)?.extract::<Filled<'py, X>>();
+    let wanted = |name| optional::<Filled<'py, X::Wide>>(given(gradients, name)?.as_ref());
     let (mut dq, mut dk, mut dv) = (array("dq")?, array("dk")?, array("dv")?);
     let (mut dinv_temperature, mut dsinks) = (wanted("dinv_temperature")?, wanted("dsinks")?);
     let (mut dslopes, mut dsigmoid_bias) = (wanted("dalibi_slopes")?, wanted("dsigmoid_bias")?);
@@ -256,7 +279,7 @@ fn backward_of<'py, T: ArrayElement>(
         }
     };
     let work = problem.work().saturating_mul(if bias.is_some() { 5 } else { 3 });
-    run::<T, _>(py, "attention_backward", work, |cancel| {
+    run::<X, _>(py, "attention_backward", work, |cancel| {
         backward(&problem, &upstream, gradients, cancel)?;
         match bias {
             Some((shape, gradient)) => bias_gradient(&problem, &upstream, shape, gradient, cancel),

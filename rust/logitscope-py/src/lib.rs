@@ -6,6 +6,7 @@
 mod activation;
 mod arrays;
 mod attention;
+mod attention_decode;
 mod binary_cross_entropy;
 mod call;
 mod cross_entropy;
@@ -32,6 +33,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     runtime::register(module)?;
     activation::register(module)?;
     attention::register(module)?;
+    attention_decode::register(module)?;
     binary_cross_entropy::register(module)?;
     cross_entropy::register(module)?;
     detection::register(module)?;

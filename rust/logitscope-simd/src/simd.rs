@@ -38,7 +38,7 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
 
     /// Asks the caches for the line with the first element, which will be read or written soon.
     #[inline(always)]
-    fn prefetch(self, _slice: &[T]) {}
+    fn prefetch<X>(self, _slice: &[X]) {}
 
     /// Writes `T::LANES` rows as the columns of `out`, of which there are as many.
     #[inline(always)]

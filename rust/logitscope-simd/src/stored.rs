@@ -3,12 +3,13 @@
 use crate::dispatch::Kernel;
 use crate::element::Element;
 use crate::simd::Simd;
+use std::fmt::Debug;
 
 /// A number as an array holds it.
 ///
 /// Kernels compute in [`Stored::Wide`]. Rows of `f32` and `f64` are worked on where they lie; those of 16-bit
 /// numbers are widened into a buffer that stays in the cache, and results are rounded once, when they are stored.
-pub trait Stored: Copy + Send + Sync + 'static {
+pub trait Stored: Copy + Debug + Send + Sync + 'static {
     /// What is computed with.
     type Wide: Element;
     /// As many numbers as a vector of `Wide` has lanes.
@@ -28,6 +29,8 @@ pub trait Stored: Copy + Send + Sync + 'static {
     fn as_wide_mut(row: &mut [Self]) -> Option<&mut [Self::Wide]>;
     /// Writes the numbers of a row into one as long.
     fn widen_into(row: &[Self], wide: &mut [Self::Wide]);
+    /// Rounds the numbers of a row into one as long.
+    fn narrow_into(wide: &[Self::Wide], row: &mut [Self]);
     /// The numbers of a row, in `buffer` unless they are `Wide` already.
     fn wide<'a>(row: &'a [Self], buffer: &'a mut Vec<Self::Wide>) -> &'a [Self::Wide];
     /// Where the results for `row` are computed, in `buffer` unless they are `Wide`; call [`Stored::settle`] after.
@@ -89,6 +92,9 @@ macro_rules! stored_as_it_is {
             }
             fn widen_into(row: &[$type], wide: &mut [$type]) {
                 wide.copy_from_slice(row);
+            }
+            fn narrow_into(wide: &[$type], row: &mut [$type]) {
+                row.copy_from_slice(wide);
             }
             #[inline(always)]
             fn wide<'a>(row: &'a [$type], _: &'a mut Vec<$type>) -> &'a [$type] {
@@ -203,6 +209,9 @@ macro_rules! stored_in_half {
             fn widen_into(row: &[$type], wide: &mut [f32]) {
                 f32::dispatch(Widen { row, target: &mut wide[..row.len()] });
             }
+            fn narrow_into(wide: &[f32], row: &mut [$type]) {
+                f32::dispatch(Narrow { source: &wide[..row.len()], row });
+            }
             fn wide<'a>(row: &'a [$type], buffer: &'a mut Vec<f32>) -> &'a [f32] {
                 let target = Self::room(row.len(), buffer);
                 Self::widen_into(row, target);
@@ -212,7 +221,7 @@ macro_rules! stored_in_half {
                 Self::room(row.len(), buffer)
             }
             fn settle(buffer: &[f32], row: &mut [$type]) {
-                f32::dispatch(Narrow { source: &buffer[..row.len()], row });
+                Self::narrow_into(buffer, row);
             }
             #[inline(always)]
             fn packs(row: &[$type]) -> (&[Self::Pack], &[$type]) {

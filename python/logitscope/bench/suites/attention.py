@@ -6,6 +6,7 @@ The roofline counts multiplications and additions alone, as papers do; exponenti
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from logitscope.bench.cases import Case, Contender, Pass
 from logitscope.bench.peers import as_torch, numpy_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 LENGTHS = (128, 512, 2048, 8192)
 TRAINED = 2048
 """The longest that is measured with its backward pass."""
+HALVED = (512, 2048)
+"""The lengths that are also measured in bfloat16."""
 HEAD_SIZES = (64, 128)
 CACHE = 8192
 BINS = 32
@@ -35,26 +38,37 @@ Shape = tuple[int, int, int, int, int]
 
 
 def cases(settings: Settings, peers: Peers) -> Iterator[Case]:
-    """Square attention of each length and head size, causal or not; then one query over a cache."""
+    """Square attention of each length and head size, causal or not; then one query over a cache; some in bfloat16."""
     sizes = settings.sizes or [(length, size) for length in LENGTHS for size in HEAD_SIZES]
     if settings.smoke:
         sizes = [(20, 16)]
+    yield from _of_dtype(sizes, settings.dtype, settings, peers)
+    if settings.sizes is None and settings.dtype == "float32" and find_spec("ml_dtypes"):
+        halved = [(length, size) for length, size in sizes if length in HALVED or settings.smoke]
+        yield from _of_dtype(halved, "bfloat16", settings, peers)
+
+
+def _of_dtype(
+    sizes: Iterable[tuple[int, int]], dtype: str, settings: Settings, peers: Peers
+) -> Iterator[Case]:
     for backward in (False, True):
         for length, size in sizes:
             if settings.sizes or not backward or length <= TRAINED:
                 for causal in (False, True):
-                    yield _square(length, size, causal, backward, settings.dtype, peers)
+                    yield _square(length, size, causal, backward, dtype, peers)
     if settings.sizes is None:
         keys = 50 if settings.smoke else CACHE
         for heads_of_keys in (32, 8):
-            yield _decode((32, heads_of_keys, 1, keys, 128), settings.dtype, peers)
+            yield _decode((32, heads_of_keys, 1, keys, 128), dtype, peers)
 
 
 def _square(length: int, size: int, causal: bool, backward: bool, dtype: str, peers: Peers) -> Case:
     heads = min(16, max(1, CACHE // length))
     products = 7 if backward else 2
     seen = heads * length * (length + 1) // 2 if causal else heads * length * length
-    name = f"{'causal, ' if causal else ''}{'forward and backward' if backward else 'forward'}"
+    name = (
+        f"{'causal, ' if causal else ''}{'forward and backward' if backward else 'forward'}{_suffix(dtype)}"
+    )
     shape = (heads, heads, length, length, size)
     make = partial(_contenders, shape, causal, backward, dtype, peers)
     work = (Pass(flops=2 * products * seen * size),)
@@ -66,9 +80,15 @@ def _decode(shape: Shape, dtype: str, peers: Peers) -> Case:
     read = 2 * heads_of_keys * keys * size * numpy_dtype(dtype).itemsize
     make = partial(_contenders, shape, False, False, dtype, peers)
     group = "attention, decoding" if heads == heads_of_keys else "attention, decoding with shared keys"
+    group += _suffix(dtype)
     return Case(
         "decode", group, (heads, heads_of_keys, keys, size), dtype, (Pass(read=read),), make, TOLERANCE
     )
+
+
+def _suffix(dtype: str) -> str:
+    """What keeps the ratios of 16-bit numbers apart from those of the others."""
+    return f", {dtype}" if dtype in ("float16", "bfloat16") else ""
 
 
 def _arrays(shape: Shape, dtype: str) -> list[NDArray[Any]]:
@@ -88,7 +108,7 @@ def _contenders(shape: Shape, causal: bool, backward: bool, dtype: str, peers: P
         return logitscope.attention_backward(dout, q, k, v, result, is_causal=causal).dk
 
     made = [Contender("logitscope", ours, ours=True)]
-    if shape[2] == 1 and dtype in ("float32", "float64"):
+    if shape[2] == 1:
         cache = logitscope.KVCache(1, shape[1], shape[3], shape[4], dtype=numpy_dtype(dtype))
         cache.append(k, v)
         decode = partial(logitscope.attention_decode, q, cache)

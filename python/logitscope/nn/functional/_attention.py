@@ -21,7 +21,7 @@ from logitscope.nn.functional._attention_inputs import (
     checked_temperature,
     of_heads,
 )
-from logitscope.nn.functional._path import array, check_wide_dtype, needs_composite
+from logitscope.nn.functional._path import array, check_dtype, needs_composite, tensor_of, wide
 from logitscope.ops._attention_problem import (
     CausalAlign,
     Kind,
@@ -65,7 +65,7 @@ def attention(
     Parameters
     ----------
     q
-        (B, Hq, T, D), float32 or float64; read without a copy if its last dimension is contiguous.
+        (B, Hq, T, D), float32, float64, float16 or bfloat16; read without a copy if its last dimension is contiguous.
     k
         (B, Hk, S, D); Hq is a multiple of Hk, query head h reads key head h // (Hq / Hk).
     v
@@ -109,7 +109,8 @@ def attention(
     Returns
     -------
     AttentionResult
-        Tensors; ``out``, ``lse`` and ``entropy`` are differentiable, also twice.
+        Tensors; ``out``, ``lse`` and ``entropy`` are differentiable, also twice. Beside ``out`` they are float32
+        where q has 16 bits.
 
     Examples
     --------
@@ -121,7 +122,7 @@ def attention(
     (torch.Size([1, 2, 8, 16]), tensor(2.0794))
     """
     check_inputs(q, k, v, sinks, causal_align, stats, empty)
-    check_wide_dtype("attention", bias=bias, alibi_slopes=alibi_slopes)
+    check_dtype("attention", bias=bias, alibi_slopes=alibi_slopes)
     check_kind("attention", kind, sigmoid_bias, sinks)
     if not 0 <= softcap < math.inf:
         message = f"attention: softcap is {softcap}; use a positive number, or 0 for none"
@@ -197,7 +198,7 @@ def _attention(
     )
     parts = (result.out, result.lse, result.max_logit, result.inv_sum, result.entropy, result.map)
     out, lse, max_logit, inv_sum, entropy, map_ = (
-        q.new_empty(0) if part is None else torch.from_numpy(part) for part in parts
+        q.new_empty(0, dtype=wide(q.dtype)) if part is None else tensor_of(part) for part in parts
     )
     return out, lse, max_logit, inv_sum, entropy, map_
 
@@ -252,7 +253,7 @@ def _attention_backward(
     names = ("q", "k", "v", "inv_temperature", "sinks", "bias", "alibi_slopes", "sigmoid_bias")
     parts = (getattr(gradients, f"d{name}") for name in names)
     dq, dk, dv, dinv_temperature, dsinks, dbias, dalibi_slopes, dsigmoid_bias = (
-        q.new_empty(0) if part is None else torch.from_numpy(part) for part in parts
+        q.new_empty(0) if part is None else tensor_of(part) for part in parts
     )
     return dq, dk, dv, dinv_temperature, dsinks, dbias, dalibi_slopes, dsigmoid_bias
 
@@ -318,10 +319,10 @@ def _(
     with_entropy: bool,
     map_bins: Sequence[int],
 ) -> tuple[Tensor, ...]:
-    rows = q.shape[:3]
-    lse, max_logit, inv_sum = (q.new_empty(rows) for _ in range(3))
-    entropy = q.new_empty(rows if with_entropy else 0)
-    map_ = q.new_empty(*rows[:2], *map_bins) if map_bins else q.new_empty(0)
+    rows, dtype = q.shape[:3], wide(q.dtype)
+    lse, max_logit, inv_sum = (q.new_empty(rows, dtype=dtype) for _ in range(3))
+    entropy = q.new_empty(rows if with_entropy else 0, dtype=dtype)
+    map_ = q.new_empty((*rows[:2], *map_bins) if map_bins else 0, dtype=dtype)
     return _new_heads(q, v.shape[3]), lse, max_logit, inv_sum, entropy, map_
 
 
@@ -343,7 +344,7 @@ def _(
     heads = (_new_heads(x, x.shape[3]) for x in (q, k, v))
     with_dbias = others[-1]
     rest = (inv_temperature, sinks, bias if with_dbias else None, alibi_slopes, sigmoid_bias)
-    return *heads, *(q.new_empty(0 if x is None else x.shape) for x in rest)
+    return *heads, *(q.new_empty(0) if x is None else x.new_empty(x.shape) for x in rest)
 
 
 def _new_heads(model: Tensor, size: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
-from logitscope.nn.functional._path import check_wide_dtype
+from logitscope.nn.functional._path import check_dtype, wide
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -78,10 +78,10 @@ def checked_sigmoid_bias(kind: Kind, bias: str | float | Tensor, q: Tensor, k: T
     if kind == "softmax" or (isinstance(bias, str) and bias == "auto_row"):
         return None
     if isinstance(bias, Tensor):
-        check_wide_dtype("attention", sigmoid_bias=bias)
+        check_dtype("attention", sigmoid_bias=bias)
         return of_heads("sigmoid_bias", bias, q)
     number = -math.log(max(k.shape[2], 1)) if isinstance(bias, str) else float(bias)
-    return q.new_full((q.shape[1],), number)
+    return q.new_full((q.shape[1],), number, dtype=wide(q.dtype))
 
 
 def checked_mask(mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
@@ -133,7 +133,7 @@ def check_inputs(
     empty: str,
 ) -> None:
     """Raise for tensors and options that do not fit."""
-    check_wide_dtype("attention", q=q, k=k, v=v, sinks=sinks)
+    check_dtype("attention", q=q, k=k, v=v, sinks=sinks)
     if causal_align not in _ALIGNMENTS:
         message = f"attention: causal_align is {causal_align!r}; use {' or '.join(_ALIGNMENTS)}"
         raise ArgumentError(message)

@@ -17,13 +17,14 @@
 //! - `dsink = sum_i p_i (-D_i + dlse_i - dh_i (ln p_i + h_i))` with `p_i` the sink's weight: a score without a value
 //! - `u_i = scale sum_j dz_ij k_j`, `dq_i = t_i u_i`, `dt_i = q_i . u_i` (no division, so `t_i = 0` is fine)
 
-use super::backward_tile::{HeadSums, Scratch, Span, SpanKernel, TileGradients};
+use super::backward_tile::{HeadSums, Scratch, Span, TileGradients, run_span};
+use super::operand::Operand;
 use super::problem::Problem;
 use super::tile::{Cursor, tile_queries};
 use crate::error::Result;
 use crate::threads::{self, Cancel};
-use crate::view::{Heads, HeadsMut, Order, Rows, RowsMut};
-use logitscope_simd::Element;
+use crate::view::{HeadsMut, Order, Rows, RowsMut};
+use logitscope_simd::{Element, Stored};
 
 /// Spans are cut until there are so many, enough for the threads of a common machine.
 const SPANS: usize = 8;
@@ -35,13 +36,13 @@ const SPAN_TILES: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub struct Upstream<'a, T> {
     /// The output, (batch, heads, queries, value dim).
-    pub out: Heads<'a, T>,
+    pub out: Operand<'a, T>,
     /// The largest score of each row.
     pub max_logit: Rows<'a, T>,
     /// 1 over the sum of each row.
     pub inv_sum: Rows<'a, T>,
     /// Gradient of the output.
-    pub dout: Heads<'a, T>,
+    pub dout: Operand<'a, T>,
     /// Gradient of `lse`.
     pub dlse: Option<Rows<'a, T>>,
     /// The entropy of each row and its gradient.
@@ -49,21 +50,21 @@ pub struct Upstream<'a, T> {
 }
 
 /// Where the gradients go.
-pub struct Gradients<'a, T> {
+pub struct Gradients<'a, X: Stored> {
     /// Of the queries.
-    pub queries: HeadsMut<'a, T>,
+    pub queries: HeadsMut<'a, X>,
     /// Of the keys.
-    pub keys: HeadsMut<'a, T>,
+    pub keys: HeadsMut<'a, X>,
     /// Of the values.
-    pub values: HeadsMut<'a, T>,
+    pub values: HeadsMut<'a, X>,
     /// Of the inverse temperatures, (batch, heads, queries) in row-major order.
-    pub inv_temperature: Option<&'a mut [T]>,
+    pub inv_temperature: Option<&'a mut [X::Wide]>,
     /// Of the sinks, (heads).
-    pub sinks: Option<&'a mut [T]>,
+    pub sinks: Option<&'a mut [X::Wide]>,
     /// Of the slopes, (heads).
-    pub slopes: Option<&'a mut [T]>,
+    pub slopes: Option<&'a mut [X::Wide]>,
     /// Of the biases of the heads of sigmoid weighting, (heads).
-    pub sigmoid_bias: Option<&'a mut [T]>,
+    pub sigmoid_bias: Option<&'a mut [X::Wide]>,
 }
 
 /// Computes the gradients of attention.
@@ -73,10 +74,10 @@ pub struct Gradients<'a, T> {
 ///
 /// # Panics
 /// If a gradient has another shape or length than what it belongs to.
-pub fn backward<T: Element>(
-    problem: &Problem<'_, T>,
-    upstream: &Upstream<'_, T>,
-    gradients: Gradients<'_, T>,
+pub fn backward<X: Stored>(
+    problem: &Problem<'_, X::Wide>,
+    upstream: &Upstream<'_, X::Wide>,
+    gradients: Gradients<'_, X>,
     cancel: &Cancel,
 ) -> Result<()> {
     problem.check()?;
@@ -86,7 +87,7 @@ pub fn backward<T: Element>(
     assert_eq!(dkeys.shape(), problem.keys.shape(), "attention: shape of dk");
     assert_eq!(dvalues.shape(), problem.values.shape(), "attention: shape of dv");
 
-    let tile = tile_queries::<T>();
+    let tile = tile_queries::<X::Wide>();
     let tiles_a_head = queries.div_ceil(tile);
     let mut sums = vec![HeadSums::default(); batch * heads * tiles_a_head];
     let mut dtemperature = inv_temperature.map(Cursor);
@@ -108,11 +109,11 @@ pub fn backward<T: Element>(
     for (index, &sums) in sums.iter().enumerate() {
         totals[index / tiles_a_head % heads].add(sums);
     }
-    let fill = |gradient: Option<&mut [T]>, part: fn(&HeadSums) -> f64| {
+    let fill = |gradient: Option<&mut [X::Wide]>, part: fn(&HeadSums) -> f64| {
         let Some(gradient) = gradient else { return };
         assert_eq!(gradient.len(), heads, "attention: length of a gradient of heads");
         for (cell, total) in gradient.iter_mut().zip(&totals) {
-            *cell = T::from_f64(part(total));
+            *cell = X::Wide::from_f64(part(total));
         }
     };
     fill(gradients.sinks, |sums| sums.sink);
@@ -122,12 +123,12 @@ pub fn backward<T: Element>(
 }
 
 /// Runs all tiles, a span of them at a time, and fills the rows of keys and values, one run of them a key head.
-fn key_gradients<T: Element>(
-    problem: &Problem<'_, T>,
-    upstream: &Upstream<'_, T>,
-    tiles: Vec<TileGradients<'_, T>>,
-    dkeys: Vec<RowsMut<'_, T>>,
-    dvalues: Vec<RowsMut<'_, T>>,
+fn key_gradients<X: Stored>(
+    problem: &Problem<'_, X::Wide>,
+    upstream: &Upstream<'_, X::Wide>,
+    tiles: Vec<TileGradients<'_, X>>,
+    dkeys: Vec<RowsMut<'_, X>>,
+    dvalues: Vec<RowsMut<'_, X>>,
     cancel: &Cancel,
 ) -> Result<()> {
     let [batch, key_heads, keys, value_dim] = problem.values.shape();
@@ -137,45 +138,35 @@ fn key_gradients<T: Element>(
     if spans == 1 {
         return run_spans(problem, upstream, tiles, dkeys, dvalues, cancel);
     }
-    // The first span of a key head fills the rows themselves, each other one a part of its own.
-    let shape = |dim| [batch, key_heads * (spans - 1), keys, dim];
-    let mut key_parts = vec![T::ZERO; shape(dim).iter().product()];
-    let mut value_parts = vec![T::ZERO; shape(value_dim).iter().product()];
-    let (mut dkeys, mut dvalues) = (dkeys, dvalues);
-    let parts = HeadsMut::new(&mut key_parts, shape(dim), Order::HeadsFirst).runs(keys.max(1));
-    let key_targets = targets(&mut dkeys, parts, spans);
-    let parts = HeadsMut::new(&mut value_parts, shape(value_dim), Order::HeadsFirst).runs(keys.max(1));
-    let value_targets = targets(&mut dvalues, parts, spans);
+    // Each span fills a part of its own, in the type that is computed with: rounded is their sum.
+    let shape = |dim| [batch, key_heads * spans, keys, dim];
+    let mut key_parts = vec![X::Wide::ZERO; shape(dim).iter().product()];
+    let mut value_parts = vec![X::Wide::ZERO; shape(value_dim).iter().product()];
+    let run = keys.max(1);
+    let key_targets = HeadsMut::new(&mut key_parts, shape(dim), Order::HeadsFirst).runs(run);
+    let value_targets = HeadsMut::new(&mut value_parts, shape(value_dim), Order::HeadsFirst).runs(run);
     run_spans(problem, upstream, tiles, key_targets, value_targets, cancel)?;
-    let rest = (spans - 1) * keys;
-    let sums = dkeys.into_iter().zip(key_parts.chunks((rest * dim).max(1)));
-    let more_sums = dvalues.into_iter().zip(value_parts.chunks((rest * value_dim).max(1)));
+    let sums = dkeys.into_iter().zip(key_parts.chunks_mut((spans * keys * dim).max(1)));
+    let more_sums = dvalues.into_iter().zip(value_parts.chunks_mut((spans * keys * value_dim).max(1)));
     let pieces = sums.chain(more_sums).collect();
-    threads::for_each(pieces, problem.work(), cancel, || (), |(), (rows, parts)| add_parts(rows, parts))
-}
-
-/// What the spans fill: of each key head its rows, and then its parts.
-fn targets<'a, T>(
-    rows: &'a mut [RowsMut<'_, T>],
-    parts: Vec<RowsMut<'a, T>>,
-    spans: usize,
-) -> Vec<RowsMut<'a, T>> {
-    let mut parts = parts.into_iter();
-    let mut targets = Vec::with_capacity(rows.len() * spans);
-    for rows in rows {
-        targets.push(rows.iter_mut().map(|row| &mut **row).collect());
-        targets.extend(parts.by_ref().take(spans - 1));
-    }
-    targets
+    threads::for_each(
+        pieces,
+        problem.work(),
+        cancel,
+        || (),
+        |(), (rows, parts)| {
+            store_sum::<X>(rows, parts, spans);
+        },
+    )
 }
 
 /// Cuts the tiles into as many spans as there are runs of keys, evenly within a key head.
-fn run_spans<T: Element>(
-    problem: &Problem<'_, T>,
-    upstream: &Upstream<'_, T>,
-    tiles: Vec<TileGradients<'_, T>>,
-    dkeys: Vec<RowsMut<'_, T>>,
-    dvalues: Vec<RowsMut<'_, T>>,
+fn run_spans<X: Stored, K: Stored<Wide = X::Wide>>(
+    problem: &Problem<'_, X::Wide>,
+    upstream: &Upstream<'_, X::Wide>,
+    tiles: Vec<TileGradients<'_, X>>,
+    dkeys: Vec<RowsMut<'_, K>>,
+    dvalues: Vec<RowsMut<'_, K>>,
     cancel: &Cancel,
 ) -> Result<()> {
     let [batch, key_heads, _, _] = problem.keys.shape();
@@ -199,20 +190,18 @@ fn run_spans<T: Element>(
         });
     }
     let work = problem.work().saturating_mul(3);
-    threads::for_each(pieces, work, cancel, Scratch::default, |scratch, span| {
-        T::dispatch(SpanKernel { span, scratch });
-    })
+    threads::for_each(pieces, work, cancel, Scratch::default, |scratch, span| run_span(span, scratch))
 }
 
-/// Adds to each row its parts, which lie one matrix of rows after the other.
-fn add_parts<T: Element>(rows: RowsMut<'_, T>, parts: &[T]) {
-    let matrix = rows.iter().map(|row| row.len()).sum::<usize>();
-    for (index, row) in rows.into_iter().enumerate() {
-        let columns = row.len();
-        for part in parts.chunks_exact(matrix.max(1)) {
-            for (cell, &x) in row.iter_mut().zip(&part[index * columns..]) {
-                *cell += x;
-            }
+/// Stores the sum of matrices of rows, which lie one after the other.
+fn store_sum<X: Stored>(rows: RowsMut<'_, X>, parts: &mut [X::Wide], spans: usize) {
+    let matrix = parts.len() / spans;
+    let (sum, others) = parts.split_at_mut(matrix);
+    for other in others.chunks_exact(matrix.max(1)) {
+        for (sum, &x) in sum.iter_mut().zip(other) {
+            *sum += x;
         }
     }
+    let stride = matrix.checked_div(rows.len()).unwrap_or(0);
+    rows.store(sum, stride);
 }

@@ -3,11 +3,11 @@
 use super::forward_tile::{Scratch, Tile, TileKernel};
 use super::map::{self, MapBins};
 use super::problem::Problem;
-use super::tile::{Cursor, tile_queries};
+use super::tile::{Cursor, store_rows, tile_queries};
 use crate::error::Result;
 use crate::threads::{self, Cancel};
 use crate::view::HeadsMut;
-use logitscope_simd::Element;
+use logitscope_simd::{Element, Stored};
 
 /// Per-row results, each (batch, heads, queries) in row-major order.
 pub struct Statistics<'a, T> {
@@ -25,13 +25,13 @@ pub struct Statistics<'a, T> {
 }
 
 /// Where the results go.
-pub struct Output<'a, T> {
+pub struct Output<'a, X: Stored> {
     /// (batch, heads, queries, value dim).
-    pub out: HeadsMut<'a, T>,
+    pub out: HeadsMut<'a, X>,
     /// Figures of each row.
-    pub statistics: Statistics<'a, T>,
+    pub statistics: Statistics<'a, X::Wide>,
     /// The binned map, (batch, heads, rows, columns), when wanted; at most one bin a query and a key.
-    pub map: Option<(MapBins, &'a mut [T])>,
+    pub map: Option<(MapBins, &'a mut [X::Wide])>,
 }
 
 /// Computes attention and the statistics of its rows.
@@ -41,7 +41,11 @@ pub struct Output<'a, T> {
 ///
 /// # Panics
 /// If an output has another shape or length than the inputs say.
-pub fn forward<T: Element>(problem: &Problem<'_, T>, output: Output<'_, T>, cancel: &Cancel) -> Result<()> {
+pub fn forward<X: Stored>(
+    problem: &Problem<'_, X::Wide>,
+    output: Output<'_, X>,
+    cancel: &Cancel,
+) -> Result<()> {
     problem.check()?;
     let [batch, heads, queries, _] = problem.queries.shape();
     let value_dim = problem.values.shape()[3];
@@ -52,37 +56,38 @@ pub fn forward<T: Element>(problem: &Problem<'_, T>, output: Output<'_, T>, canc
         return Ok(());
     }
     let bins = map.as_ref().map(|(bins, _)| *bins);
-    let part_len = bins.map_or(0, |bins| map::rows_per_tile::<T>(queries, bins) * bins.columns);
-    let tiles = queries.div_ceil(tile_queries::<T>());
-    let mut parts = vec![T::ZERO; batch * heads * tiles * part_len];
+    let part_len = bins.map_or(0, |bins| map::rows_per_tile::<X::Wide>(queries, bins) * bins.columns);
+    let tiles = queries.div_ceil(tile_queries::<X::Wide>());
+    let mut parts = vec![X::Wide::ZERO; batch * heads * tiles * part_len];
 
-    let mut out = out.runs(tile_queries::<T>()).into_iter();
+    let mut out = out.runs(tile_queries::<X::Wide>()).into_iter();
     let mut part = Cursor(&mut parts);
     let (mut max_logit, mut inv_sum) = (Cursor(statistics.max_logit), Cursor(statistics.inv_sum));
     let (mut lse, mut entropy) = (Cursor(statistics.lse), statistics.entropy.map(Cursor));
     let mut pieces = Vec::with_capacity(batch * heads * tiles);
     for batch in 0..batch {
         for head in 0..heads {
-            for start in (0..queries).step_by(tile_queries::<T>()) {
-                let range = start..queries.min(start + tile_queries::<T>());
+            for start in (0..queries).step_by(tile_queries::<X::Wide>()) {
+                let range = start..queries.min(start + tile_queries::<X::Wide>());
                 let rows = range.len();
-                pieces.push(Tile {
+                let tile = Tile {
                     problem,
                     batch,
                     head,
                     queries: range,
-                    out: out.next().expect("one run a tile"),
                     max_logit: max_logit.take(rows),
                     inv_sum: inv_sum.take(rows),
                     lse: lse.take(rows),
                     entropy: entropy.as_mut().map(|entropy| entropy.take(rows)),
                     map: bins.map(|bins| (bins, part.take(part_len))),
-                });
+                };
+                pieces.push((tile, out.next().expect("one run a tile")));
             }
         }
     }
-    threads::for_each(pieces, problem.work(), cancel, Scratch::default, |scratch, tile| {
-        T::dispatch(TileKernel { tile, scratch });
+    threads::for_each(pieces, problem.work(), cancel, Scratch::default, |scratch, (tile, rows)| {
+        X::Wide::dispatch(TileKernel { tile, scratch });
+        store_rows::<X>(&scratch.results, rows);
     })?;
     if let Some((bins, map)) = map {
         map::merge(problem, bins, &parts, map);

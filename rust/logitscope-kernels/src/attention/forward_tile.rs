@@ -7,11 +7,11 @@ use super::scores::ScoreSteps;
 use super::sight::{Sees, Sight};
 use super::sigmoid;
 use super::tile::{
-    KEYS, QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite, transpose, zeroed,
+    QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite, no_factors, room, transpose,
+    untranspose, zeroed,
 };
 use super::wide::WideRow;
-use crate::matmul::{Panel, add_columns_product, add_rows_product};
-use crate::view::RowsMut;
+use crate::matmul::{Panel, add_columns_product, rows_product};
 use logitscope_simd::{Element, Kernel, Simd, math};
 use std::ops::Range;
 
@@ -21,7 +21,6 @@ pub(super) struct Tile<'a, T> {
     pub(super) batch: usize,
     pub(super) head: usize,
     pub(super) queries: Range<usize>,
-    pub(super) out: RowsMut<'a, T>,
     pub(super) max_logit: &'a mut [T],
     pub(super) inv_sum: &'a mut [T],
     pub(super) lse: &'a mut [T],
@@ -36,11 +35,25 @@ pub(super) struct Scratch<T: Element> {
     bias: Vec<T::Block>,
     out: Vec<T::Block>,
     map: Vec<T::Block>,
+    /// Rows of what is stored in 16 bits, not transposed.
+    rows: Vec<T>,
+    value_rows: Vec<T>,
+    /// The rows of the output, padded.
+    pub(super) results: Vec<T::Block>,
 }
 
 impl<T: Element> Default for Scratch<T> {
     fn default() -> Self {
-        Self { queries: Vec::new(), scores: Vec::new(), bias: Vec::new(), out: Vec::new(), map: Vec::new() }
+        Self {
+            queries: Vec::new(),
+            scores: Vec::new(),
+            bias: Vec::new(),
+            out: Vec::new(),
+            map: Vec::new(),
+            rows: Vec::new(),
+            value_rows: Vec::new(),
+            results: Vec::new(),
+        }
     }
 }
 
@@ -59,14 +72,18 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
         let queries = &tile.queries.clone();
         let width = blocks_for::<T>(queries.len());
         let key_head = head / problem.group();
-        let keys = problem.keys.matrix(batch, key_head);
-        let values = problem.values.matrix(batch, key_head);
+        let [.., all_keys, dim] = problem.keys.shape();
+        let [.., value_dim] = problem.values.shape();
 
-        let transposed = zeroed::<T>(&mut scratch.queries, keys.columns() * width);
-        let matrix = problem.queries.matrix(batch, head);
-        transpose(matrix, queries, width, |query| Some(problem.factor(batch, head, query)), transposed);
+        let transposed = room::<T>(&mut scratch.queries, dim * width);
+        let rows = problem.queries.rows(batch, head, queries.clone(), &mut scratch.rows);
+        let mut factors = no_factors::<T>();
+        for (lane, query) in queries.clone().enumerate() {
+            factors[lane] = Some(problem.factor(batch, head, query));
+        }
+        transpose(simd, rows, &factors, width, transposed);
         let transposed = Panel { blocks: transposed, width };
-        let out = zeroed::<T>(&mut scratch.out, values.columns() * width);
+        let out = zeroed::<T>(&mut scratch.out, value_dim * width);
         let bins = tile.map.as_ref().map(|(bins, _)| *bins);
         let map = zeroed::<T>(&mut scratch.map, bins.map_or(0, |bins| bins.columns * width));
 
@@ -81,9 +98,9 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
             if sees == Sees::Nothing {
                 continue;
             }
-            let scores = zeroed::<T>(&mut scratch.scores, KEYS * width);
-            let scores = &mut scores[..range.len() * width];
-            add_rows_product(simd, keys, range.clone(), &transposed, scores);
+            let scores = room::<T>(&mut scratch.scores, range.len() * width);
+            let keys = problem.keys.rows(batch, key_head, range.clone(), &mut scratch.rows);
+            rows_product(simd, keys, &transposed, scores);
             steps.apply(simd, &range, width, scores, None, &mut scratch.bias);
             if sees == Sees::Part {
                 clear_hidden(simd, &sight, range.clone(), width, T::NEG_INFINITY, scores);
@@ -107,13 +124,14 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 rescale(simd, decay, map, width, block);
             }
             let weights = Panel { blocks: scores, width };
-            if sees == Sees::Part && has_non_finite(simd, values, range.clone()) {
+            let values = problem.values.rows(batch, key_head, range.clone(), &mut scratch.value_rows);
+            if sees == Sees::Part && has_non_finite(simd, values) {
                 add_visible_product(simd, &sight, values, range.clone(), &weights, out);
             } else {
-                add_columns_product(simd, values, range.clone(), &weights, out);
+                add_columns_product(simd, values, &weights, out);
             }
             if let Some(bins) = bins {
-                map::add_columns(simd, scores, width, range, keys.rows(), bins, map);
+                map::add_columns(simd, scores, width, range, all_keys, bins, map);
             }
         }
         let mut largest = [zero; QUERY_BLOCKS];
@@ -129,7 +147,7 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 rescale(simd, decay, map, width, block);
             }
         }
-        finish(simd, tile, &sight, &largest, &states, out, map, width);
+        finish(simd, tile, &sight, &largest, &states, out, map, width, &mut scratch.results);
     }
 }
 
@@ -189,7 +207,7 @@ fn rescale<T: Element, S: Simd<T>>(
     }
 }
 
-/// Divides by the sums and writes the rows where they belong.
+/// Divides by the sums and writes the figures of the rows where they belong, their outputs into `results`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "all that a tile has computed")]
 fn finish<T: Element, S: Simd<T>>(
@@ -201,6 +219,7 @@ fn finish<T: Element, S: Simd<T>>(
     out: &mut [T::Block],
     map: &mut [T::Block],
     width: usize,
+    results: &mut Vec<T::Block>,
 ) {
     let Tile { problem, batch, head, queries, max_logit, inv_sum, lse, mut entropy, .. } = tile;
     // What the sums of each row are multiplied by.
@@ -244,12 +263,8 @@ fn finish<T: Element, S: Simd<T>>(
             }
         }
     }
-    for (row, (written, &share)) in tile.out.into_iter().zip(shares.iter()).enumerate() {
-        let (block, lane) = (row / T::LANES, row % T::LANES);
-        for (cell, sums) in written.iter_mut().zip(out.chunks_exact(width)) {
-            *cell = sums[block].as_ref()[lane] * share;
-        }
-    }
+    let results = room::<T>(results, queries.len() * blocks_for::<T>(out.len() / width));
+    untranspose(simd, out, width, &shares[..queries.len()], results);
     if let Some((bins, part)) = tile.map {
         map::add_rows::<T>(map, width, &queries, problem.queries.shape()[2], bins, shares, part);
     }

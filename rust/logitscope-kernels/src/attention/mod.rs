@@ -22,10 +22,12 @@
 mod backward;
 mod backward_tile;
 mod bias_gradient;
+mod decode;
 mod forward;
 mod forward_tile;
 mod map;
 mod masks;
+mod operand;
 mod problem;
 mod row_state;
 mod scores;
@@ -39,7 +41,9 @@ mod wide;
 
 pub use backward::{Gradients, Upstream, backward};
 pub use bias_gradient::bias_gradient;
+pub use decode::{CHUNK, Decoding, decode};
 pub use forward::{Output, Statistics, forward};
 pub use map::{MapBins, bin_edge};
 pub use masks::{Align, Masks};
+pub use operand::{NarrowHeads, Operand};
 pub use problem::{Problem, SigmoidBias, Weighting};

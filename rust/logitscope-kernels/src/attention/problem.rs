@@ -1,8 +1,9 @@
 //! What an attention call is asked to compute.
 
 use super::masks::Masks;
+use super::operand::Operand;
 use crate::error::{Error, Result};
-use crate::view::{Heads, Rows, Scores};
+use crate::view::{Rows, Scores};
 use logitscope_simd::Element;
 
 /// How the scores of a row become the weights of its values.
@@ -29,11 +30,11 @@ pub enum SigmoidBias<'a, T> {
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a, T> {
     /// (batch, query heads, queries, `head_dim`).
-    pub queries: Heads<'a, T>,
+    pub queries: Operand<'a, T>,
     /// (batch, key heads, keys, `head_dim`).
-    pub keys: Heads<'a, T>,
+    pub keys: Operand<'a, T>,
     /// (batch, key heads, keys, value dim).
-    pub values: Heads<'a, T>,
+    pub values: Operand<'a, T>,
     /// What dot products are multiplied by.
     pub scale: T,
     /// A further factor for each query; None is 1.

@@ -3,6 +3,7 @@
 use super::backward::Upstream;
 use super::problem::Problem;
 use super::tile::{QUERY_BLOCKS, dot};
+use crate::view::Matrix;
 use logitscope_simd::{Element, Simd};
 use std::ops::Range;
 
@@ -48,14 +49,15 @@ impl<T: Element> RowUpstream<T> {
         batch: usize,
         head: usize,
         query: usize,
+        dout: &[T],
+        out: &[T],
     ) -> Self {
-        let (dout, out) = (upstream.dout.matrix(batch, head), upstream.out.matrix(batch, head));
         let (mut entropy, mut dentropy) = (T::ZERO, T::ZERO);
         if let Some((entropies, gradients)) = upstream.entropy {
             (entropy, dentropy) = (entropies.get(batch, head, query), gradients.get(batch, head, query));
         }
         Self {
-            delta: dot(simd, dout.row(query), out.row(query)),
+            delta: dot(simd, dout, out),
             dlse: upstream.dlse.map_or(T::ZERO, |dlse| dlse.get(batch, head, query)),
             entropy,
             dentropy,
@@ -66,6 +68,7 @@ impl<T: Element> RowUpstream<T> {
 /// The terms of the rows of a tile, and the sum of their gradients of the sink. Rows whose `inv_sum` is 0 (no score) or
 /// negative (see `wide`) get terms that make all their weights 0.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the results of a tile and their gradients")]
 pub(super) fn row_terms<T: Element, S: Simd<T>>(
     simd: S,
     problem: &Problem<'_, T>,
@@ -74,12 +77,14 @@ pub(super) fn row_terms<T: Element, S: Simd<T>>(
     batch: usize,
     head: usize,
     queries: &Range<usize>,
+    dout: Matrix<'_, T>,
+    out: Matrix<'_, T>,
 ) -> ([RowTerms<S::Vector>; QUERY_BLOCKS], f64) {
     let mut reference = [T::block(T::ZERO); QUERY_BLOCKS];
     let (mut inv_sum, mut offset, mut dentropy) = (reference, reference, reference);
     let mut dsink = 0.0;
-    for (lane, query) in queries.clone().enumerate() {
-        let (block, lane) = (lane / T::LANES, lane % T::LANES);
+    for (row, query) in queries.clone().enumerate() {
+        let (block, lane) = (row / T::LANES, row % T::LANES);
         let share = upstream.inv_sum.get(batch, head, query);
         if share < T::ZERO {
             reference[block].as_mut()[lane] = T::INFINITY;
@@ -91,7 +96,7 @@ pub(super) fn row_terms<T: Element, S: Simd<T>>(
         if share == T::ZERO {
             continue;
         }
-        let row = RowUpstream::new(simd, upstream, batch, head, query);
+        let row = RowUpstream::new(simd, upstream, batch, head, query, dout.row(row), out.row(row));
         let mut terms = row.dlse - row.dentropy * (share.ln() + row.entropy);
         let mut slope = row.dentropy;
         if problem.is_normalised() {

@@ -16,12 +16,14 @@ pub(super) enum Sees {
 }
 
 /// What the queries `queries` of one head see.
-pub(super) struct Sight<'a, T> {
+pub(super) struct Sight<'a, T: Element> {
     band: Band,
     mask: Option<HeadScores<'a, u8>>,
     /// Hides as a mask does where it is -inf.
     bias: Option<HeadScores<'a, T>>,
     queries: Range<usize>,
+    /// The middle of each lane, which is exact in any element type.
+    lanes: T::Block,
 }
 
 impl<'a, T: Element> Sight<'a, T> {
@@ -29,12 +31,29 @@ impl<'a, T: Element> Sight<'a, T> {
     pub(super) fn new(problem: &Problem<'a, T>, batch: usize, head: usize, queries: Range<usize>) -> Self {
         let [_, _, all_queries, _] = problem.queries.shape();
         let [_, _, all_keys, _] = problem.keys.shape();
+        let mut lanes = T::block(T::ZERO);
+        for (lane, number) in lanes.as_mut().iter_mut().enumerate() {
+            *number = T::from_f64(lane as f64 + 0.5);
+        }
         Self {
             band: problem.masks.band(batch, all_queries, all_keys),
             mask: problem.masks.scores.map(|mask| mask.head(batch, head)),
             bias: problem.bias.map(|bias| bias.head(batch, head)),
             queries,
+            lanes,
         }
+    }
+
+    /// How many queries there are.
+    #[inline(always)]
+    pub(super) fn count(&self) -> usize {
+        self.queries.len()
+    }
+
+    /// Whether the band alone hides keys.
+    #[inline(always)]
+    pub(super) fn is_band(&self) -> bool {
+        self.mask.is_none() && self.bias.is_none()
     }
 
     /// The keys in the band of a query, and its position among the keys.
@@ -127,15 +146,11 @@ impl<'a, T: Element> Sight<'a, T> {
             }
             return simd.less(simd.splat(T::ZERO), simd.load(&seen));
         }
-        // Lane numbers inside a tile are small, so they are exact in any element type.
-        let mut numbers = T::block(T::ZERO);
-        for (lane, number) in numbers.as_mut().iter_mut().enumerate() {
-            *number = T::from_f64((first + lane) as f64 + 0.5);
-        }
+        let (start, end) = (lanes.start as f64 - first as f64, lanes.end as f64 - first as f64);
+        let (start, end) = (simd.splat(T::from_f64(start)), simd.splat(T::from_f64(end)));
         let (zero, one) = (simd.splat(T::ZERO), simd.splat(T::ONE));
-        let numbers = simd.load(&numbers);
-        let below_end = simd.less(numbers, simd.splat(T::from_f64(lanes.end as f64)));
-        let from_start = simd.less(simd.splat(T::from_f64(lanes.start as f64)), numbers);
+        let numbers = simd.load(&self.lanes);
+        let (from_start, below_end) = (simd.less(start, numbers), simd.less(numbers, end));
         simd.less(zero, simd.select(from_start, simd.select(below_end, one, zero), zero))
     }
 

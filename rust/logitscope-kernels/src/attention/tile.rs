@@ -2,8 +2,8 @@
 
 use super::sight::Sight;
 use crate::matmul::Panel;
-use crate::view::Matrix;
-use logitscope_simd::{Element, Simd};
+use crate::view::{Matrix, RowsMut};
+use logitscope_simd::{Element, Simd, Stored};
 use std::ops::Range;
 
 /// Vectors of queries in a tile: 64 queries in f32, 32 in f64.
@@ -11,6 +11,12 @@ pub(super) const QUERY_BLOCKS: usize = 4;
 
 /// Keys in a tile. With 64 queries its scores are 32 KiB and stay in the first-level cache.
 pub(super) const KEYS: usize = 128;
+
+/// The most lanes that a vector has.
+const MOST_LANES: usize = 16;
+
+/// Queries of a tile in the narrowest type, at most.
+pub(super) const MOST_QUERIES: usize = QUERY_BLOCKS * MOST_LANES;
 
 /// Queries of a tile, at most.
 pub(super) const fn tile_queries<T: Element>() -> usize {
@@ -29,54 +35,125 @@ pub(super) fn zeroed<T: Element>(buffer: &mut Vec<T::Block>, blocks: usize) -> &
     buffer
 }
 
-/// Writes rows `rows` of `matrix` transposed: `out[column]` holds the rows in its lanes, `width` vectors,
-/// each row multiplied by its `factor`; rows without one and lanes beyond the rows keep what they hold.
-pub(super) fn transpose<T: Element>(
-    matrix: Matrix<'_, T>,
-    rows: &Range<usize>,
-    width: usize,
-    factor: impl Fn(usize) -> Option<T>,
-    out: &mut [T::Block],
-) {
-    let columns = T::flatten_mut(out);
-    for (lane, row) in rows.clone().enumerate() {
-        let Some(factor) = factor(row) else { continue };
-        for (&x, column) in matrix.row(row).iter().zip(columns.chunks_exact_mut(width * T::LANES)) {
-            column[lane] = x * factor;
-        }
-    }
+/// A run of vectors in `buffer`, which keeps its memory and what it holds: all of it is to be written.
+pub(super) fn room<T: Element>(buffer: &mut Vec<T::Block>, blocks: usize) -> &mut [T::Block] {
+    buffer.resize(blocks, T::block(T::ZERO));
+    buffer
 }
 
-/// Copies rows `rows` of `matrix`, each multiplied by its `factor`, into whole vectors; rows without one, and what the
-/// last vector of a row has beyond the row, keep what they hold.
-pub(super) fn pad<T: Element>(
-    matrix: Matrix<'_, T>,
-    rows: &Range<usize>,
-    factor: impl Fn(usize) -> Option<T>,
-    out: &mut [T::Block],
-) {
-    let padded_len = blocks_for::<T>(matrix.columns()) * T::LANES;
-    if padded_len == 0 {
-        return;
-    }
-    for (row, padded) in rows.clone().zip(T::flatten_mut(out).chunks_exact_mut(padded_len)) {
-        let Some(factor) = factor(row) else { continue };
-        for (&x, cell) in matrix.row(row).iter().zip(padded) {
-            *cell = x * factor;
-        }
-    }
+/// What the rows of a tile are multiplied by; None leaves a row out.
+pub(super) type Factors<T> = [Option<T>; MOST_QUERIES];
+
+/// All rows left out.
+pub(super) fn no_factors<T: Element>() -> Factors<T> {
+    [None; MOST_QUERIES]
 }
 
-/// Whether rows `rows` of `matrix` hold a NaN or an infinity.
+/// Writes the rows of `matrix` transposed, each multiplied by its factor: `out[column]` holds the rows in its lanes,
+/// `width` vectors. Rows that are left out, and lanes beyond the rows, become 0.
 #[inline(always)]
-pub(super) fn has_non_finite<T: Element, S: Simd<T>>(
+pub(super) fn transpose<T: Element, S: Simd<T>>(
     simd: S,
     matrix: Matrix<'_, T>,
-    rows: Range<usize>,
-) -> bool {
+    factors: &Factors<T>,
+    width: usize,
+    out: &mut [T::Block],
+) {
+    let nothing = T::block(T::ZERO);
+    let mut square = [nothing; MOST_LANES];
+    for block in 0..width {
+        let mut factor = nothing;
+        let mut wholes: [&[T::Block]; MOST_LANES] = [&[]; MOST_LANES];
+        let mut tails = [nothing; MOST_LANES];
+        let first = block * T::LANES;
+        for lane in 0..T::LANES.min(matrix.rows() - first) {
+            if let Some(x) = factors[first + lane] {
+                factor.as_mut()[lane] = x;
+                let tail;
+                (wholes[lane], tail) = T::blocks(matrix.row(first + lane));
+                tails[lane] = simd.to_block(simd.load_partial(tail, T::ZERO));
+            }
+        }
+        let factor = simd.load(&factor);
+        for (index, columns) in out.chunks_mut(T::LANES * width).enumerate() {
+            let mut rows = [&nothing; MOST_LANES];
+            for lane in 0..T::LANES {
+                rows[lane] = if index < wholes[lane].len() { &wholes[lane][index] } else { &tails[lane] };
+            }
+            simd.transpose(&rows[..T::LANES], &mut square[..T::LANES]);
+            for (column, cells) in square.iter().zip(columns.chunks_exact_mut(width)) {
+                simd.store(simd.mul(simd.load(column), factor), &mut cells[block]);
+            }
+        }
+    }
+}
+
+/// The way back: writes what the lanes of `panel` hold as rows of whole vectors, each multiplied by its factor.
+#[inline(always)]
+pub(super) fn untranspose<T: Element, S: Simd<T>>(
+    simd: S,
+    panel: &[T::Block],
+    width: usize,
+    factors: &[T],
+    rows: &mut [T::Block],
+) {
+    let nothing = T::block(T::ZERO);
+    let mut square = [nothing; MOST_LANES];
+    let row_width = rows.len() / factors.len();
+    for (block, factors) in factors.chunks(T::LANES).enumerate() {
+        let rows = &mut rows[block * T::LANES * row_width..];
+        for (index, columns) in panel.chunks(T::LANES * width).enumerate() {
+            let mut lines = [&nothing; MOST_LANES];
+            for (line, cells) in lines.iter_mut().zip(columns.chunks_exact(width)) {
+                *line = &cells[block];
+            }
+            simd.transpose(&lines[..T::LANES], &mut square[..T::LANES]);
+            for (lane, &factor) in factors.iter().enumerate() {
+                let line = simd.mul(simd.load(&square[lane]), simd.splat(factor));
+                simd.store(line, &mut rows[lane * row_width + index]);
+            }
+        }
+    }
+}
+
+/// Copies the rows of `matrix`, each multiplied by its factor, into whole vectors. Rows that are left out, and what the
+/// last vector of a row has beyond the row, become 0.
+#[inline(always)]
+pub(super) fn pad<T: Element, S: Simd<T>>(
+    simd: S,
+    matrix: Matrix<'_, T>,
+    factors: &Factors<T>,
+    out: &mut [T::Block],
+) {
+    let width = blocks_for::<T>(matrix.columns());
+    for (row, padded) in out.chunks_exact_mut(width.max(1)).enumerate() {
+        let Some(factor) = factors[row] else {
+            padded.fill(T::block(T::ZERO));
+            continue;
+        };
+        let factor = simd.splat(factor);
+        let (blocks, tail) = T::blocks(matrix.row(row));
+        for (block, cell) in blocks.iter().zip(padded.iter_mut()) {
+            simd.store(simd.mul(simd.load(block), factor), cell);
+        }
+        if !tail.is_empty() {
+            simd.store(simd.mul(simd.load_partial(tail, T::ZERO), factor), &mut padded[width - 1]);
+        }
+    }
+}
+
+/// Stores padded rows where they belong.
+pub(super) fn store_rows<X: Stored>(padded: &[<X::Wide as Element>::Block], rows: RowsMut<'_, X>) {
+    let stride = (padded.len() * X::Wide::LANES).checked_div(rows.len()).unwrap_or(0);
+    rows.store(X::Wide::flatten(padded), stride);
+}
+
+/// Whether a matrix holds a NaN or an infinity.
+#[inline(always)]
+pub(super) fn has_non_finite<T: Element, S: Simd<T>>(simd: S, matrix: Matrix<'_, T>) -> bool {
     let zero = simd.splat(T::ZERO);
     let mut sum = zero;
-    for row in rows {
+    for row in 0..matrix.rows() {
         let (blocks, tail) = T::blocks(matrix.row(row));
         for block in blocks {
             sum = simd.mul_add(simd.load(block), zero, sum);
@@ -97,6 +174,22 @@ pub(super) fn clear_hidden<T: Element, S: Simd<T>>(
     panel: &mut [T::Block],
 ) {
     let value = simd.splat(value);
+    if sight.is_band() {
+        for (key, row) in keys.zip(panel.chunks_exact_mut(width)) {
+            let lanes = sight.lanes_of(key);
+            for (block, cell) in row.iter_mut().enumerate() {
+                // Lanes beyond the queries do not matter.
+                let (start, end) = (block * T::LANES, sight.count().min((block + 1) * T::LANES));
+                if lanes.end <= start || lanes.start >= end {
+                    simd.store(value, cell);
+                } else if lanes.start > start || lanes.end < end {
+                    let visible = sight.visible(simd, key, block);
+                    simd.store(simd.select(visible, simd.load(cell), value), cell);
+                }
+            }
+        }
+        return;
+    }
     for (key, row) in keys.zip(panel.chunks_exact_mut(width)) {
         for (block, cell) in row.iter_mut().enumerate() {
             if !sight.sees_block(key, block) {
@@ -107,7 +200,7 @@ pub(super) fn clear_hidden<T: Element, S: Simd<T>>(
     }
 }
 
-/// `out[m] += sum_j matrix[j][m] weights[j]`, touching only the queries that see key `j`: what hidden keys
+/// `out[m] += sum_j matrix[j][m] weights[j]` for the rows j of the keys, touching only the queries that see key `j`: what hidden keys
 /// hold (NaN, infinities) must not reach a query through a weight of 0. Slow; for tiles that hold such.
 /// Has the bits that the plain product has where those keys hold finite numbers.
 #[inline(always)]
@@ -121,10 +214,10 @@ pub(super) fn add_visible_product<T: Element, S: Simd<T>>(
 ) {
     let width = weights.width;
     let mut sums = vec![T::block(T::ZERO); out.len()];
-    for (key, weights) in keys.zip(weights.blocks.chunks_exact(width)) {
+    for ((row, key), weights) in keys.enumerate().zip(weights.blocks.chunks_exact(width)) {
         for (block, weight) in weights.iter().enumerate() {
             let visible = sight.visible(simd, key, block);
-            for (&x, sums) in matrix.row(key).iter().zip(sums.chunks_exact_mut(width)) {
+            for (&x, sums) in matrix.row(row).iter().zip(sums.chunks_exact_mut(width)) {
                 let before = simd.load(&sums[block]);
                 let after = simd.mul_add(simd.splat(x), simd.load(weight), before);
                 simd.store(simd.select(visible, after, before), &mut sums[block]);

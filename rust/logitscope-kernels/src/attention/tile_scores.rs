@@ -6,10 +6,9 @@ use super::row_state::{RowTerms, row_terms};
 use super::scores::ScoreSteps;
 use super::sight::{Sees, Sight};
 use super::sigmoid;
-use super::tile::{KEYS, QUERY_BLOCKS, blocks_for, clear_hidden, transpose, zeroed};
+use super::tile::{Factors, QUERY_BLOCKS, blocks_for, clear_hidden, no_factors, room, transpose};
 use super::wide::WideRow;
-use crate::matmul::{Panel, add_rows_product};
-use crate::view::Matrix;
+use crate::matmul::{Panel, rows_product};
 use logitscope_simd::{Element, Simd, math};
 use std::ops::Range;
 
@@ -18,6 +17,11 @@ pub(super) struct LaneScratch<T: Element> {
     queries: Vec<T::Block>,
     douts: Vec<T::Block>,
     bias: Vec<T::Block>,
+    /// Rows of what is stored in 16 bits, not transposed.
+    pub(super) rows: Vec<T>,
+    out_rows: Vec<T>,
+    pub(super) key_rows: Vec<T>,
+    value_rows: Vec<T>,
     /// What a score's gradient is multiplied by for that of its product, where scores are bent.
     pub(super) bends: Vec<T::Block>,
     pub(super) weights: Vec<T::Block>,
@@ -30,6 +34,10 @@ impl<T: Element> Default for LaneScratch<T> {
             queries: Vec::new(),
             douts: Vec::new(),
             bias: Vec::new(),
+            rows: Vec::new(),
+            out_rows: Vec::new(),
+            key_rows: Vec::new(),
+            value_rows: Vec::new(),
             bends: Vec::new(),
             weights: Vec::new(),
             dscores: Vec::new(),
@@ -44,10 +52,11 @@ pub(super) struct TileScores<'a, T: Element, V> {
     batch: usize,
     head: usize,
     queries: Range<usize>,
-    keys: Matrix<'a, T>,
-    values: Matrix<'a, T>,
     terms: [RowTerms<V>; QUERY_BLOCKS],
     pub(super) width: usize,
+    /// What the queries, and what the gradients of their outputs, are multiplied by.
+    pub(super) factors: Factors<T>,
+    pub(super) ones: Factors<T>,
     pub(super) sight: Sight<'a, T>,
     pub(super) steps: ScoreSteps<'a, T>,
     /// The gradient of the sink.
@@ -65,22 +74,27 @@ impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
         queries: Range<usize>,
         scratch: &mut LaneScratch<T>,
     ) -> Self {
-        let key_head = head / problem.group();
-        let keys = problem.keys.matrix(batch, key_head);
-        let values = problem.values.matrix(batch, key_head);
+        let [.., value_dim] = problem.values.shape();
         let width = blocks_for::<T>(queries.len());
-        let is_wide = |query| is_wide(upstream, batch, head, query);
-        let factor = |query| (!is_wide(query)).then(|| problem.factor(batch, head, query));
-        let lanes = zeroed::<T>(&mut scratch.queries, keys.columns() * width);
-        transpose(problem.queries.matrix(batch, head), &queries, width, factor, lanes);
-        let one = |query| (!is_wide(query)).then_some(T::ONE);
-        let lanes = zeroed::<T>(&mut scratch.douts, values.columns() * width);
-        transpose(upstream.dout.matrix(batch, head), &queries, width, one, lanes);
+        let (mut factors, mut ones): (Factors<T>, Factors<T>) = (no_factors::<T>(), no_factors::<T>());
+        for (lane, query) in queries.clone().enumerate() {
+            if !is_wide(upstream, batch, head, query) {
+                factors[lane] = Some(problem.factor(batch, head, query));
+                ones[lane] = Some(T::ONE);
+            }
+        }
+        let rows = problem.queries.rows(batch, head, queries.clone(), &mut scratch.rows);
+        let lanes = room::<T>(&mut scratch.queries, rows.columns() * width);
+        transpose(simd, rows, &factors, width, lanes);
+        let dout = upstream.dout.rows(batch, head, queries.clone(), &mut scratch.rows);
+        let lanes = room::<T>(&mut scratch.douts, value_dim * width);
+        transpose(simd, dout, &ones, width, lanes);
         let sight = Sight::new(problem, batch, head, queries.clone());
         let steps = ScoreSteps::new(problem, &sight, batch, head, queries.clone());
         let biases = sigmoid::biases(problem, &sight, head, &queries);
-        let (terms, dsink) = row_terms(simd, problem, upstream, &biases, batch, head, &queries);
-        Self { problem, upstream, batch, head, queries, keys, values, terms, width, sight, steps, dsink }
+        let out = upstream.out.rows(batch, head, queries.clone(), &mut scratch.out_rows);
+        let (terms, dsink) = row_terms(simd, problem, upstream, &biases, batch, head, &queries, dout, out);
+        Self { problem, upstream, batch, head, queries, terms, width, factors, ones, sight, steps, dsink }
     }
 
     /// Fills `weights` and `dscores` of `scratch` for the keys of one tile, and `bends` where scores are bent; 0 where
@@ -97,14 +111,18 @@ impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
             return sees;
         }
         let (width, n) = (self.width, keys.len() * self.width);
-        let weights = &mut zeroed::<T>(&mut scratch.weights, KEYS * width)[..n];
+        let key_head = self.head / self.problem.group();
+        let key_rows = self.problem.keys.rows(self.batch, key_head, keys.clone(), &mut scratch.key_rows);
+        let weights = room::<T>(&mut scratch.weights, n);
         let queries = Panel { blocks: &scratch.queries, width };
-        add_rows_product(simd, self.keys, keys.clone(), &queries, weights);
-        let bends = self.steps.bends().then(|| zeroed::<T>(&mut scratch.bends, n));
+        rows_product(simd, key_rows, &queries, weights);
+        let bends = self.steps.bends().then(|| room::<T>(&mut scratch.bends, n));
         self.steps.apply(simd, keys, width, weights, bends, &mut scratch.bias);
-        let dscores = &mut zeroed::<T>(&mut scratch.dscores, KEYS * width)[..n];
+        let dscores = room::<T>(&mut scratch.dscores, n);
         let douts = Panel { blocks: &scratch.douts, width };
-        add_rows_product(simd, self.values, keys.clone(), &douts, dscores);
+        let value_rows =
+            self.problem.values.rows(self.batch, key_head, keys.clone(), &mut scratch.value_rows);
+        rows_product(simd, value_rows, &douts, dscores);
         let (is_softmax, with_entropy) = (self.problem.is_normalised(), self.upstream.entropy.is_some());
         for (block, terms) in self.terms.iter().enumerate().take(width) {
             match (is_softmax, with_entropy) {

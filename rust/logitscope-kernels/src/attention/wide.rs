@@ -7,10 +7,10 @@
 
 use super::backward::Upstream;
 use super::map::{MapBins, bin_of};
+use super::operand::Operand;
 use super::problem::{Problem, Weighting};
 use super::sight::Sight;
 use super::sigmoid;
-use crate::view::Matrix;
 use logitscope_simd::Element;
 use std::ops::Range;
 
@@ -31,7 +31,9 @@ pub(super) struct WideKey {
 
 /// A row with its statistics; the sum is that of e^(s - max) or of the sigmoid weights.
 pub(super) struct WideRow<'a, T> {
-    values: Matrix<'a, T>,
+    values: Operand<'a, T>,
+    batch: usize,
+    key_head: usize,
     pub(super) keys: Vec<WideKey>,
     pub(super) max: f64,
     pub(super) inv_sum: f64,
@@ -58,10 +60,10 @@ impl<'a, T: Element> WideRow<'a, T> {
         let mut keys = Vec::with_capacity(band.len());
         let mut scores = Vec::with_capacity(band.len());
         let steps = WideSteps::new(problem, batch, head, query);
-        let matrix = problem.keys.matrix(batch, key_head);
+        let mut row = Vec::new();
         for key in band.filter(|&key| sight.allows(key, lane)) {
             let distance = (position - key as i64).abs() as f64;
-            let (score, bend) = steps.score(matrix.row(key), key, distance);
+            let (score, bend) = steps.score(problem.keys.row(batch, key_head, key, &mut row), key, distance);
             if score.is_nan() || score == f64::INFINITY {
                 return None;
             }
@@ -72,9 +74,10 @@ impl<'a, T: Element> WideRow<'a, T> {
         if max == f64::NEG_INFINITY {
             return None;
         }
-        let values = problem.values.matrix(batch, key_head);
         let mut row = Self {
-            values,
+            values: problem.values,
+            batch,
+            key_head,
             keys,
             max,
             inv_sum: 0.0,
@@ -135,15 +138,22 @@ impl<'a, T: Element> WideRow<'a, T> {
         bins: Option<MapBins>,
         map: &mut [T::Block],
     ) {
-        for (column, cell) in T::flatten_mut(out).iter_mut().skip(lane).step_by(width * T::LANES).enumerate()
-        {
-            let terms = self.keys.iter().map(|key| key.weight * self.values.row(key.key)[column].to_f64());
-            *cell = T::from_f64(terms.sum());
+        let mut total = vec![0.0; out.len() / width];
+        let mut buffer = Vec::new();
+        for key in &self.keys {
+            let value = self.values.row(self.batch, self.key_head, key.key, &mut buffer);
+            for (sum, x) in total.iter_mut().zip(value) {
+                *sum += key.weight * x.to_f64();
+            }
+        }
+        let cells = T::flatten_mut(out).iter_mut().skip(lane).step_by(width * T::LANES);
+        for (cell, sum) in cells.zip(total) {
+            *cell = T::from_f64(sum);
         }
         let Some(bins) = bins else { return };
         let mut sums = vec![0.0; bins.columns];
         for key in &self.keys {
-            sums[bin_of(key.key, self.values.rows(), bins.columns)] += key.weight;
+            sums[bin_of(key.key, self.values.shape()[2], bins.columns)] += key.weight;
         }
         let cells = T::flatten_mut(map).iter_mut().skip(lane).step_by(width * T::LANES);
         for (cell, sum) in cells.zip(sums) {
@@ -159,9 +169,12 @@ impl<'a, T: Element> WideRow<'a, T> {
         head: usize,
         query: usize,
     ) -> (Vec<f64>, f64) {
-        let dout = upstream.dout.matrix(batch, head).row(query);
-        let dweights: Vec<f64> =
-            self.keys.iter().map(|key| wide_dot(dout, self.values.row(key.key))).collect();
+        let (mut buffer, mut other) = (Vec::new(), Vec::new());
+        let dout = upstream.dout.row(batch, head, query, &mut buffer);
+        let mut dweights = Vec::with_capacity(self.keys.len());
+        for key in &self.keys {
+            dweights.push(wide_dot(dout, self.values.row(self.batch, self.key_head, key.key, &mut other)));
+        }
         let dlse = upstream.dlse.map_or(0.0, |rows| rows.get(batch, head, query).to_f64());
         let dentropy = upstream.entropy.map_or(0.0, |(_, rows)| rows.get(batch, head, query).to_f64());
         let of_share = |log_share: f64| dlse - dentropy * (log_share + self.entropy);
@@ -184,7 +197,7 @@ impl<'a, T: Element> WideRow<'a, T> {
 
 /// What makes a score of a product, in f64.
 struct WideSteps<'a, T> {
-    query: &'a [T],
+    query: Vec<T>,
     index: usize,
     factor: f64,
     softcap: f64,
@@ -196,7 +209,7 @@ impl<'a, T: Element> WideSteps<'a, T> {
     fn new(problem: &Problem<'a, T>, batch: usize, head: usize, query: usize) -> Self {
         let temperature = problem.inv_temperature.map_or(1.0, |rows| rows.get(batch, head, query).to_f64());
         Self {
-            query: problem.queries.matrix(batch, head).row(query),
+            query: problem.queries.row(batch, head, query, &mut Vec::new()).to_vec(),
             index: query,
             factor: problem.scale.to_f64() * temperature,
             softcap: problem.softcap.to_f64(),
@@ -207,7 +220,7 @@ impl<'a, T: Element> WideSteps<'a, T> {
 
     /// The score of a key and its derivative after the product.
     fn score(&self, row: &[T], key: usize, distance: f64) -> (f64, f64) {
-        let mut score = self.factor * wide_dot(self.query, row);
+        let mut score = self.factor * wide_dot(&self.query, row);
         let mut bend = 1.0;
         if self.softcap != 0.0 {
             let t = (score / self.softcap).tanh();

@@ -165,7 +165,7 @@ macro_rules! implement_avx2 {
                 intrinsics!(_mm_sfence());
             }
             #[inline(always)]
-            fn prefetch(self, slice: &[$type]) {
+            fn prefetch<X>(self, slice: &[X]) {
                 intrinsics!(_mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().cast()));
             }
             #[inline(always)]

@@ -136,7 +136,7 @@ macro_rules! implement_avx512 {
                 intrinsic!(_mm_sfence());
             }
             #[inline(always)]
-            fn prefetch(self, slice: &[$type]) {
+            fn prefetch<X>(self, slice: &[X]) {
                 intrinsic!(_mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().cast()));
             }
             #[inline(always)]

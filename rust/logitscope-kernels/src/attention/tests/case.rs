@@ -148,9 +148,9 @@ impl<T: Element> Case<T> {
         let rows = b * h * lq;
         let row_view = |data| Rows::new(data, [b, h, lq], [h * lq, lq, 1]);
         let problem = Problem {
-            queries: Heads::contiguous(&self.q, [b, h, lq, d]),
-            keys: Heads::contiguous(&self.k, [b, g, lk, d]),
-            values: Heads::contiguous(&self.v, [b, g, lk, dv]),
+            queries: Operand::Wide(Heads::contiguous(&self.q, [b, h, lq, d])),
+            keys: Operand::Wide(Heads::contiguous(&self.k, [b, g, lk, d])),
+            values: Operand::Wide(Heads::contiguous(&self.v, [b, g, lk, dv])),
             scale: self.scale,
             inv_temperature: Some(row_view(&self.temperature)),
             masks: self.hidden.masks([b, h, lq, lk]),
@@ -191,10 +191,10 @@ impl<T: Element> Case<T> {
         };
         forward(&problem, output, &Cancel::default()).unwrap();
         let upstream = Upstream {
-            out: Heads::contiguous(&r.out, [b, h, lq, dv]),
+            out: Operand::Wide(Heads::contiguous(&r.out, [b, h, lq, dv])),
             max_logit: row_view(&r.max_logit),
             inv_sum: row_view(&r.inv_sum),
-            dout: Heads::contiguous(&self.dout, [b, h, lq, dv]),
+            dout: Operand::Wide(Heads::contiguous(&self.dout, [b, h, lq, dv])),
             dlse: Some(row_view(&self.dlse)),
             entropy: Some((row_view(&r.entropy), row_view(&self.dentropy))),
         };

@@ -272,6 +272,10 @@ fn a_large_common_offset_costs_no_accuracy() {
     assert!((total / 33.0 - 1.0).abs() < 1e-5, "weights sum to {}", total / 33.0);
 }
 
+fn wide<T: Element>(data: &[T], shape: [usize; 4]) -> Operand<'_, T> {
+    Operand::Wide(Heads::contiguous(data, shape))
+}
+
 #[test]
 fn the_map_is_the_pooled_dense_map() {
     let Sizes(b, h, _, lq, lk, d, dv) = Sizes(2, 2, 2, 150, 170, 8, 4);
@@ -280,9 +284,9 @@ fn the_map_is_the_pooled_dense_map() {
     // Values that are one-hot columns hand out the dense weights.
     let v = vec![0.0; b * h * lk * dv];
     let problem = Problem {
-        queries: Heads::contiguous(&q, [b, h, lq, d]),
-        keys: Heads::contiguous(&k, [b, h, lk, d]),
-        values: Heads::contiguous(&v, [b, h, lk, dv]),
+        queries: wide(&q, [b, h, lq, d]),
+        keys: wide(&k, [b, h, lk, d]),
+        values: wide(&v, [b, h, lk, dv]),
         scale: 1.0,
         inv_temperature: None,
         masks: Masks::causal(Align::BottomRight),
@@ -325,7 +329,7 @@ fn the_map_is_the_pooled_dense_map() {
 #[test]
 fn shapes_that_do_not_fit_are_refused_by_name() {
     let data = vec![0.0_f32; 1000];
-    let heads = |shape| Heads::contiguous(&data, shape);
+    let heads = |shape| wide(&data, shape);
     let problem = |q, k, v| Problem {
         queries: heads(q),
         keys: heads(k),

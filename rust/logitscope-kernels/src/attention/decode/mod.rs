@@ -1,0 +1,89 @@
+//! Attention of the newest tokens over a cache of keys and values.
+//!
+//! Few queries meet many keys, so the speed of the memory is what counts: keys and values are read once, where they
+//! lie, in the order in which they lie, and 16-bit numbers are widened in registers. A chunk of places of one key head
+//! has one owner; the states of the chunks are merged in their order (Milakov and Gimelshein, arXiv 1805.02867), so
+//! results depend neither on the batch nor on the number of threads.
+
+mod chunk;
+mod merge;
+mod problem;
+#[cfg(test)]
+mod tests;
+
+pub use problem::Decoding;
+
+use super::forward::Statistics;
+use crate::error::Result;
+use crate::threads::{self, Cancel};
+use chunk::{Chunk, ChunkKernel, Scratch, State};
+use logitscope_simd::{Element, Stored};
+use merge::{Row, merge};
+
+/// Places of a cache that are attended to together.
+pub const CHUNK: usize = 512;
+
+/// Tokens whose states are kept at the same time.
+const TOKENS: usize = 8;
+
+/// Computes attention over a cache and the statistics of its rows; `out` is (batch, heads, tokens, value dim) in
+/// row-major order.
+///
+/// # Errors
+/// What [`Decoding::check`] finds, and [`crate::Error::Interrupted`].
+///
+/// # Panics
+/// If an output has another length than the inputs say.
+pub fn decode<X: Stored>(
+    problem: &Decoding<'_, X>,
+    out: &mut [X],
+    statistics: Statistics<'_, X::Wide>,
+    cancel: &Cancel,
+) -> Result<()> {
+    problem.check()?;
+    let [batch, heads, tokens, _] = problem.queries.shape();
+    let [_, key_heads, _, value_dim] = problem.values.shape();
+    let Statistics { max_logit, inv_sum, lse, mut entropy } = statistics;
+    let rows = batch * heads * tokens;
+    assert_eq!(out.len(), rows * value_dim, "attention_decode: length of out");
+    let (group, chunks) = (problem.group(), problem.chunks());
+    let value_width = value_dim.div_ceil(X::Wide::LANES);
+    for first in (0..tokens).step_by(TOKENS) {
+        let slab = first..tokens.min(first + TOKENS);
+        let rows_a_chunk = slab.len() * group;
+        let parts = batch * key_heads * chunks * rows_a_chunk;
+        let mut states = vec![State::empty(); parts];
+        let mut sums = vec![X::Wide::block(X::Wide::ZERO); parts * value_width.max(1)];
+        let of_chunks = states.chunks_mut(rows_a_chunk.max(1));
+        let sums_of_chunks = sums.chunks_mut((rows_a_chunk * value_width.max(1)).max(1));
+        let mut pieces = Vec::with_capacity(batch * key_heads * chunks);
+        for (index, (states, sums)) in of_chunks.zip(sums_of_chunks).enumerate() {
+            let (number, key_head) = (index % chunks, index / chunks % key_heads);
+            let batch = index / chunks / key_heads;
+            pieces.push(Chunk { problem, batch, key_head, number, tokens: slab.clone(), states, sums });
+        }
+        threads::for_each(pieces, problem.work(), cancel, Scratch::default, |scratch, chunk| {
+            X::Wide::dispatch(ChunkKernel { chunk, scratch });
+        })?;
+        for batch in 0..batch {
+            for head in 0..heads {
+                for token in slab.clone() {
+                    let in_chunk = (token - first) * group + head % group;
+                    let key_head = batch * key_heads + head / group;
+                    let part = |chunk: usize| (key_head * chunks + chunk) * rows_a_chunk + in_chunk;
+                    let of_row: Vec<_> = (0..chunks).map(|chunk| states[part(chunk)]).collect();
+                    let blocks = |chunk| part(chunk) * value_width..(part(chunk) + 1) * value_width;
+                    let sums = |chunk| X::Wide::flatten(&sums[blocks(chunk)]);
+                    let row: Row<X::Wide> = merge(problem, [batch, head, token], &of_row, sums);
+                    let at = (batch * heads + head) * tokens + token;
+                    (max_logit[at], inv_sum[at], lse[at]) = (row.max_logit, row.inv_sum, row.lse);
+                    if let Some(entropy) = &mut entropy {
+                        entropy[at] = row.entropy;
+                    }
+                    X::narrow_into(&row.out, &mut out[at * value_dim..(at + 1) * value_dim]);
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Queries, keys, values and gradients of outputs as arrays hold them: 16-bit numbers are widened a few rows at a time,
+//! where a tile takes them in, so that no kernel knows of them.
+
+use crate::view::{Heads, Matrix};
+use logitscope_simd::{Element, Stored};
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// Heads of numbers that are computed with as `T`.
+#[derive(Clone, Copy, Debug)]
+pub enum Operand<'a, T> {
+    /// Read where they lie.
+    Wide(Heads<'a, T>),
+    /// Stored in fewer bits.
+    Narrow(&'a dyn NarrowHeads<T>),
+}
+
+/// Heads of numbers that have to be widened to `T`. One type for all of them, so that a kernel is compiled once.
+pub trait NarrowHeads<T>: Debug + Send + Sync {
+    /// Batch, heads, length, `head_dim`.
+    fn shape(&self) -> [usize; 4];
+
+    /// Writes rows of one head one after the other.
+    fn widen(&self, batch: usize, head: usize, rows: Range<usize>, wide: &mut [T]);
+}
+
+impl<X: Stored> NarrowHeads<X::Wide> for Heads<'_, X> {
+    fn shape(&self) -> [usize; 4] {
+        Heads::shape(self)
+    }
+
+    fn widen(&self, batch: usize, head: usize, rows: Range<usize>, wide: &mut [X::Wide]) {
+        let matrix = self.matrix(batch, head);
+        if let Some(whole) = matrix.part(rows.clone()).without_gaps() {
+            return X::widen_into(whole, wide);
+        }
+        for (row, wide) in rows.zip(wide.chunks_exact_mut(matrix.columns().max(1))) {
+            X::widen_into(matrix.row(row), wide);
+        }
+    }
+}
+
+impl<'a, T: Element> Operand<'a, T> {
+    /// Heads however they are stored.
+    pub fn new<X: Stored<Wide = T>>(heads: &'a Heads<'a, X>) -> Self {
+        heads.as_wide().map_or(Self::Narrow(heads), Self::Wide)
+    }
+
+    /// Batch, heads, length, `head_dim`.
+    pub fn shape(&self) -> [usize; 4] {
+        match self {
+            Self::Wide(heads) => heads.shape(),
+            Self::Narrow(heads) => heads.shape(),
+        }
+    }
+
+    /// Rows of one head, counted from the first of them; in `buffer` unless they can be read where they lie.
+    pub(super) fn rows<'b>(
+        &self,
+        batch: usize,
+        head: usize,
+        rows: Range<usize>,
+        buffer: &'b mut Vec<T>,
+    ) -> Matrix<'b, T>
+    where
+        'a: 'b,
+    {
+        self.widen(batch, head, rows.clone(), buffer);
+        self.widened(batch, head, rows, buffer)
+    }
+
+    /// Puts rows of one head into `buffer` unless they can be read where they lie.
+    pub(super) fn widen(&self, batch: usize, head: usize, rows: Range<usize>, buffer: &mut Vec<T>) {
+        let Self::Narrow(heads) = self else { return };
+        let len = rows.len() * heads.shape()[3];
+        if buffer.len() < len {
+            buffer.resize(len, T::ZERO);
+        }
+        heads.widen(batch, head, rows, &mut buffer[..len]);
+    }
+
+    /// Rows that [`Operand::widen`] has put into `buffer` where that is needed.
+    pub(super) fn widened<'b>(
+        &self,
+        batch: usize,
+        head: usize,
+        rows: Range<usize>,
+        buffer: &'b [T],
+    ) -> Matrix<'b, T>
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Wide(heads) => heads.matrix(batch, head).part(rows),
+            Self::Narrow(heads) => {
+                let columns = heads.shape()[3];
+                Matrix::new(&buffer[..rows.len() * columns], rows.len(), columns, columns)
+            }
+        }
+    }
+
+    /// One row of one head.
+    pub(super) fn row<'b>(&self, batch: usize, head: usize, row: usize, buffer: &'b mut Vec<T>) -> &'b [T]
+    where
+        'a: 'b,
+    {
+        self.rows(batch, head, row..row + 1, buffer).row(0)
+    }
+}

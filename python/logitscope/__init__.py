@@ -42,6 +42,7 @@ _FUNCTIONS = {
     "attention_map": "attention_map",
     "attention_varlen": "attention_varlen",
     "KVCache": "kv_cache",
+    "PagedKVCache": "paged_kv_cache",
     "merge_states": "merge_states",
     "set_num_threads": "runtime",
     "get_num_threads": "runtime",

@@ -15,6 +15,7 @@ from logitscope.ops.log_softmax import log_softmax_backward as log_softmax_backw
 from logitscope.ops.logsumexp import logsumexp as logsumexp
 from logitscope.ops.logsumexp import logsumexp_backward as logsumexp_backward
 from logitscope.ops.merge_states import merge_states as merge_states
+from logitscope.ops.paged_kv_cache import PagedKVCache as PagedKVCache
 from logitscope.ops.runtime import get_num_threads as get_num_threads
 from logitscope.ops.runtime import info as info
 from logitscope.ops.runtime import last_kernel as last_kernel

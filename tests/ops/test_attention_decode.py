@@ -80,8 +80,26 @@ def test_a_ring_is_a_window():
         cache.append(k[:, :, at], v[:, :, at])
         got = logitscope.attention_decode(q[:, :, at], cache, alibi_slopes=slopes)
         np.testing.assert_allclose(got.out, wanted[:, :, at], rtol=1e-5, atol=2e-6)
-    with pytest.raises(ArgumentError, match="q has 2 tokens; use one at a time"):
+    with pytest.raises(
+        ArgumentError, match=r"q has 2 tokens; use up to 1 at a time, .* KVCache\(..., tokens=2\)"
+    ):
         logitscope.attention_decode(q[:, :, :2], cache)
+
+
+@pytest.mark.parametrize("tokens", [2, 5])
+def test_a_ring_with_room_answers_for_tokens_that_come_together(tokens):
+    q, k, v = sequence(2, 4, 2, 41, np.float64)
+    cache = logitscope.KVCache(2, 2, window=7, tokens=tokens, head_dim=8, dtype=np.float64)
+    assert cache.capacity == 6 + tokens
+    for window in (-1, 3, 20):
+        cache.clear()
+        reach = 6 if window < 0 else min(window, 6)
+        wanted = logitscope.attention(q, k, v, is_causal=True, window=(reach, 0)).out
+        for start in range(0, 41, tokens):
+            at = slice(start, min(start + tokens, 41))
+            cache.append(k[:, :, at], v[:, :, at])
+            got = logitscope.attention_decode(q[:, :, at], cache, window=window)
+            np.testing.assert_allclose(got.out, wanted[:, :, at], rtol=1e-12, atol=1e-13)
 
 
 def test_decoding_has_the_same_bits_at_any_number_of_threads():

@@ -46,7 +46,7 @@ def attention_decode(
     ----------
     q
         Queries of the last T tokens, (B, Hq, T, D); their keys have been appended. Query head h reads key head
-        h // (Hq / Hk). One token for a cache that is a ring.
+        h // (Hq / Hk). A ring answers for as many as it was made for.
     cache
         Keys and values.
     scale
@@ -97,9 +97,15 @@ def attention_decode(
         raise ShapeError(message)
     dtype = same_dtype(_OPERATION, [("q", queries), ("cache", cache.keys)])
     _, heads, tokens, _ = queries.shape
-    if cache.window is not None and tokens != 1:
-        message = f"{_OPERATION}: q has {tokens} tokens; use one at a time with a cache that is a ring"
-        raise ArgumentError(message)
+    if cache.window is not None:
+        together = cache.capacity - cache.window + 1
+        if tokens > together:
+            message = (
+                f"{_OPERATION}: q has {tokens} tokens; use up to {together} at a time, as the ring has room for, "
+                f"or KVCache(..., tokens={tokens})"
+            )
+            raise ArgumentError(message)
+        window = cache.window - 1 if window < 0 else min(window, cache.window - 1)
     if not 0 <= softcap < math.inf:
         message = f"{_OPERATION}: softcap is {softcap}; use a positive number, or 0 for none"
         raise ArgumentError(message)

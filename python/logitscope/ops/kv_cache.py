@@ -32,6 +32,8 @@ class KVCache:
     window
         Keep only that many tokens, in a ring: each new one takes the place of the oldest. For attention with a window;
         ``capacity`` is then not given.
+    tokens
+        How many tokens a ring may be asked about together: it has room for them beside the window.
     dtype
         float32, float64, float16 or bfloat16 (of ``ml_dtypes``, torch's or its name).
 
@@ -57,6 +59,7 @@ class KVCache:
         *,
         value_dim: int | None = None,
         window: int | None = None,
+        tokens: int = 1,
         dtype: Any = np.float32,
     ) -> None:
         if (capacity is None) == (window is None):
@@ -65,17 +68,16 @@ class KVCache:
         kept = operator.index(window if capacity is None else capacity)  # type: ignore[arg-type]
         value_dim = head_dim if value_dim is None else value_dim
         sizes = {"batch": batch, "key_heads": key_heads, "head_dim": head_dim, "value_dim": value_dim}
-        for name, size in {**sizes, "window" if capacity is None else "capacity": kept}.items():
-            if size < 1:
-                message = f"KVCache: {name} is {size}; use 1 or more"
-                raise ArgumentError(message)
-        stored = _stored(dtype)
+        sizes |= {"window" if capacity is None else "capacity": kept, "tokens": tokens}
+        check_sizes("KVCache", sizes)
+        stored = stored_dtype("KVCache", dtype)
+        kept += tokens - 1 if capacity is None else 0
         self.window = window
         self.capacity = kept
-        self.keys: NDArray[Any] = _aligned_zeros((batch, key_heads, kept, head_dim), stored)
+        self.keys: NDArray[Any] = aligned_zeros((batch, key_heads, kept, head_dim), stored)
         """(B, Hk, room, D); what lies beyond the lengths does not count. NumPy has no bfloat16: its bits are in a field
         of that name."""
-        self.values: NDArray[Any] = _aligned_zeros((batch, key_heads, kept, value_dim), stored)
+        self.values: NDArray[Any] = aligned_zeros((batch, key_heads, kept, value_dim), stored)
         """(B, Hk, room, Dv)."""
         self.lengths: NDArray[np.int64] = np.zeros(batch, np.int64)
         """How many tokens each sequence has had, (B,)."""
@@ -102,47 +104,64 @@ class KVCache:
         ShapeError, DTypeError, ArgumentError
             Naming the argument, what came and what would work; nothing is added then.
         """
-        batch, heads, _, _ = self.keys.shape
-        keys, values = as_floats("KVCache.append", "k", k), as_floats("KVCache.append", "v", v)
+        operation = f"{type(self).__name__}.append"
+        batch, heads = len(self.lengths), self.keys.shape[1]
+        keys, values = as_floats(operation, "k", k), as_floats(operation, "v", v)
         tokens = keys.shape[2] if keys.ndim == 4 else 0
         for name, array, store in (("k", keys, self.keys), ("v", values, self.values)):
             if array.dtype != store.dtype:
                 message = (
-                    f"KVCache.append: {name} has dtype {name_of(array.dtype)}; "
+                    f"{operation}: {name} has dtype {name_of(array.dtype)}; "
                     f"use {name_of(store.dtype)} as the cache"
                 )
                 raise DTypeError(message)
             if array.shape != (batch, heads, tokens, store.shape[3]):
                 message = (
-                    f"KVCache.append: {name} has shape {array.shape}; "
+                    f"{operation}: {name} has shape {array.shape}; "
                     f"use ({batch}, {heads}, tokens, {store.shape[3]})"
                 )
                 raise ShapeError(message)
         added = np.broadcast_to(tokens if counts is None else np.asarray(counts), batch)
         if added.min(initial=0) < 0 or added.max(initial=0) > tokens:
-            message = f"KVCache.append: counts is {added.tolist()}; use 0..{tokens}"
+            message = f"{operation}: counts is {added.tolist()}; use 0..{tokens}"
             raise ArgumentError(message)
         if self.window is None and (self.lengths + added).max(initial=0) > self.capacity:
             message = (
-                f"KVCache.append: {int((self.lengths + added).max())} tokens are more than the capacity "
+                f"{operation}: {int((self.lengths + added).max())} tokens are more than the capacity "
                 f"of {self.capacity}; use a larger one, or window="
             )
             raise ArgumentError(message)
+        self._reserve(added)
         for index, (start, count) in enumerate(zip(self.lengths.tolist(), added.tolist(), strict=True)):
             # Of more tokens than fit a ring only the last ones stay.
-            kept = range(max(start, start + count - self.capacity), start + count)
-            slots = [position % self.capacity for position in kept]
-            tokens_kept = slice(kept.start - start, count)
-            self.keys[index, :, slots] = keys[index, :, tokens_kept].swapaxes(0, 1)
-            self.values[index, :, slots] = values[index, :, tokens_kept].swapaxes(0, 1)
+            kept = np.arange(max(start, start + count - self.capacity), start + count)
+            pages, places = self._places(index, kept)
+            tokens_kept = slice(count - len(kept), count)
+            self.keys[pages, :, places] = keys[index, :, tokens_kept].swapaxes(0, 1)
+            self.values[pages, :, places] = values[index, :, tokens_kept].swapaxes(0, 1)
         self.lengths += added
+
+    def _reserve(self, added: NDArray[np.int64]) -> None:
+        """Make room for so many more tokens of each sequence; here it is there."""
+
+    def _places(self, sequence: int, positions: NDArray[np.int64]) -> tuple[Any, NDArray[np.int64]]:
+        """Page, and place in it, of positions of a sequence."""
+        return sequence, positions % self.capacity
 
     def clear(self) -> None:
         """Forget all tokens."""
         self.lengths[:] = 0
 
 
-def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def check_sizes(operation: str, sizes: dict[str, int]) -> None:
+    """Raise ArgumentError for a size below 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            message = f"{operation}: {name} is {size}; use 1 or more"
+            raise ArgumentError(message)
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Zeros whose rows begin with a line of the cache where their length allows it."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.zeros(size + 64, np.uint8)
@@ -151,7 +170,7 @@ def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]
     return zeros
 
 
-def _stored(dtype: Any) -> np.dtype[Any]:
+def stored_dtype(operation: str, dtype: Any) -> np.dtype[Any]:
     """The type that arrays of the cache have."""
     name = str(getattr(dtype, "__name__", dtype)).removeprefix("torch.")
     try:
@@ -159,6 +178,6 @@ def _stored(dtype: Any) -> np.dtype[Any]:
     except TypeError:
         stored = None
     if stored not in FLOATS:
-        message = f"KVCache: dtype is {name}; use float32, float64, float16 or bfloat16"
+        message = f"{operation}: dtype is {name}; use float32, float64, float16 or bfloat16"
         raise DTypeError(message)
     return stored

@@ -57,6 +57,7 @@ CARD_KEYS = (
     ("G", "logarithmic colours of maps"),
     ("O", "next figure below the heads"),
     ("R", "sort the heads by it"),
+    ("X", "what if: back to what was recorded"),
     ("D", "difference to the maps seen now"),
     ("Ctrl+wheel", "zoom a plot; double click shows all"),
 )

@@ -17,6 +17,7 @@ from logitscope_app.models.states import (
     TableRow,
     TableState,
     TextState,
+    WhatIfState,
 )
 from logitscope_app.panels.card import Card
 from logitscope_app.panels.kinds import CARDS, card_for
@@ -40,6 +41,10 @@ def _states():
     )
     states[TableState] = TableState(
         Panel("T", "table", ("a",)), 5, rows=(TableRow("a", "a", 1.5, None, float("nan"), 1200),)
+    )
+    heads = np.random.default_rng(0).normal(size=(2, 2, 12, 4)).astype(np.float32)
+    states[WhatIfState] = WhatIfState(
+        Panel("W", "what-if", ("attention/query", "attention/key")), 5, query=heads, key=heads
     )
     states[PanelState] = PanelState(Panel("?", "spectrum", ("s",)), 5, "cannot draw")
     return states

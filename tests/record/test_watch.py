@@ -410,3 +410,28 @@ with record.start("w", path={str(path)!r}) as scope, scope.watch(model) as watch
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_that_slices_give_the_recorded_map_anew(path):
+    torch = pytest.importorskip("torch")
+    from logitscope.nn import GPT, GPTConfig
+
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocabulary=11, context=12, layers=2, heads=2, width=16))
+    model.set_temperature(0.5)
+    with (
+        record.start("w", path=path) as scope,
+        scope.watch(model, maps_every=2, slices_every=4, sample=1) as watch,
+    ):
+        for step in range(5):
+            watch.step(step)
+            model(torch.randint(0, 11, (3, 12)))
+    with record.RunReader(path) as run:
+        assert run.steps("attention/map").tolist() == [0, 2, 4]
+        assert run.steps("attention/query").tolist() == run.steps("attention/key").tolist() == [0, 4]
+        assert "what-if" in {panel.kind for panel in run.panels()}
+        query, key, map_ = (run.array(f"attention/{name}").array for name in ("query", "key", "map"))
+    assert query.shape == key.shape == (2, 2, 12, 8)
+    scores = np.where(np.tri(12) > 0, query @ key.swapaxes(2, 3) / math.sqrt(8), -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    np.testing.assert_allclose(map_, weights / weights.sum(axis=-1, keepdims=True), atol=1e-5)

@@ -149,8 +149,7 @@ RULES = (
         "attention/entropy/*",
         _fall,
         "Entropy collapse: {tag} fell to {value} of the maximum from {against}: {where} looks at single tokens",
-        _COOLER
-        + "; an entropy term in the loss (the gradient of entropy comes with nn.functional.attention)",
+        _COOLER + "",
     ),
     Rule(
         "logit drift",

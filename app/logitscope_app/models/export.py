@@ -17,6 +17,7 @@ from logitscope_app.models.states import (
     PanelState,
     TableState,
     TextState,
+    WhatIfState,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ def rows(state: PanelState) -> Iterator[Row]:
             yield ("tag", "step", "value", "min", "max", "points")
             for row in state.rows:
                 yield (row.tag, state.step, row.at, row.low, row.high, row.count)
+        case WhatIfState():
+            yield ("step", "layer", "head", "what", "row", "column", "value")
+            for what, array in (("query", state.query), ("key", state.key)):
+                for layer, heads in enumerate(array):
+                    for head, values in enumerate(heads):
+                        yield from ((state.step, layer, head, what, *cell) for cell in _cells(values))
         case TextState():
             yield ("tag", "step", "text")
             yield (state.tag, state.step, state.text)

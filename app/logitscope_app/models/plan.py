@@ -54,7 +54,7 @@ def sibling(tag: str, name: str) -> str:
 
 def label_tags(panel: Panel) -> tuple[str | None, str | None]:
     """The text tags with the labels of a map's rows and columns; by default ``tokens`` beside the map."""
-    default = sibling(panel.tags[0], "tokens") if panel.tags and panel.kind == "heads" else None
+    default = sibling(panel.tags[0], "tokens") if panel.tags and panel.kind in ("heads", "what-if") else None
     row, column = panel.options.get("row_labels_tag", default), panel.options.get("col_labels_tag", default)
     return row if isinstance(row, str) else None, column if isinstance(column, str) else None
 

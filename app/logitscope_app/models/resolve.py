@@ -19,6 +19,7 @@ from logitscope_app.models.states import (
     TableRow,
     TableState,
     TextState,
+    WhatIfState,
 )
 from logitscope_app.models.text import bin_labels, sentence, short_labels, token_list
 
@@ -141,6 +142,22 @@ def _heads(panel: Panel, data: Data, step: int | None) -> HeadsState:
     )
 
 
+def _what_if(panel: Panel, data: Data, step: int | None) -> WhatIfState:
+    query, message = _first_array(panel, data, step)
+    if query is None or len(panel.tags) < 2:
+        return WhatIfState(panel, step, message or "This panel needs a tag of queries and one of keys.")
+    key = data.array(panel.tags[1], query.step)
+    if key is None or key.array.ndim != 4 or query.array.ndim != 4 or not query.array.size * key.array.size:
+        wanted = f"Queries and keys of shape (layers, heads, rows, size) are needed in {_listed(panel.tags)}."
+        return WhatIfState(panel, query.step, wanted)
+    if key.array.shape[::3] != query.array.shape[::3] or query.array.shape[1] % key.array.shape[1]:
+        wanted = f"Queries {query.array.shape} and keys {key.array.shape} do not fit each other."
+        return WhatIfState(panel, query.step, wanted)
+    labels, _ = _labels(panel, data, query.step, query.array.shape[2:])
+    causal = bool(panel.options.get("causal", True))
+    return WhatIfState(panel, query.step, "", _floats(query.array), _floats(key.array), labels, causal)
+
+
 def _histogram(panel: Panel, data: Data, step: int | None) -> HistogramState:
     found, message = _first_array(panel, data, step)
     if found is None:
@@ -166,6 +183,7 @@ _RESOLVERS: dict[str, Callable[[Panel, Data, int | None], PanelState]] = {
     "heatmap": _heatmap,
     "heads": _heads,
     "histogram": _histogram,
+    "what-if": _what_if,
     "text": _text,
 }
 

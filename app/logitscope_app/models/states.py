@@ -81,6 +81,16 @@ class HistogramState(PanelState):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class WhatIfState(PanelState):
+    """Queries (layers, heads, rows, size) and keys of a moment, to compute attention from anew."""
+
+    query: FloatArray = field(default_factory=lambda: np.empty((0, 0, 0, 0)))
+    key: FloatArray = field(default_factory=lambda: np.empty((0, 0, 0, 0)))
+    labels: tuple[str, ...] = ()
+    causal: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TextState(PanelState):
     """A text."""
 

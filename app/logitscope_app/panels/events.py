@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QColor, QIcon, QPainter, QPixmap
-from PySide6.QtWidgets import QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QListView, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from logitscope_app.models.alerts import Alert
 from logitscope_app.models.glossary import tooltip
 from logitscope_app.models.text import step_number
+from logitscope_app.panels.label import named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +36,13 @@ class EventsPanel(QWidget):
         self._palette = palette
         self._events: tuple[Event, ...] = ()
         self._alerts: tuple[Alert, ...] = ()
-        self.list = QListWidget()
+        self.list = named(QListWidget(), "events")
         self.list.setWordWrap(True)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setSpacing(1)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideNone)
+        self.list.setResizeMode(QListView.ResizeMode.Adjust)
+        self.list.setAccessibleName("Events")
         self.list.itemActivated.connect(self._go)
         self.list.itemClicked.connect(self._go)
         layout = QVBoxLayout(self)

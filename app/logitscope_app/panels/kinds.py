@@ -12,6 +12,7 @@ from logitscope_app.models.states import (
     PanelState,
     TableState,
     TextState,
+    WhatIfState,
 )
 from logitscope_app.panels.card import Card
 from logitscope_app.panels.heads import HeadsCard
@@ -20,6 +21,7 @@ from logitscope_app.panels.histogram import HistogramCard
 from logitscope_app.panels.lines import LinesCard
 from logitscope_app.panels.table import TableCard
 from logitscope_app.panels.text import TextCard
+from logitscope_app.panels.what_if import WhatIfCard
 
 if TYPE_CHECKING:
     from logitscope_app.theme.palette import Palette
@@ -31,6 +33,7 @@ CARDS: dict[type[PanelState], type[Card]] = {
     HistogramState: HistogramCard,
     TableState: TableCard,
     TextState: TextCard,
+    WhatIfState: WhatIfCard,
     PanelState: Card,
 }
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def map_image(values: FloatArray, scale: Scale, palette: Palette, *, blank_zeros: bool = False) -> QImage:
     """The picture of a (rows, columns) matrix, one pixel a cell."""
-    colours = table("signed" if scale.signed else palette.amounts)
+    colours = table(palette.signed if scale.signed else palette.amounts)
     pixels = colorize(values, scale, colours, rgb(palette.nan))
     if blank_zeros:
         pixels[values == 0] = rgb(palette.raised)

@@ -359,7 +359,7 @@ class MapView(QWidget):
     def _paint_bar(self, painter: QPainter, area: QRectF) -> None:
         bar = QRectF(area.right() + GAP, area.top(), _BAR, area.height())
         fill = QLinearGradient(bar.bottomLeft(), bar.topLeft())
-        name = "signed" if self._scale.signed else self._palette.amounts
+        name = self._palette.signed if self._scale.signed else self._palette.amounts
         for position in np.linspace(0.0, 1.0, 17).tolist():
             fill.setColorAt(position, QColor(sample(name, position)))
         painter.fillRect(bar, fill)

@@ -22,8 +22,10 @@ _VIRIDIS = (
 _INK = "#f0f4f9 #dbe6f2 #bcd3e9 #93bbdc #659fcb #3f80b7 #25609c #174379 #0d2a55 #061634"
 # Blue for negative, orange for positive, pale between: lightness falls evenly to both sides.
 _SIGNED = "#123a6d #2a5f9e #5a8cc0 #95b8d8 #cfdde8 #f3f1ee #f0d9bf #e3b27d #cd8643 #a85c1c #783a08"
+# The same two hues on a dark page: dark at 0, lighter to both sides.
+_SIGNED_DARK = "#a8d4ff #7bb4ee #5191d3 #346aa6 #244668 #20262f #5c3f22 #985e22 #cf8432 #f0ad5c #ffd7a3"
 
-MAPS = {"viridis": _VIRIDIS, "ink": _INK, "signed": _SIGNED}
+MAPS = {"viridis": _VIRIDIS, "ink": _INK, "signed": _SIGNED, "signed_dark": _SIGNED_DARK}
 
 
 @lru_cache(maxsize=len(MAPS))

@@ -38,6 +38,8 @@ class Palette:
     """The stretch of viridis that reads well as lines on ``surface``."""
     amounts: str
     """The colour map of heat maps."""
+    signed: str
+    """The colour map of heat maps about 0, whose middle is near ``surface``."""
 
     def series_colour(self, index: int) -> str:
         """Colour of the line with that index; they repeat after the last."""
@@ -62,6 +64,7 @@ DARK = Palette(
     series=("#5aa9ff", "#ffb454", "#4cd4a0", "#ff7eb6", "#b69cff", "#e5e06a", "#5fd7e6", "#ff8a65"),
     ramp=(0.30, 1.0),
     amounts="viridis",
+    signed="signed_dark",
 )
 
 LIGHT = Palette(
@@ -82,6 +85,7 @@ LIGHT = Palette(
     series=("#1769d2", "#c96a00", "#0b8a5f", "#c2297b", "#6b46c9", "#8a7a00", "#0d8299", "#b8402c"),
     ramp=(0.0, 0.82),
     amounts="ink",
+    signed="signed",
 )
 
 PALETTES = {palette.name: palette for palette in (DARK, LIGHT)}

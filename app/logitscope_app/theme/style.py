@@ -82,7 +82,7 @@ QMenu::separator {{ height: 1px; background: {p.border}; margin: {half}px; }}
 
 QDockWidget {{ font-size: {SMALL_SIZE}px; color: {p.muted}; titlebar-close-icon: none; }}
 QDockWidget::title {{ background: {p.window}; padding: {half}px {GAP}px; text-align: left; }}
-QTabBar {{ background: {p.window}; qproperty-drawBase: 0; }}
+QTabBar {{ background: {p.window}; qproperty-drawBase: 0; qproperty-elideMode: ElideNone; }}
 QTabBar::tab {{ background: {p.window}; color: {p.muted}; padding: {half}px {GAP + half}px; border: none;
     border-bottom: 2px solid transparent; font-size: {SMALL_SIZE}px; }}
 QTabBar::tab:selected {{ color: {p.text}; border-bottom: 2px solid {p.accent}; }}
@@ -136,6 +136,7 @@ QAbstractItemView {{ background: {p.surface}; border: none; outline: none;
     selection-background-color: {p.raised};
     selection-color: {p.text}; }}
 QListWidget::item {{ padding: {half}px 2px; border-radius: {half}px; }}
+QListWidget#events::item {{ padding: {half}px 0; }}
 QListWidget::item:selected {{ background: {p.raised}; color: {p.text}; }}
 QHeaderView::section {{ background: {p.surface}; color: {p.muted}; border: none;
     border-bottom: 1px solid {p.border};

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _LOOK_EVERY = 10
 """Steps between two looks at attention, logits and norms."""
 _MAPS_EVERY = 20
+_SLICES_EVERY = 100
 
 
 class Recording:
@@ -23,7 +24,9 @@ class Recording:
         self._scope = scope
         self._learner = learner
         self._text = text
-        self._watch = scope.watch(learner.model, every=_LOOK_EVERY, maps_every=_MAPS_EVERY)
+        self._watch = scope.watch(
+            learner.model, every=_LOOK_EVERY, maps_every=_MAPS_EVERY, slices_every=_SLICES_EVERY
+        )
         scope.panel("Temperature", "lines", ["temperature"], group="Training", notes="Set by its knob.")
         scope.panel("Speed", "lines", ["tokens_per_second"], group="Training", y_label="tokens/s")
         scope.panel("What it writes", "text", ["text/sample"], group="Text")

@@ -155,7 +155,8 @@ class FusedSelfAttention(SelfAttention):
         result = functional.attention(q, k, v, stats=wanted, **options)
         if request is not None and self.observer is not None:
             map_ = self._map(q, k, request, options)
-            self.observer.observe(self, _observation(q, k, result, map_, options["is_causal"]))
+            slice_ = _slice(q, k, request, options) if request.slices else {}
+            self.observer.observe(self, _observation(q, k, result, map_, options["is_causal"], **slice_))
         return result
 
     @torch.no_grad()
@@ -197,7 +198,7 @@ class CausalSelfAttention(FusedSelfAttention):
 
 
 def _observation(
-    q: Tensor, k: Tensor, result: AttentionResult, map_: Any, is_causal: bool
+    q: Tensor, k: Tensor, result: AttentionResult, map_: Any, is_causal: bool, **slice_: Any
 ) -> AttentionObservation:
     from logitscope.record.watch import AttentionObservation
 
@@ -208,7 +209,16 @@ def _observation(
         lse=result.lse.numpy(force=True),
         map=map_,
         visible=np.arange(1, queries + 1) if is_causal else np.full(queries, keys),
+        **slice_,
     )
+
+
+def _slice(q: Tensor, k: Tensor, request: AttentionRequest, options: dict[str, Any]) -> dict[str, Any]:
+    """Queries, their temperature in them, and keys of one batch element."""
+    sample = min(request.sample, q.shape[0] - 1)
+    inverse = torch.as_tensor(options.get("inv_temperature", 1.0), device=q.device).expand(q.shape[:3])
+    queries = q[sample].detach().float() * inverse[sample, ..., None]
+    return {"query": queries.numpy(force=True), "key": k[sample].detach().float().numpy(force=True)}
 
 
 ATTENTION: Mapping[str, type[SelfAttention]] = {"softmax": CausalSelfAttention}

@@ -29,6 +29,15 @@ ATTENTION = (
     Panel("Largest attention logit", "lines", ("attention/max_logit/*",), "Logit scaling"),
     Panel("Attention log-sum-exp", "lines", ("attention/lse_mean/*",), "Logit scaling"),
 )
+SLICES = (
+    Panel(
+        "What if",
+        "what-if",
+        ("attention/query", "attention/key"),
+        "What if",
+        notes="Attention computed anew from recorded queries and keys. Nothing here reaches the training.",
+    ),
+)
 LOGITS = (
     Panel("Class logits", "lines", ("logits/max", "logits/std", "logits/lse_mean"), "Logit scaling"),
     Panel("Prediction entropy", "lines", ("logits/entropy",), "Logit scaling", y_label="nats"),

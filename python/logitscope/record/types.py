@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TagKind = Literal["scalar", "array", "histogram", "text"]
-PanelKind = Literal["lines", "heatmap", "heads", "histogram", "spectrum", "scatter", "image", "table", "text"]
+PanelKind = Literal[
+    "lines", "heatmap", "heads", "histogram", "spectrum", "scatter", "image", "table", "text", "what-if"
+]
 RunStatus = Literal["running", "finished", "failed", "stopped"]
 """``stopped``: the writing process is gone without having said how it ended (killed, power cut)."""
 EventLevel = Literal["info", "warning", "error"]

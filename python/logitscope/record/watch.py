@@ -43,6 +43,8 @@ class AttentionRequest:
     """Rows and columns of the map that is wanted, at most; None when none is."""
     sample: int
     """Which element of the batch the map is of."""
+    slices: bool = False
+    """Whether the queries and keys of that element are wanted, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +56,8 @@ class AttentionObservation:
     lse: NDArray[np.float32]  # (B, H, L)
     map: NDArray[np.float32] | None = None  # (H, R, C)
     visible: NDArray[np.int64] | None = None  # (L,), keys that each row sees; L when not given
+    query: NDArray[np.float32] | None = None  # (H, L, D), so that q . k / sqrt(D) are the scores
+    key: NDArray[np.float32] | None = None  # (Hk, L, D)
 
 
 def watch(
@@ -64,6 +68,7 @@ def watch(
     maps_every: int = 20,
     map_bins: tuple[int, int] = (128, 128),
     sample: int = 0,
+    slices_every: int | None = None,
     logits: Any = None,
     optimizer: Any = None,
     evaluation: bool = False,
@@ -82,6 +87,9 @@ def watch(
         Rows and columns of a map at most; longer sequences are binned.
     sample
         Which element of the batch the maps are of.
+    slices_every
+        Queries and keys of the watched element are recorded at steps of maps that this divides too, for the
+        dashboard's what-if; they are large: layers x heads x rows x head size numbers each. None for never.
     logits
         The module whose output are the class logits, or its name; by default the one called ``head`` or
         ``lm_head``, if there is one.
@@ -108,7 +116,7 @@ def watch(
     ...         watch.gradients(step)
     ...     watch.close()
     """
-    for name, value in (("every", every), ("maps_every", maps_every)):
+    for name, value in (("every", every), ("maps_every", maps_every), ("slices_every", slices_every or 1)):
         if value < 1:
             message = f"watch: {name} is {value}; give 1 or more"
             raise ArgumentError(message)
@@ -118,7 +126,7 @@ def watch(
     if not (hasattr(model, "named_modules") and hasattr(model, "named_parameters")):
         message = f"watch: model is a {type(model).__name__}; give a torch module"
         raise DTypeError(message)
-    schedule = _Schedule(every, maps_every, tuple(map_bins), sample, evaluation)
+    schedule = _Schedule(every, maps_every, tuple(map_bins), sample, evaluation, slices_every)
     return Watch(model, recorder, schedule, _find_logits(model, logits), optimizer)
 
 
@@ -129,6 +137,7 @@ class _Schedule:
     map_bins: tuple[int, ...]
     sample: int
     evaluation: bool
+    slices_every: int | None = None
 
 
 class Watch:
@@ -161,6 +170,7 @@ class Watch:
         self._parameters = [(_part(name), parameter) for name, parameter in model.named_parameters()]
         self._asked: set[int] = set()
         self._seen: dict[int, tuple[HeadSummary, NDArray[np.float32] | None]] = {}
+        self._slices: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._logits_seen = False
         taken = [module for module in self._layers if module.observer is not None]
         if taken:
@@ -176,6 +186,7 @@ class Watch:
             self._handles.append(optimizer.register_step_pre_hook(_Hook(self._on_optimizer_step)))
         panels.declare(recorder, panels.TRAINING)
         panels.declare(recorder, panels.ATTENTION if self._layers else ())
+        panels.declare(recorder, panels.SLICES if self._layers and schedule.slices_every else ())
         panels.declare(recorder, panels.LOGITS if head is not None else ())
 
     @property
@@ -247,7 +258,12 @@ class Watch:
             return None
         self._asked.add(index)  # of several passes in a step (accumulation, recomputation) the first counts
         rows, columns = self._schedule.map_bins
-        return AttentionRequest((rows, columns) if self.map_due else None, self._schedule.sample)
+        slices = self._schedule.slices_every
+        return AttentionRequest(
+            (rows, columns) if self.map_due else None,
+            self._schedule.sample,
+            bool(slices) and self.map_due and self._step is not None and self._step % (slices or 1) == 0,
+        )
 
     def _observe(self, module: Any, observation: AttentionObservation) -> None:
         summary = summarize_heads(
@@ -256,12 +272,16 @@ class Watch:
         if summary is not None:
             seen = None if observation.map is None else np.array(observation.map, np.float32)
             self._seen[self._index[id(module)]] = summary, seen
+            if observation.query is not None and observation.key is not None:
+                pair = np.array(observation.query, np.float32), np.array(observation.key, np.float32)
+                self._slices[self._index[id(module)]] = pair
         if len(self._seen) == len(self._layers):
             self._flush()
 
     def _flush(self) -> None:
         """Record what the layers have handed out in this step."""
         seen, self._seen = self._seen, {}
+        slices, self._slices = self._slices, {}
         if not seen or self._step is None:
             return
         scalars = {}
@@ -282,6 +302,9 @@ class Watch:
                 self._recorder.array(f"attention/{name}", _stack(figures, count), self._step)
             self._recorder.array("attention/sink_mass", _stack(sinks, count), self._step)
             self._recorder.array("attention/map", _stack(maps, count), self._step)
+        for place, name in enumerate(("query", "key") if slices else ()):
+            parts = {index: pair[place] for index, pair in slices.items()}
+            self._recorder.array(f"attention/{name}", _stack(parts, len(self._layers)), self._step)
 
     def _on_logits(self, module: Any, _arguments: Any, output: Any) -> None:
         if self._logits_seen or not self._wants(module) or self._step is None:

@@ -128,6 +128,7 @@ QPushButton:disabled, QToolButton:disabled, QDoubleSpinBox:disabled, QComboBox:d
 QToolButton#quiet {{ background: transparent; border: none; padding: 2px; }}
 QToolButton#quiet:hover, QToolButton#quiet:focus {{ background: {p.raised}; }}
 QToolButton::menu-indicator {{ image: none; }}
+QComboBox::drop-down {{ border: none; width: 18px; }}
 QComboBox QAbstractItemView {{ background: {p.surface}; border: 1px solid {p.border};
     selection-background-color: {p.accent}; selection-color: {p.on_accent}; }}
 QDoubleSpinBox::up-button, QDoubleSpinBox::down-button {{ width: 0; border: none; }}

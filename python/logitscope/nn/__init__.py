@@ -40,6 +40,7 @@ from logitscope.nn.spherical_output import SphericalDrift, SphericalOutput, Sphe
 from logitscope.nn.token_temperature import PositionTemperature, TokenTemperature
 from logitscope.nn.topk_gate import GateOutput, TopKSoftmaxGate, load_balance_loss
 from logitscope.nn.torch_attention import TorchCausalSelfAttention
+from logitscope.nn.transformers_attention import register_transformers
 from logitscope.nn.usual_activations import ReLU2, SwiGLU
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "functional",
     "load_balance_loss",
     "ntk_mlp",
+    "register_transformers",
     "selective_param_groups",
     "selective_temperature",
     "softmax_only_gpt",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import os
 import resource
@@ -111,7 +112,7 @@ def large_map(app: QApplication) -> None:
     view.close()
 
 
-def soak(app: QApplication, directory: Path) -> None:
+def soak(app: QApplication, directory: Path, frames: int) -> None:
     """Draw very many frames of a growing run; memory and objects before and after."""
     from logitscope_app.models.run_data import RunData
     from logitscope_app.panels.grid import PanelGrid
@@ -126,7 +127,7 @@ def soak(app: QApplication, directory: Path) -> None:
     run = record.RunReader(scope.path)
     data = RunData(run)
     figures = []
-    for frame in range(FRAMES):
+    for frame in range(frames):
         scope.scalars({"loss/train": rng.random(), "loss/validation": rng.random()}, frame)
         if frame % 10 == 0:
             scope.array("attention/map", rng.random((2, 4, 32, 32), np.float32), frame)
@@ -134,7 +135,7 @@ def soak(app: QApplication, directory: Path) -> None:
         data.refresh()
         grid.set_states(data.frame(None).panels)
         app.processEvents()
-        if frame % 500 == 499:
+        if frame % (frames // 6) == frames // 6 - 1:
             gc.collect()
             memory = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
             figures.append((memory, len(gc.get_objects())))
@@ -143,23 +144,26 @@ def soak(app: QApplication, directory: Path) -> None:
     run.close()
     start, end = figures[1], figures[-1]
     print(
-        f"{FRAMES} frames: memory {start[0]:.0f} -> {end[0]:.0f} MB ({100 * (end[0] / start[0] - 1):+.1f} %), "
+        f"{frames} frames: memory {start[0]:.0f} -> {end[0]:.0f} MB ({100 * (end[0] / start[0] - 1):+.1f} %), "
         f"objects {start[1]} -> {end[1]}"
     )
 
 
 def main() -> None:
     """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of the soak")
+    arguments = parser.parse_args()
     gc.disable()
     app = QApplication([])
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "many").mkdir()
-        many_runs(directory / "many")
-        one_long_run(directory)
         many_points(app)
         large_map(app)
-        soak(app, directory)
+        many_runs(directory / "many")
+        one_long_run(directory)
+        soak(app, directory, arguments.frames)
 
 
 if __name__ == "__main__":

@@ -65,3 +65,16 @@ def test_that_only_files_that_have_changed_are_opened_again(tmp_path, monkeypatc
     opened.clear()
     runs([tmp_path])
     assert opened == []
+
+
+def test_that_many_runs_are_told_as_they_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("logitscope_app.services.run_watcher.TELL_SECONDS", 0.0)
+    for name in ("a", "b", "c"):
+        write_run(tmp_path / f"{name}.scope", 2)
+    told = []
+    runs = RunList(lambda found: told.append([info.path.name for info in found]))
+    assert len(runs([tmp_path])) == 3
+    assert told == [["a.scope"], ["b.scope", "a.scope"], ["c.scope", "b.scope", "a.scope"]]
+    told.clear()
+    runs([tmp_path])
+    assert told == []

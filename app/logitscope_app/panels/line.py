@@ -10,6 +10,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QPen
 from PySide6.QtWidgets import QGraphicsEllipseItem, QGraphicsItem
 
+from logitscope_app.models.envelope import LONG, Envelope
 from logitscope_app.models.series import latest_index
 from logitscope_app.models.smooth import smoothed
 from logitscope_app.panels.plot import pen
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _MARK_SIZE = 7
 _FAINT_ALPHA = 80
+_POINTS_PER_PIXEL = 2
 
 
 class Line:
@@ -36,6 +38,8 @@ class Line:
         self._mark.setPen(QPen(Qt.PenStyle.NoPen))
         self._key: tuple[Any, ...] = ()
         self._heights: NDArray[np.float64] = np.empty(0)
+        self._long: list[tuple[Any, Envelope]] = []
+        plot.view.sigXRangeChanged.connect(self._draw_window)
         for z, item in enumerate((self._faint, self._strong, self._mark)):
             item.setZValue(z)
             plot.item.addItem(item, ignoreBounds=item is self._mark)
@@ -61,7 +65,7 @@ class Line:
 
     def clear(self) -> None:
         """Draw nothing."""
-        self._key = ()
+        self._key, self._long = (), []
         self._faint.setData([], [])
         self._strong.setData([], [])
         self._mark.hide()
@@ -70,14 +74,34 @@ class Line:
         steps = points.steps.astype(np.float64)
         smooth = smoothed(points.values)
         self._heights = points.values if smooth is None else smooth
+        self._faint.setPen(pen(colour, 1.0, _FAINT_ALPHA))
+        self._strong.setPen(pen(colour, style=style))
+        if len(points) > LONG:
+            curves = [
+                (self._strong, self._heights),
+                *([(self._faint, points.values)] if smooth is not None else []),
+            ]
+            self._long = [(item, Envelope(steps, heights)) for item, heights in curves]
+            self._draw_window()
+            return
+        self._long = []
         if smooth is None:
             self._faint.setData([], [])
         else:
             self._faint.setData(steps, points.values)
-            self._faint.setPen(pen(colour, 1.0, _FAINT_ALPHA))
         # A line through a single point would be invisible.
         symbol = "o" if len(points) == 1 else None
         self._strong.setData(
             steps, self._heights, symbol=symbol, symbolBrush=colour, symbolPen=None, symbolSize=_MARK_SIZE - 1
         )
-        self._strong.setPen(pen(colour, style=style))
+
+    def _draw_window(self, *_: Any) -> None:
+        """Of a long curve draw what is seen, from about as many points as there are pixels."""
+        if not self._long:
+            return
+        view = self._plot.view
+        whole = view.autoRangeEnabled()[0]
+        low, high = (-np.inf, np.inf) if whole else view.viewRange()[0]
+        count = _POINTS_PER_PIXEL * max(round(view.width()), 100)
+        for item, envelope in self._long:
+            item.setData(*envelope.window(low, high, count))

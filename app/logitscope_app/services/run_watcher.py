@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from PySide6.QtCore import QObject, Signal
@@ -11,12 +12,13 @@ from logitscope.record import RunReader
 from logitscope.record.merged import leaders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from logitscope.record import RunInfo
 
 LOOK_SECONDS = 2.0
+TELL_SECONDS = 0.5
 
 
 Signature: TypeAlias = "tuple[tuple[int, int] | None, ...]"
@@ -25,19 +27,29 @@ Signature: TypeAlias = "tuple[tuple[int, int] | None, ...]"
 class RunList:
     """Lists runs again and again, and opens only the files that have changed or are still written."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[list[RunInfo]], None] | None = None) -> None:
         self._known: dict[Path, tuple[Signature, RunInfo | None]] = {}
+        self._tell = tell
 
     def __call__(self, places: Sequence[Path]) -> list[RunInfo]:
-        """The runs of directories and files, newest first; what is no run file (any more) is left out."""
+        """The runs of directories and files, newest first; what is no run file (any more) is left out.
+
+        While very many are opened for the first time, ``tell`` hears now and then of those that are known so far.
+        """
         paths = dict.fromkeys(
             path
             for place in places
             for path in (sorted(place.glob("*.scope")) if place.is_dir() else [place])
         )
-        self._known = {path: self._looked_up(path) for path in paths}
-        found = [info for _, info in self._known.values() if info is not None]
-        return sorted(leaders(found), key=lambda info: info.created, reverse=True)
+        found: dict[Path, tuple[Signature, RunInfo | None]] = {}
+        told = time.monotonic()
+        for path in paths:
+            found[path] = self._looked_up(path)
+            if self._tell is not None and not self._known and time.monotonic() > told + TELL_SECONDS:
+                told = time.monotonic()
+                self._tell(_listed(found.values()))
+        self._known = found
+        return _listed(found.values())
 
     def _looked_up(self, path: Path) -> tuple[Signature, RunInfo | None]:
         signature = (_signature(path), _signature(path.with_name(path.name + "-wal")))
@@ -49,6 +61,11 @@ class RunList:
                 return signature, reader.info
         except OSError:
             return signature, None
+
+
+def _listed(found: Iterable[tuple[Signature, RunInfo | None]]) -> list[RunInfo]:
+    runs = [info for _, info in found if info is not None]
+    return sorted(leaders(runs), key=lambda info: info.created, reverse=True)
 
 
 def _signature(path: Path) -> tuple[int, int] | None:
@@ -74,7 +91,7 @@ class RunWatcher(QObject):
     ) -> None:
         super().__init__()
         self._places = tuple(places)
-        self._look = look or RunList()
+        self._look = look or RunList(lambda runs: self.listed.emit(tuple(runs)))
         self._seconds = seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="list runs", daemon=True)

@@ -41,6 +41,10 @@ missing_packages() {
     # Without a font every text on the dashboard is blank.
     [ -n "$(command -v fc-list >/dev/null && fc-list)" ] || echo fontconfig fonts-dejavu-core
     command -v cc >/dev/null || echo gcc libc6-dev
+    # The loader of GPU drivers, and a GPU in software for the tests where there is no other.
+    grep -qF "libvulkan.so.1 " <<<"$known" || echo libvulkan1
+    compgen -G "/usr/share/vulkan/icd.d/*.json" >/dev/null || compgen -G "/etc/vulkan/icd.d/*.json" >/dev/null ||
+        echo mesa-vulkan-drivers
     "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
 

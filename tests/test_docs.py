@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import logitscope
+from gpu_device import open_device
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(logitscope.__file__).parent
@@ -35,6 +36,7 @@ PUBLIC_MODULES = (
     "dynamics",
     "errors",
     "experiments",
+    "gpu",
     "loss",
     "methods",
     "nn",
@@ -53,7 +55,8 @@ BASE = {"errors", "_arrays", "_dtypes", "_native", "_torch", "__version__"}
 # The dashboard reads runs; its what-if computes attention anew with the library's own operations on arrays.
 DASHBOARD = {"record", "errors", "attention", "sparsemax", "entmax15"}
 FLOORS = {
-    "ops": BASE | {"ops", "nn.functional", ""},
+    "ops": BASE | {"gpu", "ops", "nn.functional", ""},
+    "gpu": BASE | {"gpu", "ops"},
     "record": {"errors", "record"},
     "data": {"errors", "data"},
     "nn": BASE | {"methods", "ops", "loss", "record", "nn"},
@@ -83,6 +86,12 @@ def modules():
 
 def needs_torch(name):
     return name.startswith(NEED_TORCH)
+
+
+def require_gpu(name):
+    """Skip the examples of what runs on a GPU where there is none, unless one is demanded."""
+    if name.startswith("logitscope.gpu"):
+        open_device()
 
 
 def run_examples(name, examples, capsys):
@@ -132,6 +141,7 @@ def test_that_blocks_of_code_are_found():
 def test_that_the_examples_of_a_module_hold(name, capsys):
     if needs_torch(name):
         pytest.importorskip("torch")
+    require_gpu(name)
     module = importlib.import_module(name)
     run_examples(name, doctest.DocTestFinder(exclude_empty=True).find(module, name), capsys)
 

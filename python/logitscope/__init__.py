@@ -57,6 +57,7 @@ _NAMESPACES = (
     "dynamics",
     "errors",
     "experiments",
+    "gpu",
     "loss",
     "nn",
     "ops",

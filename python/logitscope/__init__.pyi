@@ -40,6 +40,7 @@ from . import detection as detection
 from . import dynamics as dynamics
 from . import errors as errors
 from . import experiments as experiments
+from . import gpu as gpu
 from . import loss as loss
 from . import nn as nn
 from . import ops as ops

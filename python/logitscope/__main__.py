@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(action=action)
     # Its arguments go to the dashboard as they are (see `main`); here it is for the list of commands.
     commands.add_parser("dashboard", help="show runs, live and finished")
-    info = commands.add_parser("info", help="versions, instruction sets, threads")
+    info = commands.add_parser("info", help="versions, instruction sets, threads, GPUs")
     info.set_defaults(action=lambda _: _info())
     return parser
 

@@ -25,6 +25,12 @@ def is_tensor(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def is_gpu(value: Any) -> bool:
+    """Whether ``value`` is an array in the memory of a GPU."""
+    gpu = sys.modules.get("logitscope.gpu.array")
+    return gpu is not None and isinstance(value, gpu.GpuArray)
+
+
 def needs_autograd(*values: Any) -> bool:
     """Whether one of ``values`` is a tensor that torch records gradients for."""
     tensors = [value for value in values if is_tensor(value)]
@@ -72,6 +78,9 @@ def as_numpy(operation: str, name: str, value: Any) -> NDArray[Any]:
         except TypeError:
             message = f"{operation}: {name} has dtype {value.dtype}; use torch.float32 or torch.float64"
             raise DTypeError(message) from None
+    if is_gpu(value):
+        message = f"{operation}: {name} is on a GPU; use {name}.numpy()"
+        raise DeviceError(message)
     array = np.asarray(value)
     if array.dtype.name == "bfloat16":
         array = array.view(BFLOAT16)

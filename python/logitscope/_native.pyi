@@ -4,7 +4,7 @@ Arrays of rows have one dtype, float32, float64, float16 or bits of bfloat16 (``
 row that go with 16-bit ones, such as losses, are float32. Arrays that are filled are C-contiguous.
 """
 
-from typing import Literal, Protocol, TypeAlias, TypedDict
+from typing import Literal, Protocol, TypeAlias, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -344,3 +344,100 @@ def linear_cross_entropy_backward(
     operation: str, problem: _LinearProblem, states: NDArray[np.float64], gradients: LinearGradients
 ) -> None: ...
 def spherical_output(state: SphericalState, passed: SphericalPass, step: SphericalStep | None) -> None: ...
+
+class GpuFacts(TypedDict):
+    """What is known of an adapter."""
+
+    index: int
+    name: str
+    backend: str
+    kind: str
+    driver: str
+    features: list[str]
+    limits: dict[str, int]
+
+class GpuAttention(TypedDict):
+    """The inputs of attention on a GPU; shape is batch, heads, key heads, queries, keys, dim, value dim."""
+
+    q: GpuTensor
+    k: GpuTensor
+    v: GpuTensor
+    shape: tuple[int, int, int, int, int, int, int]
+    aside: GpuTensor
+    bias: GpuTensor | None
+    bias_strides: tuple[int, int, int, int]
+    scale: float
+    softcap: float
+    window: tuple[int | None, int | None]
+    bottom_right: bool
+    temperature: bool
+    sinks: bool
+    sigmoid: bool
+
+def gpu_adapters() -> list[GpuFacts]: ...
+
+@final
+class GpuTensor:
+    """Numbers in the memory of a device, one after the other."""
+
+    def slice(self, /, start: int, len: int) -> GpuTensor: ...
+    def __len__(self, /) -> int: ...
+
+@final
+class GpuDevice:
+    """A GPU; calls are recorded and run when a result is downloaded."""
+
+    def __new__(
+        cls,
+        adapter: str | None,
+        allow_software: bool,
+        reduction: str,
+        binding_bytes: int | None,
+        timeout: float,
+    ) -> GpuDevice: ...
+    def facts(self, /) -> GpuFacts: ...
+    def pool_bytes(self, /) -> int: ...
+    def close(self, /) -> None: ...
+    def check(self, /) -> None: ...
+    def upload(self, /, bytes: NDArray[np.uint8], format: str) -> GpuTensor: ...
+    def download(self, /, tensor: GpuTensor, out: NDArray[np.uint8]) -> None: ...
+    def flush(self, /) -> None: ...
+    def finish(self, /) -> None: ...
+    def try_compile(self, /, name: str, text: str) -> None: ...
+    def transpose(self, /, x: GpuTensor, shape: tuple[int, int, int]) -> GpuTensor: ...
+    def rows(
+        self,
+        /,
+        operation: str,
+        inputs: list[GpuTensor],
+        columns: int,
+        temperature: float,
+        empty: str,
+    ) -> GpuTensor: ...
+    def cross_entropy(
+        self,
+        /,
+        logits: GpuTensor,
+        columns: int,
+        targets: GpuTensor,
+        soft: bool,
+        weight: GpuTensor | None,
+        factors: GpuTensor,
+        options: LossOptions,
+        gradient: bool,
+    ) -> tuple[GpuTensor, GpuTensor | None]: ...
+    def losses(self, /, numbers: GpuTensor, factors: GpuTensor, sum: bool) -> GpuTensor: ...
+    def attention(self, /, inputs: GpuAttention) -> tuple[GpuTensor, GpuTensor]: ...
+    def attention_map(
+        self, /, inputs: GpuAttention, state: GpuTensor, bins: tuple[int, int]
+    ) -> GpuTensor: ...
+    def attention_backward(
+        self,
+        /,
+        inputs: GpuAttention,
+        out: GpuTensor,
+        state: GpuTensor,
+        dout: GpuTensor,
+        upstream: GpuTensor | None,
+        has: tuple[bool, bool],
+    ) -> tuple[GpuTensor, GpuTensor, GpuTensor, GpuTensor]: ...

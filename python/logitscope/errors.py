@@ -34,5 +34,25 @@ class DeviceError(LogitscopeError, RuntimeError):
     """A device, instruction set or library that is not there or cannot be used."""
 
 
+class GpuUnavailableError(DeviceError):
+    """No GPU, or none that can do what was asked for."""
+
+
+class GpuOutOfMemoryError(DeviceError, MemoryError):
+    """Memory that a GPU does not have, or sizes over its limits."""
+
+
+class GpuDeviceLostError(DeviceError):
+    """A GPU that was closed, reset or removed; a new device may work."""
+
+
+class GpuCompileError(DeviceError):
+    """A shader or a call that a driver refuses."""
+
+
+class GpuTimeoutError(DeviceError, TimeoutError):
+    """A GPU that does not answer in time."""
+
+
 class RunFileError(LogitscopeError, OSError):
     """A run file that cannot be read or written, or that is none."""

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from logitscope._arrays import as_floats, as_numpy, is_tensor, like
+from logitscope._arrays import as_floats, as_numpy, is_gpu, is_tensor, like
 from logitscope._dtypes import name_of
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
 BLOCK_BYTES = 1 << 20
 
 
-def axis_of(operation: str, array: NDArray[Any], axis: int) -> int:
+def axis_of(operation: str, array: Any, axis: int) -> int:
     """``axis`` counted from the front; an array without axes counts as one of shape (1,).
 
     Raises
@@ -33,7 +33,7 @@ def axis_of(operation: str, array: NDArray[Any], axis: int) -> int:
     ShapeError
         When the axis has no elements.
     """
-    index, rank = operator.index(axis), max(array.ndim, 1)
+    index, rank = operator.index(axis), max(int(array.ndim), 1)
     if not -rank <= index < rank:
         use = f"use {-rank}..{rank - 1}"
         message = f"{operation}: axis {index} is out of range for shape {array.shape}; {use}"
@@ -121,6 +121,8 @@ def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 def forward(operation: str, kernel: Callable[..., None], x: Any, axis: int, out: Any, *options: Any) -> Any:
     """Apply a kernel to the rows of ``x`` along an axis; the result has the shape of ``x``."""
+    if is_gpu(x):
+        return on_gpu(operation, {"x": x}, axis, out=out)
     array = as_floats(operation, "x", x)
     axis = axis_of(operation, array, axis)
     result, target = output(operation, x, array, out)
@@ -133,12 +135,21 @@ def backward(
 ) -> Any:
     """Apply the gradient of a kernel to the rows of named arrays of one shape; the result is like the first."""
     (name, first), *others = inputs.items()
+    if is_gpu(first):
+        return on_gpu(operation, inputs, axis)
     array = as_floats(operation, name, first)
     reads = [array, *(same_shape(operation, other, value, array) for other, value in others)]
     axis = axis_of(operation, array, axis)
     dx = np.empty(array.shape, array.dtype)
     run(kernel, [with_rows_last(read, axis) for read in reads], [with_rows_last(dx, axis)], *options)
     return like(first, dx)
+
+
+def on_gpu(operation: str, inputs: Mapping[str, Any], axis: int, **options: Any) -> Any:
+    """Apply an operation to the rows of named arrays on a GPU; the result is on it, too."""
+    from logitscope.gpu import rows
+
+    return rows.run(operation, inputs, axis, **options)
 
 
 def run(

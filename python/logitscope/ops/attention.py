@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_floats, as_numpy, like, needs_autograd
+from logitscope._arrays import as_floats, as_numpy, is_gpu, like, needs_autograd
 from logitscope._dtypes import name_of, narrow, wide, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops._attention_problem import (
@@ -217,6 +217,17 @@ def attention(
     True
     """
     _check_options(stats, empty)
+    if is_gpu(q):
+        from logitscope.gpu.attention import attention as on_gpu
+
+        bins = None if map_bins is None else _bins(map_bins, q.shape[2], k.shape[2])
+        on_gpu_result: AttentionResult = on_gpu(
+            q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
+            causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,
+            bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias, layout=layout, stats=stats,
+            map_bins=bins, empty=empty,
+        )  # fmt: skip
+        return on_gpu_result
     if needs_autograd(q, k, v, inv_temperature, sinks, bias, alibi_slopes, sigmoid_bias):
         from logitscope.nn.functional import attention as differentiable
 
@@ -325,6 +336,16 @@ def attention_backward(
     True
     """
     operation = "attention_backward"
+    if is_gpu(q):
+        from logitscope.gpu.attention import attention_backward as on_gpu
+
+        gradients: AttentionGradients = on_gpu(
+            dout, q, k, v, result, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
+            causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,
+            bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias, layout=layout, dlse=dlse,
+            dentropy=dentropy, with_dbias=with_dbias,
+        )  # fmt: skip
+        return gradients
     problem = Problem.of(
         operation, q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
         causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,

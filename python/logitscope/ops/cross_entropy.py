@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_numpy, is_tensor, like, needs_autograd
+from logitscope._arrays import as_numpy, is_gpu, is_tensor, like, needs_autograd
 from logitscope._dtypes import name_of, wide, widen
 from logitscope.errors import ArgumentError, ShapeError
 from logitscope.ops._loss_problem import Options, Problem, reduced
@@ -186,6 +186,9 @@ def cross_entropy(
     answer = loss("cross_entropy", logits, targets, options, return_grad, return_stats, grad_out)
     if out_dtype is None:
         return answer
+    if is_gpu(logits):
+        message = f"cross_entropy: out_dtype is {out_dtype!r} with a GpuArray; its losses are float32"
+        raise ArgumentError(message)
     if not isinstance(answer, tuple):
         return _as_dtype(answer, out_dtype)
     return _as_dtype(answer[0], out_dtype), *answer[1:]
@@ -201,6 +204,10 @@ def loss(
     grad_out: Any = None,
 ) -> Any:
     """Compute a loss of the family under the name of ``operation``."""
+    if is_gpu(logits):
+        from logitscope.gpu import cross_entropy as on_gpu
+
+        return on_gpu.loss(operation, logits, targets, options, return_grad, return_stats, grad_out)
     if needs_autograd(logits, targets, options.weight) and not return_grad:
         value = _differentiable(logits, targets, options)
         if not return_stats:
@@ -316,6 +323,10 @@ def cross_entropy_backward(
         empty=empty,
         axis=axis,
     )
+    if is_gpu(logits):
+        from logitscope.gpu import cross_entropy as on_gpu
+
+        return on_gpu.backward(operation, dloss, logits, targets, options)
     problem = Problem.of(operation, logits, targets, options)
     dtype, rows = wide(problem.logits.dtype), problem.logits.shape[:-1]
     upstream = widen(as_numpy(operation, "dloss", dloss))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from logitscope import _native
-from logitscope._arrays import needs_autograd
+from logitscope._arrays import is_gpu, needs_autograd
 from logitscope.ops import _rows
 
 
@@ -45,6 +45,8 @@ def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, out: Any = 
     >>> logitscope.log_softmax(np.array([80.0, 0.0], np.float32))
     array([-1.8048513e-35, -8.0000000e+01], dtype=float32)
     """
+    if is_gpu(x):
+        return _rows.on_gpu("log_softmax", {"x": x}, axis, out=out, temperature=temperature)
     if needs_autograd(x):
         from logitscope.nn.functional import log_softmax as differentiable
 
@@ -82,6 +84,8 @@ def log_softmax_backward(y: Any, dy: Any, axis: int = -1, *, temperature: float 
     >>> logitscope.log_softmax_backward(y, np.array([1.0, 0.0]))
     array([ 0.5, -0.5])
     """
+    if is_gpu(y):
+        return _rows.on_gpu("log_softmax_backward", {"y": y, "dy": dy}, axis, temperature=temperature)
     return _rows.backward(
         "log_softmax_backward", _native.log_softmax_backward, {"y": y, "dy": dy}, axis, float(temperature)
     )

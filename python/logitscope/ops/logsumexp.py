@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_floats, is_tensor, like, needs_autograd
+from logitscope._arrays import as_floats, is_gpu, is_tensor, like, needs_autograd
 from logitscope._dtypes import name_of, narrow, wide, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops import _rows
@@ -56,6 +56,13 @@ def logsumexp(x: Any, axis: int = -1, *, keepdims: bool = False, return_pair: bo
     >>> print(f"{mantissa:.6f} * 2**{exponent:.0f}")
     1.618930 * 2**1443
     """
+    if is_gpu(x):
+        from logitscope.gpu import rows as on_gpu
+
+        if return_pair:
+            message = "logsumexp: return_pair is True with a GpuArray; use x.numpy()"
+            raise ArgumentError(message)
+        return on_gpu.logsumexp(x, axis, keepdims=keepdims)
     if needs_autograd(x):
         if return_pair:
             message = "logsumexp: return_pair is True but x requires a gradient; use x.detach()"
@@ -115,6 +122,10 @@ def logsumexp_backward(x: Any, lse: Any, dlse: Any, axis: int = -1) -> Any:
     array([1.5, 1.5])
     """
     operation = "logsumexp_backward"
+    if is_gpu(x):
+        from logitscope.gpu import rows as on_gpu
+
+        return on_gpu.logsumexp_backward(x, dlse, axis)
     array = as_floats(operation, "x", x)
     axis = _rows.axis_of(operation, array, axis)
     rows = _rows.with_rows_last(array, axis)

@@ -75,13 +75,13 @@ def last_kernel() -> str:
 
 
 def info() -> dict[str, str]:
-    """What logitscope runs on, for bug reports: versions, instruction sets, threads.
+    """What logitscope runs on, for bug reports: versions, instruction sets, threads, GPUs.
 
     Examples
     --------
     >>> import logitscope
-    >>> sorted(logitscope.info())[:3]
-    ['cpu', 'dashboard', 'isa']
+    >>> sorted(logitscope.info())[:2]
+    ['cpu', 'dashboard']
     """
     return {
         "logitscope": logitscope.__version__,
@@ -93,6 +93,22 @@ def info() -> dict[str, str]:
         "numpy": np.__version__,
         "torch": _version("torch"),
         "dashboard": _version("logitscope-app"),
+        **_gpus(),
+    }
+
+
+def _gpus() -> dict[str, str]:
+    """One line a GPU: name, driver, features, limits."""
+    found = _native.gpu_adapters()
+    if not found:
+        return {"gpu": "none found (no Vulkan, Metal or Direct3D 12 driver)"}
+    return {
+        f"gpu {adapter['index']}": (
+            f"{adapter['name']} ({adapter['kind']}, {adapter['backend']}, {adapter['driver']}); "
+            f"features: {', '.join(adapter['features']) or 'none'}; "
+            f"limits: {', '.join(f'{name} {limit}' for name, limit in adapter['limits'].items())}"
+        )
+        for adapter in found
     }
 
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import needs_autograd
+from logitscope._arrays import is_gpu, needs_autograd
+from logitscope.errors import ArgumentError
 from logitscope.ops import _rows
 
 Algorithm = Literal["auto", "three_pass_recompute", "three_pass_reload", "two_pass", "online"]
@@ -67,6 +68,11 @@ def softmax(
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
+    if is_gpu(x):
+        if algorithm != "auto":
+            message = f"softmax: algorithm is {algorithm!r} with a GpuArray; use 'auto', a GPU has one"
+            raise ArgumentError(message)
+        return _rows.on_gpu("softmax", {"x": x}, axis, out=out, temperature=temperature, empty=empty)
     if needs_autograd(x):
         return _differentiable(x, axis, temperature, empty, out)
     return _rows.forward("softmax", _native.softmax, x, axis, out, float(temperature), algorithm, empty)
@@ -100,6 +106,8 @@ def softmax_backward(y: Any, dy: Any, axis: int = -1, *, temperature: float = 1.
     >>> logitscope.softmax_backward(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
     array([ 0.25, -0.25])
     """
+    if is_gpu(y):
+        return _rows.on_gpu("softmax_backward", {"y": y, "dy": dy}, axis, temperature=temperature)
     return _rows.backward(
         "softmax_backward", _native.softmax_backward, {"y": y, "dy": dy}, axis, float(temperature)
     )

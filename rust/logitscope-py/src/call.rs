@@ -28,7 +28,7 @@ pub(crate) fn run<X: Stored, R: Send>(
     work: usize,
     operation: impl FnOnce(&Cancel) -> Result<R> + Send,
 ) -> PyResult<R> {
-    LAST_KERNEL.with_borrow_mut(|last| *last = format!("{name}-{}-{}", X::FORMAT, Isa::current().name()));
+    note(format!("{name}-{}-{}", X::FORMAT, Isa::current().name()));
     let cancel = Cancel::default();
     let mut raised = None;
     let result = if work < LONG_WORK {
@@ -44,6 +44,11 @@ pub(crate) fn run<X: Stored, R: Send>(
         Some(error) => Err(error),
         None => result.map_err(|error| to_python(&error)),
     }
+}
+
+/// Notes what runs on the calling thread.
+pub(crate) fn note(kernel: String) {
+    LAST_KERNEL.with_borrow_mut(|last| *last = kernel);
 }
 
 /// Name of the kernel that ran last on the calling thread, such as `attention-f32-avx512`; empty before the first.

@@ -13,6 +13,7 @@ mod cross_entropy;
 mod detection;
 mod errors;
 mod ext_exp;
+mod gpu;
 mod linear_cross_entropy;
 mod log_softmax;
 mod logsumexp;
@@ -38,6 +39,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     cross_entropy::register(module)?;
     detection::register(module)?;
     ext_exp::register(module)?;
+    gpu::register(module)?;
     roofline::register(module)?;
     row_loss::register(module)?;
     linear_cross_entropy::register(module)?;

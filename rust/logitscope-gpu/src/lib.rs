@@ -1,0 +1,29 @@
+//! The operations on any GPU: WGSL compute shaders (`shaders/`), run through `wgpu`.
+//!
+//! A [`Device`] records what is called and submits it when a result is read, so a chain of calls goes to the GPU
+//! at once and its intermediate results stay there. A [`Tensor`] is row-major memory of a device. Each operation
+//! has the same noun as its kernel in `logitscope-kernels` and its shader.
+#![forbid(unsafe_code)]
+
+mod adapter;
+mod attention;
+mod chain;
+mod cross_entropy;
+mod device;
+mod error;
+mod pipeline;
+mod pool;
+mod rows;
+mod shader;
+mod tensor;
+mod transpose;
+
+pub use adapter::{AdapterFacts, adapters};
+pub use attention::{Attention, AttentionGradients, AttentionOptions, AttentionOutput, ROW, STATE, Shape};
+pub use cross_entropy::{IGNORED, Link, LossOptions, NUMBERS, Targets, cross_entropy, losses};
+pub use device::{Device, Settings};
+pub use error::{Error, Result};
+pub use rows::{RowOperation, RowOptions};
+pub use shader::{Reduction, Variant, every_variant};
+pub use tensor::{Format, Tensor};
+pub use transpose::transpose;

@@ -1,0 +1,130 @@
+//! The text of a shader: its file, the shared pieces that it uses, and the constants of a variant.
+
+use crate::tensor::Format;
+use crate::{attention, cross_entropy, rows, transpose};
+use std::fmt::Write;
+
+macro_rules! texts {
+    ($($name:literal),+ $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../shaders/", $name, ".wgsl")))),+]
+    };
+}
+
+/// Every file by its name.
+const TEXTS: &[(&str, &str)] = texts![
+    "attention",
+    "attention_backward_k",
+    "attention_backward_q",
+    "attention_map",
+    "attention_rows",
+    "cross_entropy",
+    "entmax15",
+    "entmax15_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "log_stablemax",
+    "log_stablemax_backward",
+    "logsumexp",
+    "logsumexp_backward",
+    "losses",
+    "softmax",
+    "softmax_backward",
+    "sparsemax",
+    "sparsemax_backward",
+    "stablemax",
+    "stablemax_backward",
+    "transpose",
+    "shared/attention",
+    "shared/attention_gradient",
+    "shared/exponentials",
+    "shared/format_f16",
+    "shared/format_f32",
+    "shared/growth",
+    "shared/largest",
+    "shared/links",
+    "shared/numbers",
+    "shared/reduce_subgroup",
+    "shared/reduce_tree",
+    "shared/rows",
+    "shared/sparse",
+    "shared/sparse_backward",
+];
+
+/// How the threads of a workgroup add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// A tree in workgroup memory; everywhere.
+    Tree,
+    /// Through subgroups, where a device has them.
+    Subgroup,
+}
+
+/// A shader with its constants.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// The stem of its file.
+    pub shader: &'static str,
+    /// How the tensors are stored.
+    pub format: Format,
+    /// How threads add up.
+    pub reduction: Reduction,
+    /// Constants by name.
+    pub constants: Vec<(&'static str, u32)>,
+    /// Bytes of workgroup memory that it declares.
+    pub workgroup_bytes: u32,
+    /// Which of its storage buffers it writes.
+    pub writes: Vec<bool>,
+}
+
+impl Variant {
+    /// The whole text.
+    pub fn source(&self) -> String {
+        let mut text = String::new();
+        if self.format == Format::F16 {
+            text.push_str("enable f16;\n");
+        }
+        for (name, value) in &self.constants {
+            let _ = writeln!(text, "const {name}: u32 = {value}u;");
+        }
+        self.append(self.shader, &mut text, &mut Vec::new());
+        text
+    }
+
+    fn append(&self, name: &str, text: &mut String, used: &mut Vec<String>) {
+        for line in file(name).lines() {
+            let Some(piece) = line.strip_prefix("#use ") else {
+                text.push_str(line);
+                text.push('\n');
+                continue;
+            };
+            let name = match (piece, self.format, self.reduction) {
+                ("format", Format::F32, _) => "shared/format_f32".to_owned(),
+                ("format", Format::F16, _) => "shared/format_f16".to_owned(),
+                ("reduce", _, Reduction::Tree) => "shared/reduce_tree".to_owned(),
+                ("reduce", _, Reduction::Subgroup) => "shared/reduce_subgroup".to_owned(),
+                _ => format!("shared/{piece}"),
+            };
+            if !used.contains(&name) {
+                used.push(name.clone());
+                self.append(&name, text, used);
+            }
+        }
+    }
+}
+
+fn file(name: &str) -> &'static str {
+    let found = TEXTS.iter().find(|(known, _)| *known == name);
+    found.unwrap_or_else(|| panic!("no shader '{name}' in the list of texts")).1
+}
+
+/// Every variant that the runners may ask for.
+pub fn every_variant() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for format in [Format::F32, Format::F16] {
+        all.push(transpose::variant(format));
+        all.extend(attention::variants(format));
+        all.extend(rows::variants(format));
+        all.extend(cross_entropy::variants(format));
+    }
+    all
+}

@@ -1,0 +1,58 @@
+// attention_map: the weights of a head averaged over bins of queries and summed over bins of keys.
+// q, k: see shared/attention.wgsl; state: (rows, 4), map: (batch, heads, map_rows, map_columns).
+// A thread takes a bin: its scores are computed anew, none is kept.
+#use attention
+
+@group(0) @binding(6) var<storage, read> state: array<u32>;
+@group(0) @binding(7) var<storage, read_write> map: array<u32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let index = (group.x + group.y * params.wide) * 64u + thread;
+    let bins = params.map_rows * params.map_columns;
+    if (index >= params.batch * params.heads * bins) {
+        return;
+    }
+    let pair = index / bins;
+    let batch = pair / params.heads;
+    let head = pair % params.heads;
+    let key_pair = batch * (params.heads / params.share) + head / params.share;
+    let bin_row = index % bins / params.map_columns;
+    let bin_column = index % params.map_columns;
+    let first_query = bin_row * params.queries / params.map_rows;
+    let end_query = (bin_row + 1u) * params.queries / params.map_rows;
+    let first_key = bin_column * params.keys / params.map_columns;
+    let end_key = (bin_column + 1u) * params.keys / params.map_columns;
+    var sum = 0.0;
+    var kind = FINE;
+    for (var query = first_query; query < end_query; query++) {
+        let span = span_of(batch, query);
+        let from_state = shift(5u) + (pair * params.queries + query) * 4u;
+        let most = state[from_state + 1u];
+        kind = max(kind, kind_of(most));
+        if (kind != FINE || is_hidden(most)) {
+            continue;
+        }
+        var top = real(most);
+        if (has(SINKS) && !is_hidden(bitcast<u32>(sink_of(head)))) {
+            top = max(top, sink_of(head));
+        }
+        let inv_sum = real(state[from_state + 2u]);
+        let temperature = temperature_of(batch, head, query);
+        for (var key = max(first_key, span.x); key < min(end_key, span.y); key++) {
+            var dot = 0.0;
+            for (var column = 0u; column < params.dim; column++) {
+                let of_query = real(unpack(q[shift(0u) + (pair * params.queries + query) * params.dim + column]));
+                dot += of_query * real(unpack(k[shift(1u) + (key_pair * params.keys + key) * params.dim + column]));
+            }
+            let one = score(batch, head, query, key, span, dot, temperature);
+            if (one.seen && has(SIGMOID)) {
+                sum += sigmoid(one.s + sigmoid_bias_of(head));
+            } else if (one.seen) {
+                sum += exp_below(one.s, max(top, one.s), 1.0) * inv_sum;
+            }
+        }
+    }
+    let mean = sum / f32(max(end_query - first_query, 1u));
+    map[shift(6u) + index] = select(bitcast<u32>(mean), NAN_BITS, kind != FINE);
+}

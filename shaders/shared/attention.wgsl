@@ -1,0 +1,167 @@
+// What the attention shaders share: the arguments, which keys a query sees, and the way from a dot product to a score.
+#use format
+#use numbers
+
+struct Params {
+    /// Where each tensor begins within its binding.
+    shifts: array<vec4<u32>, 3>,
+    /// Workgroups in a row of the grid.
+    wide: u32,
+    batch: u32,
+    heads: u32,
+    /// Query heads that share a key head.
+    share: u32,
+    queries: u32,
+    keys: u32,
+    dim: u32,
+    value_dim: u32,
+    flags: u32,
+    /// Keys before and after its own position that a query sees.
+    left: u32,
+    right: u32,
+    scale: f32,
+    softcap: f32,
+    /// Strides of the bias, 0 where it is broadcast.
+    bias_batch: u32,
+    bias_head: u32,
+    bias_query: u32,
+    bias_key: u32,
+    /// Bins of the map.
+    map_rows: u32,
+    map_columns: u32,
+}
+
+const TEMPERATURE: u32 = 1u;
+const BIAS: u32 = 2u;
+const SOFTCAP: u32 = 4u;
+const BOTTOM_RIGHT: u32 = 8u;
+const SINKS: u32 = 16u;
+const SIGMOID: u32 = 32u;
+const DLSE: u32 = 64u;
+const DENTROPY: u32 = 128u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+/// (batch, heads, queries, dim), (batch, key heads, keys, dim), (batch, key heads, keys, value_dim).
+@group(0) @binding(1) var<storage, read> q: array<Stored>;
+@group(0) @binding(2) var<storage, read> k: array<Stored>;
+@group(0) @binding(3) var<storage, read> v: array<Stored>;
+/// First (heads, 3): slope, sink, bias of the sigmoid; then (batch, 2): how many queries and keys are real; then
+/// (batch, heads, queries): inverse temperatures, if there are some.
+@group(0) @binding(4) var<storage, read> aside: array<f32>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+
+/// A score that hides its key.
+struct Score {
+    s: f32,
+    /// Whether the query sees the key.
+    seen: bool,
+    /// FINE, or INFINITE or NAN.
+    kind: f32,
+    /// The derivative of the score with respect to scale * temperature * dot product.
+    slope: f32,
+}
+
+fn has(flag: u32) -> bool {
+    return (params.flags & flag) != 0u;
+}
+
+fn shift(binding: u32) -> u32 {
+    return params.shifts[binding / 4u][binding % 4u];
+}
+
+fn real(bits: u32) -> f32 {
+    return bitcast<f32>(bits);
+}
+
+fn slope_of(head: u32) -> f32 {
+    return aside[shift(3u) + 3u * head];
+}
+
+fn sink_of(head: u32) -> f32 {
+    return aside[shift(3u) + 3u * head + 1u];
+}
+
+fn sigmoid_bias_of(head: u32) -> f32 {
+    return aside[shift(3u) + 3u * head + 2u];
+}
+
+fn real_queries(batch: u32) -> u32 {
+    return u32(aside[shift(3u) + 3u * params.heads + 2u * batch]);
+}
+
+fn real_keys(batch: u32) -> u32 {
+    return u32(aside[shift(3u) + 3u * params.heads + 2u * batch + 1u]);
+}
+
+fn temperature_of(batch: u32, head: u32, query: u32) -> f32 {
+    if (!has(TEMPERATURE)) {
+        return 1.0;
+    }
+    let start = shift(3u) + 3u * params.heads + 2u * params.batch;
+    return aside[start + (batch * params.heads + head) * params.queries + query];
+}
+
+/// The position of a query among the keys.
+fn position_of(batch: u32, query: u32) -> i32 {
+    return i32(query) + select(0, i32(real_keys(batch)) - i32(real_queries(batch)), has(BOTTOM_RIGHT));
+}
+
+/// The keys from x up to but not including y are those that lengths and window leave to a query.
+fn span_of(batch: u32, query: u32) -> vec2<u32> {
+    if (query >= real_queries(batch)) {
+        return vec2<u32>(0u, 0u);
+    }
+    let position = position_of(batch, query);
+    var first = 0;
+    var end = i32(real_keys(batch));
+    if (params.left < 0x40000000u) {
+        first = max(position - i32(params.left), 0);
+    }
+    if (params.right < 0x40000000u) {
+        end = min(position + i32(params.right) + 1, end);
+    }
+    return vec2<u32>(u32(first), u32(max(end, first)));
+}
+
+/// From a dot product to a score; `span` is that of the query.
+fn score(batch: u32, head: u32, query: u32, key: u32, span: vec2<u32>, dot: f32, temperature: f32) -> Score {
+    if (key < span.x || key >= span.y) {
+        return Score(LEAST, false, FINE, 0.0);
+    }
+    var added = 0.0;
+    if (has(BIAS)) {
+        let place = batch * params.bias_batch + head * params.bias_head + query * params.bias_query
+            + key * params.bias_key;
+        let bits = bitcast<u32>(bias[shift(4u) + place]);
+        if (is_hidden(bits)) {
+            return Score(LEAST, false, FINE, 0.0);
+        }
+        added = real(bits);
+    }
+    added -= slope_of(head) * abs(f32(position_of(batch, query) - i32(key)));
+    var z = dot * params.scale * temperature;
+    var slope = 1.0;
+    if (has(SOFTCAP) && kind_of(bitcast<u32>(z)) != NAN) {
+        let ratio = clamp(z / params.softcap, -15.0, 15.0);
+        let e = exp_below(-2.0 * abs(ratio), 0.0, 1.0);
+        slope = 4.0 * e / ((1.0 + e) * (1.0 + e));
+        z = params.softcap * tanh_of(ratio);
+    }
+    let s = z + added;
+    let bits = bitcast<u32>(s);
+    if (is_hidden(bits)) {
+        return Score(LEAST, false, FINE, 0.0);
+    }
+    return Score(s, true, kind_of(bits), slope);
+}
+
+/// 1 / (1 + e^-x) without an overflow.
+fn sigmoid(x: f32) -> f32 {
+    let e = exp_below(-abs(x), 0.0, 1.0);
+    return select(e, 1.0, x >= 0.0) / (1.0 + e);
+}
+
+/// ln sigmoid(x).
+fn ln_sigmoid(x: f32) -> f32 {
+    return min(x, 0.0) - ln_1p(exp_below(-abs(x), 0.0, 1.0));
+}

@@ -1,0 +1,26 @@
+// stablemax: y = s(x) / sum s(x) with s(x) = x + 1 from 0 up, 1 / (1 - x) below (arXiv 2501.04697).
+// x, y: (rows, columns).
+// A workgroup takes GROUP / WIDTH rows, one for each team of WIDTH threads.
+#use growth
+
+@group(0) @binding(2) var<storage, read_write> y: array<Stored>;
+
+@compute @workgroup_size(GROUP)
+fn main(in: Builtins) {
+    let part = part_of(in);
+    let growth = growth_of_row(in, part);
+    if (!part.live) {
+        return;
+    }
+    let factor = 1.0 / max(growth.below + growth.at_max, 1.0);
+    for (var place = 0u; place < part.count; place++) {
+        let bits = bits_of(part, place);
+        var answer = 0u;
+        if (growth.kind != FINE) {
+            answer = NAN_BITS;
+        } else if (!is_hidden(bits)) {
+            answer = flushed(grown(bitcast<f32>(bits), growth.max) * factor);
+        }
+        y[index_of(part, 1u, place)] = pack(answer);
+    }
+}

@@ -1,0 +1,235 @@
+"""Attention on a GPU gives what the CPU gives: masks, scores, weightings, statistics, map and gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import logitscope
+from gpu_agreement import assert_agree
+from logitscope.errors import ArgumentError, DeviceError, DTypeError, ShapeError
+from logitscope.gpu import GpuArray
+
+INF, NAN = np.inf, np.nan
+B, HQ, HK, LQ, LK, D, DV = 2, 4, 2, 19, 35, 24, 17
+RNG = np.random.default_rng(0)
+BIAS = RNG.standard_normal((1, HQ, LQ, LK)).astype(np.float32)
+BIAS[:, :, 3, ::2] = -INF
+MASK = RNG.random((B, 1, LQ, LK)) > 0.3
+OPTIONS = {
+    "plain": {},
+    "scale": {"scale": 0.3},
+    "temperature": {"inv_temperature": RNG.uniform(-1, 2, (B, HQ, LQ)).astype(np.float32)},
+    "temperature of heads": {"inv_temperature": RNG.uniform(0, 2, (HQ, 1)).astype(np.float32)},
+    "softcap": {"softcap": 1.5},
+    "bias": {"bias": BIAS},
+    "bias of keys": {"bias": BIAS[:, :1, :1]},
+    "mask": {"mask": MASK},
+    "mask and bias": {"mask": MASK, "bias": BIAS},
+    "slopes": {"alibi_slopes": np.array([0.0, 0.1, 0.5, 2.0], np.float32)},
+    "causal": {"is_causal": True},
+    "causal, top left": {"is_causal": True, "causal_align": "top_left"},
+    "window": {"window": (5, 3)},
+    "window, top left": {"window": (2, 1), "causal_align": "top_left"},
+    "lengths": {"q_len": [19, 7], "kv_len": [35, 11]},
+    "lengths and causal": {"q_len": [12, 0], "kv_len": [20, 35], "is_causal": True},
+    "no keys": {"kv_len": 0},
+    "sinks": {"sinks": np.array([0.0, -INF, 3.0, -2.0], np.float32)},
+    "sinks without keys": {"sinks": np.array([0.0, -INF, 3.0, -2.0], np.float32), "kv_len": [0, 5]},
+    "sigmoid": {"kind": "sigmoid"},
+    "sigmoid of heads": {
+        "kind": "sigmoid",
+        "sigmoid_bias": np.array([-1.0, 0.0, 2.0, -30.0], np.float32),
+        "softcap": 2.0,
+        "is_causal": True,
+    },
+    "all": {
+        "softcap": 2.0,
+        "bias": BIAS,
+        "alibi_slopes": np.array([0.0, 0.1, 0.5, 2.0], np.float32),
+        "sinks": np.array([0.0, -INF, 3.0, -2.0], np.float32),
+        "is_causal": True,
+        "kv_len": [35, 21],
+        "inv_temperature": np.full((B, HQ, LQ), 0.7, np.float32),
+    },
+}
+
+
+def inputs(seed=0, shape=(B, HQ, HK, LQ, LK, D, DV), dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    batch, heads, key_heads, queries, keys, dim, value_dim = shape
+    shapes = (
+        (batch, heads, queries, dim),
+        (batch, key_heads, keys, dim),
+        (batch, key_heads, keys, value_dim),
+        (batch, heads, queries, value_dim),
+    )
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def assert_same_attention(device, q, k, v, dout, tolerance=1e-4, **options):
+    """Results and gradients on a device and on the CPU."""
+    stats = ("entropy",)
+    bins = None if options.get("bins") is None else options.pop("bins")
+    given = [GpuArray(x, device) for x in (q, k, v)]
+    found = logitscope.attention(*given, stats=stats, map_bins=bins, **options)
+    expected = logitscope.attention(q, k, v, stats=stats, map_bins=bins, **options)
+    for name in ("out", "lse", "max_logit", "inv_sum", "entropy", "map"):
+        if getattr(expected, name) is not None:
+            assert_agree(getattr(found, name).numpy(), getattr(expected, name), tolerance, name)
+    if dout is None:
+        return
+    has_sum = options.get("kind") != "sigmoid"
+    upstream = {}
+    if has_sum:
+        rows = expected.lse.shape
+        upstream = {
+            name: np.random.default_rng(seed).standard_normal(rows).astype(q.dtype)
+            for seed, name in enumerate(("dlse", "dentropy"))
+        }
+    gradients = logitscope.attention_backward(
+        GpuArray(dout, device), *given, found, with_dbias=False, **upstream, **options
+    )
+    wanted = logitscope.attention_backward(dout, q, k, v, expected, with_dbias=False, **upstream, **options)
+    for name in ("dq", "dk", "dv", "dinv_temperature", "dsinks", "dalibi_slopes", "dsigmoid_bias"):
+        one = getattr(wanted, name)
+        assert (one is None) == (getattr(gradients, name) is None), name
+        if one is not None:
+            # A gradient is a sum of terms of both signs: its error is of their size.
+            got = getattr(gradients, name).numpy()
+            assert got.shape == one.shape, name
+            np.testing.assert_array_equal(np.isnan(got), np.isnan(one), name)
+            np.testing.assert_allclose(
+                got,
+                one,
+                rtol=tolerance,
+                atol=tolerance * max(1e-3, np.nanmax(np.abs(one), initial=0.0)),
+                err_msg=name,
+            )
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_that_every_option_agrees_with_the_cpu(name, gpu_device):
+    assert_same_attention(gpu_device, *inputs(), bins=(4, 6), **OPTIONS[name])
+    assert logitscope.last_kernel().startswith("attention")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 1, 1, 1, 1, 1, 1),
+        (1, 2, 1, 33, 31, 8, 8),
+        (2, 2, 2, 5, 70, 40, 64),
+        (1, 8, 1, 40, 17, 64, 40),
+        (1, 1, 1, 9, 12, 128, 80),
+        (1, 2, 2, 7, 9, 200, 256),
+    ],
+)
+def test_that_every_shape_agrees_with_the_cpu(shape, gpu_device):
+    assert_same_attention(gpu_device, *inputs(shape=shape), is_causal=True)
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 2, 3, 3, 8, 8), (1, 2, 2, 0, 3, 8, 8), (1, 2, 2, 3, 0, 8, 8)])
+def test_that_nothing_gives_empty_or_zero_results(shape, gpu_device):
+    assert_same_attention(gpu_device, *inputs(shape=shape))
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF, 3e38])
+def test_that_what_masks_hide_reaches_no_result(value, gpu_device):
+    q, k, v, dout = inputs()
+    clean = logitscope.attention(
+        *(GpuArray(x, gpu_device) for x in (q, k, v)), kv_len=[35, 20], is_causal=True
+    )
+    k[1, :, 20:], v[1, :, 20:] = value, value
+    given = [GpuArray(x, gpu_device) for x in (q, k, v)]
+    found = logitscope.attention(*given, kv_len=[35, 20], is_causal=True)
+    for name in ("out", "lse", "max_logit", "inv_sum"):
+        np.testing.assert_array_equal(getattr(found, name).numpy(), getattr(clean, name).numpy(), name)
+    gradients = logitscope.attention_backward(
+        GpuArray(dout, gpu_device), *given, found, kv_len=[35, 20], is_causal=True
+    )
+    assert all(np.isfinite(getattr(gradients, name).numpy()).all() for name in ("dq", "dk", "dv"))
+
+
+def test_that_a_nan_reaches_the_rows_that_see_it_and_no_other(gpu_device):
+    for place in range(3):
+        q, k, v, _ = inputs(shape=(1, 2, 2, 6, 6, 8, 8))
+        (q, k, v)[place][0, 1, 3, 2] = NAN
+        assert_same_attention(gpu_device, q, k, v, None, is_causal=True)
+
+
+def test_that_float16_is_stored_where_the_device_can(gpu_device):
+    if not gpu_device.has_f16:
+        pytest.skip(f"{gpu_device!r} stores no float16")
+    q, k, v, dout = inputs(dtype=np.float16)
+    given = [GpuArray(x, gpu_device) for x in (q, k, v)]
+    found = logitscope.attention(*given, is_causal=True)
+    wide = [x.astype(np.float32) for x in (q, k, v)]
+    expected = logitscope.attention(*wide, is_causal=True)
+    assert found.out.dtype == np.float16
+    np.testing.assert_allclose(found.out.numpy(), expected.out, rtol=2e-3, atol=2e-3)
+    assert_agree(found.lse.numpy(), expected.lse)
+    gradients = logitscope.attention_backward(GpuArray(dout, gpu_device), *given, found, is_causal=True)
+    wanted = logitscope.attention_backward(dout.astype(np.float32), *wide, expected, is_causal=True)
+    for name in ("dq", "dk", "dv"):
+        one = getattr(wanted, name)
+        np.testing.assert_allclose(
+            getattr(gradients, name).numpy(), one, rtol=2e-3, atol=2e-3 * np.abs(one).max()
+        )
+
+
+def test_that_repeated_runs_have_the_same_bits(gpu_device):
+    q, k, v, dout = (GpuArray(x, gpu_device) for x in inputs())
+
+    def once():
+        result = logitscope.attention(q, k, v, is_causal=True, stats=("entropy",))
+        gradients = logitscope.attention_backward(dout, q, k, v, result, is_causal=True)
+        arrays = (result.out, result.lse, result.entropy, gradients.dq, gradients.dk, gradients.dv)
+        return b"".join(array.numpy().tobytes() for array in arrays)
+
+    first = once()
+    assert all(once() == first for _ in range(2))
+
+
+def test_that_a_large_offset_costs_the_gradient_no_digits(gpu_device):
+    q, k, v, dout = inputs(shape=(1, 1, 1, 8, 8, 8, 8))
+    dout[:] = 1
+    given = [GpuArray(x, gpu_device) for x in (q, k, v)]
+    bias = np.full((1, 1, 1, 1), 1e5, np.float32)
+    result = logitscope.attention(*given, bias=bias)
+    gradients = logitscope.attention_backward(
+        GpuArray(dout, gpu_device), *given, result, bias=bias, with_dbias=False
+    )
+    np.testing.assert_allclose(gradients.dv.numpy().sum(2), 8, rtol=1e-5)
+
+
+def test_that_what_does_not_fit_is_named(gpu_device):
+    q, k, v, dout = (GpuArray(x, gpu_device) for x in inputs())
+    with pytest.raises(DeviceError, match="attention: k is a ndarray; use a GpuArray on"):
+        logitscope.attention(q, inputs()[1], v)
+    with pytest.raises(ShapeError, match="attention: k has shape"):
+        logitscope.attention(q, GpuArray(np.zeros((B, 3, LK, D), np.float32), gpu_device), v)
+    with pytest.raises(ShapeError, match=r"attention: v has shape .*; use .* as k"):
+        logitscope.attention(q, k, v[:1])
+    with pytest.raises(ShapeError, match="attention: bias has shape"):
+        logitscope.attention(q, k, v, bias=np.zeros((3, 3), np.float32))
+    with pytest.raises(ShapeError, match="attention: heads of 300 numbers; use at most 256 on a GPU"):
+        logitscope.attention(*(GpuArray(np.zeros((1, 1, 1, 300), np.float32), gpu_device) for _ in range(3)))
+    with pytest.raises(ArgumentError, match="attention: sigmoid_bias is 'auto_row' with a GpuArray"):
+        logitscope.attention(q, k, v, kind="sigmoid", sigmoid_bias="auto_row")
+    with pytest.raises(ArgumentError, match="attention: empty is 'nan' with a GpuArray; use 'zero'"):
+        logitscope.attention(q, k, v, empty="nan")
+    with pytest.raises(ArgumentError, match="attention: layout is 'blhd' with a GpuArray; use 'bhld'"):
+        logitscope.attention(q, k, v, layout="blhd")
+    result = logitscope.attention(q, k, v, bias=BIAS)
+    with pytest.raises(
+        ArgumentError, match="attention_backward: with_dbias is True with a GpuArray; use False"
+    ):
+        logitscope.attention_backward(dout, q, k, v, result, bias=BIAS)
+    with pytest.raises(
+        ArgumentError, match="attention_backward: dentropy is given but result holds no entropy"
+    ):
+        logitscope.attention_backward(dout, q, k, v, result, dentropy=result.lse)
+    if gpu_device.has_f16:
+        with pytest.raises(DTypeError, match="attention: v has dtype float16; use float32"):
+            logitscope.attention(q, k, GpuArray(v.numpy(), gpu_device, dtype=np.float16))

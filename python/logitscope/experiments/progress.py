@@ -16,7 +16,7 @@ PROGRESS_TAG = "progress"
 VERDICT_TAG = "verdict"
 """The text of a run file that holds the verdict in words; how far the run is until there is one."""
 _RECORD_EVERY = 0.5
-_PRINT_EVERY = 5.0
+_PRINT_EVERY = 3.0
 """Seconds between two values in the run file, and between two lines where there is no terminal."""
 
 

@@ -1,0 +1,308 @@
+"""Wide networks train as their tangent kernel says (Jacot, Gabriel and Hongler, arXiv 1806.07572).
+
+Networks of growing width learn to tell handwritten threes from eights by full-batch gradient descent on least squares.
+How far is their kernel from that of infinite width, how far does it move, and how well does the latter predict the
+training?
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import mean
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from logitscope.dynamics import NTKProbe
+from logitscope.experiments.progress import Silent
+from logitscope.experiments.verdict import Check, Verdict
+from logitscope.nn import ntk_mlp
+from logitscope.theory import KernelDynamics, ntk_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from logitscope.experiments.progress import Progress
+    from logitscope.record import Recorder
+
+    Array = NDArray[np.float64]
+
+DEPTH, SIGMA_W, SIGMA_B = 3, 1.0, 0.1
+SLOPE_OF_ERROR, SLOPE_OF_DRIFT = -0.4, -0.6
+LARGEST_PREDICTION_ERROR = 0.01
+NEEDED_CORRELATION = 0.95
+SMOKE: dict[str, object] = {"seeds": (0, 1), "widths": (32, 128), "samples": 16, "steps": 30}
+
+_SHOWN = 6
+"""Components that are drawn."""
+_FITTED = 5
+_FIT_ABOVE = 0.02
+"""A rate is fitted while a component is above this share of its start."""
+
+
+def run(
+    scope: Recorder,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    progress: Progress | None = None,
+    widths: Sequence[int] = (64, 256, 1024),
+    samples: int = 48,
+    steps: int = 150,
+) -> Verdict:
+    """Train networks of all ``widths`` on ``samples`` digits for ``steps``, twice for each seed."""
+    progress = progress or Silent()
+    progress.begin(2.0 * len(seeds) * sum(width**2 for width in widths))
+    x, y = _digits(samples)
+    limit = ntk_kernel(x.numpy(), depth=DEPTH, sigma_w=SIGMA_W, sigma_b=SIGMA_B)
+    theory = KernelDynamics(limit, y.numpy())
+    _declare_panels(scope, widths)
+    scope.array("kernel/limit", limit, 0)
+    _record_spectrum(scope, theory, samples)
+    figures: dict[int, list[_Figures]] = {width: [] for width in widths}
+    for seed in seeds:
+        for width in widths:
+            shown = scope if seed == seeds[0] else None
+            figures[width].append(
+                _measure(x, y, limit, width, seed, steps, shown, largest=width == max(widths))
+            )
+            progress.advance(2.0 * width**2, f"seed {seed}, width {width}")
+    for width, runs in figures.items():
+        scope.scalars({f"width/{name}": _mean(runs, name) for name in _NAMES}, width)
+    rates = np.mean([run.rates for run in figures[max(widths)]], axis=0)
+    return _verdict(figures, rates, theory, samples)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Figures:
+    """What one network showed."""
+
+    kernel_error: float
+    drift: float
+    prediction_error: float
+    """Distance to the predicted residual after the last step, over its start."""
+    mean_prediction_error: float
+    """The same, averaged over the steps."""
+    rates: Array
+
+
+_NAMES = ("kernel_error", "drift", "prediction_error", "mean_prediction_error")
+
+
+def _declare_panels(scope: Recorder, widths: Sequence[int]) -> None:
+    group = "Tangent kernel"
+    maps = {"group": group, "x_label": "digit", "y_label": "digit"}
+    widest = max(widths)
+    scope.panel(
+        "Kernel of the network",
+        "heatmap",
+        [f"width{widest}/kernel"],
+        notes=f"Width {widest}, first seed.",
+        **maps,
+    )
+    scope.panel(
+        "Kernel of infinite width", "heatmap", ["kernel/limit"], notes="Does not change in training.", **maps
+    )
+    scope.panel(
+        "Their difference", "heatmap", ["kernel/difference"], notes="Fades as the width grows.", **maps
+    )
+    scope.panel(
+        "Components of the residual",
+        "lines",
+        ["residual/measured/*", "residual/theory/*"],
+        group="Training",
+        log_y=True,
+        notes=f"Along the six largest eigenvectors, width {widest}. Those with large eigenvalues fall first.",
+    )
+    scope.panel(
+        "Drift of the kernel",
+        "lines",
+        [f"width{width}/drift" for width in widths],
+        group=group,
+        notes="Distance to the first kernel over its norm. Flat: lazy. Rising: features are learned.",
+    )
+    scope.panel(
+        "Alignment with the first kernel",
+        "lines",
+        [f"width{width}/alignment" for width in widths],
+        group=group,
+    )
+    scope.panel(
+        "Spectrum",
+        "lines",
+        ["spectrum/*"],
+        group=group,
+        x_label="index",
+        y_label="eigenvalue",
+        log_y=True,
+        notes="What lies above a level has been learnt after so many steps at learning rate N / largest.",
+    )
+
+
+def _digits(samples: int) -> tuple[Tensor, Tensor]:
+    """Threes (+1) and eights (-1): centred, rows of norm 8."""
+    digits = load_digits()
+    chosen = np.isin(digits.target, (3, 8))
+    x = (digits.data[chosen] - digits.data[chosen].mean(axis=0))[:samples]
+    x = x * np.sqrt(x.shape[1]) / np.linalg.norm(x, axis=1, keepdims=True)
+    y = np.where(digits.target[chosen][:samples] == 3, 1.0, -1.0)
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def _record_spectrum(scope: Recorder, theory: KernelDynamics, samples: int) -> None:
+    rate = samples / theory.eigvals[0]
+    for index, value in enumerate(theory.eigvals):
+        levels = {f"spectrum/learnt_after_{k}": samples / (rate * k) for k in (10, 100)}
+        scope.scalars({"spectrum/eigenvalue": value, **levels}, index + 1)
+
+
+def _measure(
+    x: Tensor,
+    y: Tensor,
+    limit: Array,
+    width: int,
+    seed: int,
+    steps: int,
+    scope: Recorder | None,
+    *,
+    largest: bool,
+) -> _Figures:
+    """Train at N / largest eigenvalue for drift and prediction, and at half of that for the rates."""
+    network = _network(x.shape[1], width, seed)
+    probe = NTKProbe(network, x, every=max(1, steps // 3), top=_SHOWN, chunk=16)
+    first = probe.look(0)
+    assert first is not None  # step 0 is one to look at
+    kernel_error = float(np.linalg.norm(first.kernel - limit) / np.linalg.norm(limit))
+    theory = KernelDynamics(limit, y.numpy(), _outputs(network, x).numpy())
+    rate = len(x) / float(theory.eigvals[0])
+    measured = np.empty((steps + 1, len(x)))
+    for step in range(steps + 1):
+        measured[step] = theory.eigvecs.T @ (_outputs(network, x) - y).numpy()
+        if scope is not None and step % probe.every == 0:
+            probe.record(scope, step, f"width{width}")
+        if step < steps:
+            _descend(network, x, y, rate)
+    predicted = np.stack([theory.components_gd(step, rate) for step in range(steps + 1)])
+    last = probe.look(0)
+    assert last is not None
+    if scope is not None and largest:
+        _record_residual(scope, measured, predicted)
+        scope.array("kernel/difference", last.kernel - limit, steps)
+    network = _network(x.shape[1], width, seed)
+    distances = np.linalg.norm(measured - predicted, axis=1) / np.linalg.norm(measured[0])
+    return _Figures(
+        kernel_error,
+        last.drift,
+        float(distances[-1]),
+        float(distances.mean()),
+        _rates(network, x, y, theory, rate / 2, steps),
+    )
+
+
+def _network(inputs: int, width: int, seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return ntk_mlp([inputs, *[width] * (DEPTH - 1), 1], "relu", SIGMA_W, SIGMA_B).double()
+
+
+@torch.no_grad()
+def _outputs(network: nn.Sequential, x: Tensor) -> Tensor:
+    outputs: Tensor = network(x)[:, 0]
+    return outputs
+
+
+def _descend(network: nn.Sequential, x: Tensor, y: Tensor, rate: float) -> None:
+    """One step of gradient descent on the sum of squares over 2 N."""
+    loss = (network(x)[:, 0] - y).square().sum() / (2 * len(x))
+    parameters = list(network.parameters())
+    gradients = torch.autograd.grad(loss, parameters)
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.sub_(gradient, alpha=rate)
+
+
+def _record_residual(scope: Recorder, measured: Array, predicted: Array) -> None:
+    for step in range(len(measured)):
+        values = {f"residual/measured/{i + 1}": abs(measured[step, i]) for i in range(_SHOWN)}
+        values |= {f"residual/theory/{i + 1}": max(abs(predicted[step, i]), 1e-12) for i in range(_SHOWN)}
+        scope.scalars(values, step)
+
+
+def _rates(
+    network: nn.Sequential, x: Tensor, y: Tensor, theory: KernelDynamics, rate: float, steps: int
+) -> Array:
+    """Slope of the logarithm of each of the largest components, while it is not small."""
+    components = []
+    for step in range(steps + 1):
+        components.append(np.abs(theory.eigvecs.T @ (_outputs(network, x) - y).numpy())[:_FITTED])
+        if step < steps:
+            _descend(network, x, y, rate)
+    slopes = []
+    for component in np.stack(components, axis=1):
+        small = np.flatnonzero(component <= _FIT_ABOVE * component[0])
+        length = max(2, small[0] if len(small) else len(component))
+        slopes.append(-np.polyfit(np.arange(length), np.log(component[:length]), 1)[0])
+    return np.array(slopes)
+
+
+def _mean(runs: list[_Figures], name: str) -> float:
+    return mean(float(getattr(run, name)) for run in runs)
+
+
+def _slope(figures: dict[int, list[_Figures]], name: str) -> float:
+    widths = np.log(list(figures))
+    values = np.log([_mean(runs, name) for runs in figures.values()])
+    return float(np.polyfit(widths, values, 1)[0])
+
+
+def _verdict(
+    figures: dict[int, list[_Figures]], rates: Array, theory: KernelDynamics, samples: int
+) -> Verdict:
+    means = {width: {name: _mean(runs, name) for name in _NAMES} for width, runs in figures.items()}
+    widest = max(means)
+    half_rate = 0.5 * samples / theory.eigvals[0]
+    expected = -np.log(1 - half_rate * theory.eigvals[:_FITTED] / samples)
+    errors = [means[width]["prediction_error"] for width in sorted(means)]
+    largest_rise = max(later - earlier for earlier, later in pairwise(errors))
+    return Verdict(
+        claim="The tangent kernel of a network tends to that of infinite width and moves less in training as the width "
+        "grows, and the kernel of infinite width predicts how each component of the residual decays.",
+        measured={
+            **{f"kernel error at width {width}": means[width]["kernel_error"] for width in means},
+            **{f"kernel drift at width {width}": means[width]["drift"] for width in means},
+            **{f"prediction error at width {width}": means[width]["prediction_error"] for width in means},
+            **{f"rate of component {i + 1} at width {widest}": float(rates[i]) for i in range(_FITTED)},
+        },
+        baseline={f"rate of component {i + 1} in theory": float(expected[i]) for i in range(_FITTED)},
+        checks=(
+            Check(
+                "slope of log kernel error against log width",
+                _slope(figures, "kernel_error"),
+                "at most",
+                SLOPE_OF_ERROR,
+            ),
+            Check(
+                "slope of log drift against log width", _slope(figures, "drift"), "at most", SLOPE_OF_DRIFT
+            ),
+            Check(
+                "largest rise of the prediction error from a width to the next", largest_rise, "at most", 0.0
+            ),
+            Check(f"prediction error at width {widest}", errors[-1], "at most", LARGEST_PREDICTION_ERROR),
+            Check(
+                "correlation of the rates with theory",
+                float(np.corrcoef(rates, expected)[0, 1]),
+                "at least",
+                NEEDED_CORRELATION,
+            ),
+        ),
+        caveats=(
+            f"{samples} digits of 8 x 8 pixels in place of 512 of MNIST, widths of up to {widest} in place of 10000",
+            "the prediction error is the distance to the predicted residual after the last step, over its start",
+            f"averaged over the steps it is {100 * means[widest]['mean_prediction_error']:.1f} % at width {widest}: "
+            "the first steps are predicted worse",
+        ),
+    )

@@ -221,6 +221,8 @@ def test_that_what_does_not_fit_is_named(gpu_device):
         logitscope.attention(q, k, v, empty="nan")
     with pytest.raises(ArgumentError, match="attention: layout is 'blhd' with a GpuArray; use 'bhld'"):
         logitscope.attention(q, k, v, layout="blhd")
+    with pytest.raises(ArgumentError, match="attention: value_gate is given with a GpuArray; leave it out"):
+        logitscope.attention(q, k, v, value_gate=np.ones(LK, np.float32))
     result = logitscope.attention(q, k, v, bias=BIAS)
     with pytest.raises(
         ArgumentError, match="attention_backward: with_dbias is True with a GpuArray; use False"

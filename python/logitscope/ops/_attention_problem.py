@@ -11,6 +11,7 @@ import numpy as np
 from logitscope._arrays import as_floats, as_numpy, is_tensor, same_dtype
 from logitscope._dtypes import name_of, wide, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
+from logitscope.ops._value_gate import gated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,10 @@ class Problem(NamedTuple):
     is_sigmoid: bool
     sigmoid_bias: NDArray[Any] | None
     """None with sigmoid weighting is minus the logarithm of the number of keys that a row sees."""
+    value_gate: NDArray[Any] | None = None
+    """What ``v`` has been multiplied by, (B, Hk, Lk)."""
+    plain_v: NDArray[Any] | None = None
+    """``v`` before it was."""
 
     @classmethod
     def of(
@@ -71,6 +76,7 @@ class Problem(NamedTuple):
         kind: Kind,
         sigmoid_bias: Any,
         layout: Layout,
+        value_gate: Any = None,
     ) -> Problem:
         """Check what a user gave; the shapes of q, k and v against each other the compiled module checks."""
         arrays = {name: as_floats(operation, name, value) for name, value in (("q", q), ("k", k), ("v", v))}
@@ -123,20 +129,28 @@ class Problem(NamedTuple):
             message = f"{operation}: causal_align is {causal_align!r}; use 'bottom_right' or 'top_left'"
             raise ArgumentError(message)
         left, right = checked_window(operation, window)
+        lengths = None if kv_len is None else _lengths(operation, "kv_len", kv_len, batch, keys)
+        v = row_contiguous(arrays["v"])
+        gate = None
+        if value_gate is not None:
+            gate = as_computed(operation, "value_gate", value_gate, dtype)
+            gate = _broadcast(operation, "value_gate", gate, v.shape[:3], "(batch, key heads, keys)")
         return cls(
             q=row_contiguous(arrays["q"]),
             k=row_contiguous(arrays["k"]),
-            v=row_contiguous(arrays["v"]),
+            v=v if gate is None else gated(v, gate, lengths),
             scale=float(scale),
             inv_temperature=temperature,
             align=causal_align,
             window=(None if left < 0 else left, 0 if is_causal else None if right < 0 else right),
             q_len=None if q_len is None else _lengths(operation, "q_len", q_len, batch, queries),
-            kv_len=None if kv_len is None else _lengths(operation, "kv_len", kv_len, batch, keys),
+            kv_len=lengths,
             mask=None if mask is None else _mask(operation, mask, (batch, heads, queries, keys)),
             softcap=float(softcap),
             bias=arrays.get("bias"),
             is_sigmoid=kind == "sigmoid",
+            value_gate=gate,
+            plain_v=None if gate is None else v,
             **{name: None if name not in arrays else np.ascontiguousarray(arrays[name]) for name in of_heads},
         )
 

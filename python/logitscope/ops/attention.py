@@ -23,6 +23,7 @@ from logitscope.ops._attention_problem import (
     new_heads,
     row_contiguous,
 )
+from logitscope.ops._value_gate import gate_gradients
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -79,6 +80,8 @@ class AttentionGradients:
     """(Hq,); None without slopes."""
     dsigmoid_bias: Any = None
     """(Hq,); None without sigmoid weighting, or with ``"auto_row"``."""
+    dvalue_gate: Any = None
+    """(B, Hk, Lk), before any sum over the axes along which ``value_gate`` was broadcast; None without one."""
 
 
 class _Upstream(NamedTuple):
@@ -112,6 +115,7 @@ def attention(
     alibi_slopes: Any = None,
     kind: Kind = "softmax",
     sigmoid_bias: Any = "auto",
+    value_gate: Any = None,
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
     empty: Literal["zero", "nan"] = "zero",
@@ -168,6 +172,8 @@ def attention(
     sigmoid_bias
         Added to the scores before the sigmoid, a number or (Hq,); ``"auto"`` is -ln(Lk), ``"auto_row"`` -ln of the
         number of keys that the row sees. Trained models keep the number that they were trained with.
+    value_gate
+        What each value is multiplied by, broadcastable to (B, Hk, Lk); makes a copy of ``v``.
     stats
         Further statistics; ``"entropy"`` is the one there is.
     map_bins
@@ -218,6 +224,7 @@ def attention(
     """
     _check_options(stats, empty)
     if is_gpu(q):
+        _refuse_on_gpu("attention", value_gate=value_gate)
         from logitscope.gpu.attention import attention as on_gpu
 
         bins = None if map_bins is None else _bins(map_bins, q.shape[2], k.shape[2])
@@ -228,7 +235,7 @@ def attention(
             map_bins=bins, empty=empty,
         )  # fmt: skip
         return on_gpu_result
-    if needs_autograd(q, k, v, inv_temperature, sinks, bias, alibi_slopes, sigmoid_bias):
+    if needs_autograd(q, k, v, inv_temperature, sinks, bias, alibi_slopes, sigmoid_bias, value_gate):
         from logitscope.nn.functional import attention as differentiable
 
         differentiated: AttentionResult = differentiable(
@@ -236,14 +243,14 @@ def attention(
             inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
             causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,
             bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias, stats=stats,
-            map_bins=map_bins, empty=empty,
+            map_bins=map_bins, value_gate=value_gate, empty=empty,
         )  # fmt: skip
         return replace(differentiated, out=heads_first(differentiated.out, layout))
     problem = Problem.of(
         "attention", q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
         causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
         softcap=softcap, bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias,
-        layout=layout,
+        layout=layout, value_gate=value_gate,
     )  # fmt: skip
     batch, heads, queries, _ = problem.q.shape
     rows = (batch, heads, queries)
@@ -291,6 +298,7 @@ def attention_backward(
     alibi_slopes: Any = None,
     kind: Kind = "softmax",
     sigmoid_bias: Any = "auto",
+    value_gate: Any = None,
     dlse: Any = None,
     dentropy: Any = None,
     with_dbias: bool = True,
@@ -304,7 +312,7 @@ def attention_backward(
         Gradient of ``result.out``, of its shape.
     q, k, v, scale, inv_temperature, mask, is_causal, causal_align, window, q_len, kv_len, sinks, softcap
         As they were given to :func:`attention`.
-    bias, alibi_slopes, kind, sigmoid_bias, layout
+    bias, alibi_slopes, kind, sigmoid_bias, value_gate, layout
         As they were given to :func:`attention`.
     result
         What :func:`attention` returned for them.
@@ -337,6 +345,7 @@ def attention_backward(
     """
     operation = "attention_backward"
     if is_gpu(q):
+        _refuse_on_gpu("attention_backward", value_gate=value_gate)
         from logitscope.gpu.attention import attention_backward as on_gpu
 
         gradients: AttentionGradients = on_gpu(
@@ -350,7 +359,7 @@ def attention_backward(
         operation, q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
         causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
         softcap=softcap, bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias,
-        layout=layout,
+        layout=layout, value_gate=value_gate,
     )  # fmt: skip
     batch, heads, queries, _ = problem.q.shape
     rows = (batch, heads, queries)
@@ -402,6 +411,9 @@ def attention_backward(
         dsigmoid_bias=wanted(problem.sigmoid_bias is not None, (heads,)),
     )
     _native.attention_backward(problem, upstream, filled)
+    if problem.value_gate is not None and problem.plain_v is not None:
+        dv, dgate = gate_gradients(problem.plain_v, problem.value_gate, problem.kv_len, filled.dv)
+        filled = replace(filled, dv=dv, dvalue_gate=dgate)
     turned = {name: heads_first(getattr(filled, name), layout) for name in ("dq", "dk", "dv")}
     filled = replace(filled, **turned, dbias=None if dbias is None else dbias.reshape(shape))
     parts = {name: getattr(filled, name) for name in filled.__slots__}
@@ -423,6 +435,14 @@ def _check_options(stats: Collection[str], empty: str) -> None:
     if empty not in ("zero", "nan"):
         message = f"attention: empty is {empty!r}; use 'zero' or 'nan'"
         raise ArgumentError(message)
+
+
+def _refuse_on_gpu(operation: str, **options: Any) -> None:
+    """Raise ArgumentError for what only the CPU can do."""
+    for name, value in options.items():
+        if value is not None:
+            message = f"{operation}: {name} is given with a GpuArray; leave it out, or compute on the CPU"
+            raise ArgumentError(message)
 
 
 def _bins(map_bins: tuple[int, int], queries: int, keys: int) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from logitscope.nn.functional._attention_inputs import (
     checked_mask,
     checked_sigmoid_bias,
     checked_temperature,
+    gated_values,
     of_heads,
 )
 from logitscope.nn.functional._path import array, check_dtype, needs_composite, tensor_of, wide
@@ -56,6 +57,7 @@ def attention(
     alibi_slopes: Tensor | None = None,
     kind: Kind = "softmax",
     sigmoid_bias: str | float | Tensor = "auto",
+    value_gate: Tensor | None = None,
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
     empty: Literal["zero", "nan"] = "zero",
@@ -99,6 +101,8 @@ def attention(
     sigmoid_bias
         Added before the sigmoid: a number, or (Hq,) with a gradient; "auto" is -ln S, "auto_row" -ln of the number of
         keys that a row sees.
+    value_gate
+        What each value is multiplied by, with a gradient; broadcasts to (B, Hk, S).
     stats
         ("entropy",) if the entropy of the weights is wanted, at the cost of a few operations a score.
     map_bins
@@ -133,6 +137,9 @@ def attention(
         temperature = checked_temperature(inv_temperature, q)
     elif inv_temperature is not None:
         factor *= float(inv_temperature)
+    lengths = checked_lengths("kv_len", kv_len, k.shape[2], q)
+    if value_gate is not None:
+        v = gated_values(v, value_gate, lengths)
     left, right = checked_window("attention", window)
     reach = (left, 0 if is_causal else right)
     inputs = (
@@ -146,7 +153,7 @@ def attention(
         checked_sigmoid_bias(kind, sigmoid_bias, q, k),
         checked_mask(mask, q, k),
         checked_lengths("q_len", q_len, q.shape[2], q),
-        checked_lengths("kv_len", kv_len, k.shape[2], q),
+        lengths,
     )
     bins = checked_bins(map_bins, q, k)
     with_entropy = "entropy" in stats

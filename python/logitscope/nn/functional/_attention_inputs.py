@@ -123,6 +123,23 @@ def checked_lengths(name: str, lengths: int | Tensor | None, limit: int, q: Tens
     return lengths.expand(q.shape[0])
 
 
+def gated_values(v: Tensor, gate: Tensor, kv_len: Tensor | None) -> Tensor:
+    """Multiply each value by its gate; 0 beyond the lengths, so that nothing leaks from there into a gradient."""
+    check_dtype("attention", value_gate=gate)
+    try:
+        gate = gate.expand(v.shape[:3])
+    except RuntimeError:
+        message = (
+            f"attention: value_gate of shape {tuple(gate.shape)} does not broadcast to "
+            f"(B, Hk, S) = {tuple(v.shape[:3])}; use a shape that does"
+        )
+        raise ShapeError(message) from None
+    if kv_len is not None:
+        beyond = (torch.arange(v.shape[2], device=v.device) >= kv_len[:, None])[:, None]
+        v, gate = v.masked_fill(beyond[..., None], 0.0), gate.masked_fill(beyond, 0.0)
+    return (v.to(wide(v.dtype)) * gate[..., None].to(wide(v.dtype))).to(v.dtype)
+
+
 def check_inputs(
     q: Tensor,
     k: Tensor,

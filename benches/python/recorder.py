@@ -15,7 +15,7 @@ import numpy as np
 
 from logitscope import record
 
-SCHEDULES = {"normal": {"every": 5, "maps_every": 20}, "full": {"every": 1, "maps_every": 5}}
+SCHEDULES = ("economy", "normal", "full")
 
 
 def latency(directory: Path, storage: str, rows: int = 30_000, rate: float = 10_000.0) -> tuple[float, float]:
@@ -66,7 +66,7 @@ def slowdown(directory: Path, schedule: str, blocks: int = 12, steps: int = 20) 
         block(None, None, 0)
         for number in range(blocks):
             before = block(None, None, 0)
-            with scope.watch(model, **SCHEDULES[schedule]) as watch:
+            with scope.watch(model, schedule=schedule) as watch:
                 watched = block(scope, watch, number * steps)
             after = block(None, None, 0)
             ratios.append(2 * watched / (before + after))

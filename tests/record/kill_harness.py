@@ -15,10 +15,14 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from logitscope import record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STORAGES = ("database", "log")
 
@@ -104,12 +108,14 @@ def kill_once(directory: Path, seed: int, outcome: Outcome) -> None:
             file.unlink()
 
 
-def kill_many(rounds: int, first_seed: int = 0) -> Outcome:
-    """Do so many times."""
+def kill_many(rounds: int, first_seed: int = 0, tell: Callable[[object], None] | None = None) -> Outcome:
+    """Do so many times; ``tell`` hears of each hundred."""
     outcome = Outcome()
     with tempfile.TemporaryDirectory() as directory:
         for seed in range(first_seed, first_seed + rounds):
             kill_once(Path(directory), seed, outcome)
+            if tell is not None and (seed + 1 - first_seed) % 100 == 0:
+                tell(outcome)
     return outcome
 
 
@@ -118,6 +124,6 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=1000, help="rounds; each kills one to four writers")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    found = kill_many(arguments.kills, arguments.seed)
+    found = kill_many(arguments.kills, arguments.seed, lambda outcome: print(outcome, flush=True))
     print(found)
     sys.exit(bool(found.lost or found.unreadable or found.wrong))

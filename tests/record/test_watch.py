@@ -262,7 +262,13 @@ def test_that_norms_are_those_of_all_and_of_each_part(path):
         watch.gradients(1)
     with record.RunReader(path) as run:
         found = {tag.name: run.scalars(tag.name).values.tolist() for tag in run.tags()}
+    updates = {name: found.pop(name) for name in list(found) if name.startswith("update_ratio")}
     assert found == {"grad_norm": [5], "weight_norm": [13], "grad_norm/body": [3], "grad_norm/head": [4]}
+    assert updates == {
+        "update_ratio": [0],
+        "update_ratio/body": [0],
+        "update_ratio/head": [0],
+    }  # nothing moved
 
 
 @pytest.mark.parametrize(
@@ -435,3 +441,51 @@ def test_that_slices_give_the_recorded_map_anew(path):
     scores = np.where(np.tri(12) > 0, query @ key.swapaxes(2, 3) / math.sqrt(8), -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     np.testing.assert_allclose(map_, weights / weights.sum(axis=-1, keepdims=True), atol=1e-5)
+
+
+def test_that_the_update_of_an_optimizer_is_measured(path):
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Linear(300, 40), torch.nn.Linear(40, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    expected = []
+    with record.start("w", path=path) as scope, scope.watch(model, every=2) as watch:
+        for step in range(5):
+            watch.step(step)
+            model(torch.randn(8, 300)).square().mean().backward()
+            watch.gradients(step)
+            before = [p.detach().clone() for p in model.parameters()]
+            optimizer.step()
+            moved = torch.nn.utils.get_total_norm(
+                [p - q for p, q in zip(model.parameters(), before, strict=True)]
+            )
+            expected.append((moved / torch.nn.utils.get_total_norm(before)).item())
+            optimizer.zero_grad()
+    with record.RunReader(path) as run:
+        assert run.events() == []
+        series = run.scalars("update_ratio")
+        assert series.steps.tolist() == [0, 2, 4]
+        np.testing.assert_allclose(
+            series.values, expected[::2], rtol=0.1
+        )  # a third of the weights is looked at
+        assert {"update_ratio/0", "update_ratio/1"} <= {tag.name for tag in run.tags()}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "maps"), [("economy", [0, 20], [0]), ("full", list(range(22)), [0, 5, 10, 15, 20])]
+)
+def test_that_schedules_differ_in_how_often(path, model, schedule, steps, maps):
+    with record.start("w", path=path) as scope, scope.watch(model, schedule=schedule) as watch:
+        for step in range(22):
+            watch.step(step)
+            model(np.zeros((2, 4)))
+    with record.RunReader(path) as run:
+        assert run.steps("attention/entropy/layer0").tolist() == steps
+        assert run.steps("attention/map").tolist() == maps
+
+
+def test_that_an_unknown_schedule_is_told(path, model):
+    with (
+        record.start("w", path=path) as scope,
+        pytest.raises(ArgumentError, match="use economy, normal, full"),
+    ):
+        scope.watch(model, schedule="often")

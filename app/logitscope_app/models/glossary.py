@@ -40,6 +40,11 @@ GLOSSARY = (
         "Changes slowly and smoothly.",
     ),
     Meaning(
+        "update_ratio*",
+        "How far a step of the optimizer moves the weights, as a share of their length.",
+        "Around 1e-3, falling with the learning rate. Over 1e-2 for long: the learning rate is too high.",
+    ),
+    Meaning(
         "learning_rate",
         "Step size of the optimizer.",
         "Warms up, then falls on its schedule; a knob may hold it.",

@@ -24,6 +24,7 @@ _GROUP_OF_FOLDER = {
     "loss": "Training",
     "grad_norm": "Training",
     "weight_norm": "Training",
+    "update_ratio": "Training",
     "learning_rate": "Training",
     "temperature": "Logit scaling",
     "tokens_per_second": "Training",

@@ -13,6 +13,7 @@ TRAINING = (
     Panel("Loss", "lines", ("loss/*",), "Training", y_label="nats/token"),
     Panel("Gradient norm", "lines", ("grad_norm", "grad_norm/*"), "Training", options={"log_y": True}),
     Panel("Weight norm", "lines", ("weight_norm",), "Training"),
+    Panel("Update ratio", "lines", ("update_ratio", "update_ratio/*"), "Training", options={"log_y": True}),
     Panel("Learning rate", "lines", ("learning_rate",), "Training"),
 )
 ATTENTION = (

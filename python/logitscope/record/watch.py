@@ -12,7 +12,7 @@ import json
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from logitscope.record import panels
 from logitscope.record.arguments import check_step
 from logitscope.record.norms import norms
 from logitscope.record.statistics import HeadSummary, sink_mass, summarize_heads, summarize_logits
+from logitscope.record.updates import Updates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("logitscope.record")
 
+SCHEDULES = {"economy": (20, 100), "normal": (5, 20), "full": (1, 5)}
+"""Steps from one record of statistics to the next, and from one map to the next."""
 _HEAD_NAMES = ("head", "lm_head")
 
 
@@ -64,8 +67,9 @@ def watch(
     model: Any,
     recorder: Recorder,
     *,
-    every: int = 5,
-    maps_every: int = 20,
+    schedule: Literal["economy", "normal", "full"] = "normal",
+    every: int | None = None,
+    maps_every: int | None = None,
     map_bins: tuple[int, int] = (128, 128),
     sample: int = 0,
     slices_every: int | None = None,
@@ -81,8 +85,12 @@ def watch(
         A torch module. Its attention modules are those with the attributes ``observer`` and ``num_heads``.
     recorder
         Where to; `Recorder.watch` fills it in.
+    schedule
+        How often: ``"economy"`` records statistics at every 20th step and maps at every 100th, ``"normal"`` at
+        every 5th and 20th, ``"full"`` at every step and every 5th.
     every, maps_every
-        Statistics are recorded at steps that ``every`` divides, maps at those that ``maps_every`` divides.
+        Instead of the schedule's: statistics are recorded at steps that ``every`` divides, maps at those that
+        ``maps_every`` divides.
     map_bins
         Rows and columns of a map at most; longer sequences are binned.
     sample
@@ -116,6 +124,11 @@ def watch(
     ...         watch.gradients(step)
     ...     watch.close()
     """
+    if schedule not in SCHEDULES:
+        message = f"watch: schedule is {schedule!r}; use {', '.join(SCHEDULES)}"
+        raise ArgumentError(message)
+    every = SCHEDULES[schedule][0] if every is None else every
+    maps_every = SCHEDULES[schedule][1] if maps_every is None else maps_every
     for name, value in (("every", every), ("maps_every", maps_every), ("slices_every", slices_every or 1)):
         if value < 1:
             message = f"watch: {name} is {value}; give 1 or more"
@@ -126,8 +139,8 @@ def watch(
     if not (hasattr(model, "named_modules") and hasattr(model, "named_parameters")):
         message = f"watch: model is a {type(model).__name__}; give a torch module"
         raise DTypeError(message)
-    schedule = _Schedule(every, maps_every, tuple(map_bins), sample, evaluation, slices_every)
-    return Watch(model, recorder, schedule, _find_logits(model, logits), optimizer)
+    plan = _Schedule(every, maps_every, tuple(map_bins), sample, evaluation, slices_every)
+    return Watch(model, recorder, plan, _find_logits(model, logits), optimizer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +177,12 @@ class Watch:
     ) -> None:
         self._recorder, self._schedule = recorder, schedule
         self._step: int | None = None
+        self._updated = 0
         self._broken: set[str] = set()
         self._layers = [module for _, module in model.named_modules() if _is_observable(module)]
         self._index = {id(module): index for index, module in enumerate(self._layers)}
         self._parameters = [(_part(name), parameter) for name, parameter in model.named_parameters()]
+        self._updates = Updates(self._parameters)
         self._asked: set[int] = set()
         self._seen: dict[int, tuple[HeadSummary, NDArray[np.float32] | None]] = {}
         self._slices: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
@@ -203,6 +218,7 @@ class Watch:
         """Begin a step: the next forward pass, its gradients and its tokens belong to it."""
         step = check_step("Watch.step", step)
         self._guarded("attention", self._flush)
+        self._guarded("updates", self._record_updates)
         self._step, self._logits_seen = step, False
         self._asked.clear()
 
@@ -216,10 +232,13 @@ class Watch:
         step = check_step("Watch.gradients", step)
         if step % self._schedule.every == 0:
             self._guarded("gradients", self._record_norms, step)
+            self._updated = step
+            self._guarded("updates", self._updates.before)
 
     def close(self) -> None:
         """Record what is still to be recorded and take all hooks out of the model."""
         self._guarded("attention", self._flush)
+        self._guarded("updates", self._record_updates)
         for module in self._layers:
             if module.observer is self._observer:
                 module.observer = None
@@ -321,6 +340,10 @@ class Watch:
     def _on_optimizer_step(self, *_arguments: Any) -> None:
         if self._step is not None:
             self.gradients(self._step)
+
+    def _record_updates(self) -> None:
+        """How far the optimizer has moved the weights since the gradients were looked at."""
+        self._recorder.scalars(self._updates.after(), self._updated)
 
     def _record_norms(self, step: int) -> None:
         groups: dict[str, list[Any]] = {"weight_norm": [parameter for _, parameter in self._parameters]}

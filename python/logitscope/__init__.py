@@ -41,6 +41,8 @@ _FUNCTIONS = {
     "attention_decode": "attention_decode",
     "attention_map": "attention_map",
     "attention_varlen": "attention_varlen",
+    "explain": "explain",
+    "Explanation": "explain",
     "KVCache": "kv_cache",
     "PagedKVCache": "paged_kv_cache",
     "merge_states": "merge_states",

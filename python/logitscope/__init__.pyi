@@ -6,6 +6,8 @@ from logitscope.ops.attention import attention_backward as attention_backward
 from logitscope.ops.attention_decode import attention_decode as attention_decode
 from logitscope.ops.attention_map import attention_map as attention_map
 from logitscope.ops.attention_varlen import attention_varlen as attention_varlen
+from logitscope.ops.explain import Explanation as Explanation
+from logitscope.ops.explain import explain as explain
 from logitscope.ops.ext_exp import ext_add as ext_add
 from logitscope.ops.ext_exp import ext_exp as ext_exp
 from logitscope.ops.ext_exp import ext_sum as ext_sum

@@ -11,6 +11,7 @@ import numpy as np
 from logitscope._arrays import as_floats, as_numpy, is_tensor, same_dtype
 from logitscope._dtypes import name_of, wide, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
+from logitscope.ops._path_notes import note_copy
 from logitscope.ops._value_gate import gated
 
 if TYPE_CHECKING:
@@ -130,14 +131,17 @@ class Problem(NamedTuple):
             raise ArgumentError(message)
         left, right = checked_window(operation, window)
         lengths = None if kv_len is None else _lengths(operation, "kv_len", kv_len, batch, keys)
-        v = row_contiguous(arrays["v"])
+        for name in "qkv":
+            arrays[name] = row_contiguous(name, arrays[name])
+        v = arrays["v"]
         gate = None
         if value_gate is not None:
             gate = as_computed(operation, "value_gate", value_gate, dtype)
             gate = _broadcast(operation, "value_gate", gate, v.shape[:3], "(batch, key heads, keys)")
+            note_copy("v", v, "it is multiplied by value_gate")
         return cls(
-            q=row_contiguous(arrays["q"]),
-            k=row_contiguous(arrays["k"]),
+            q=arrays["q"],
+            k=arrays["k"],
             v=v if gate is None else gated(v, gate, lengths),
             scale=float(scale),
             inv_temperature=temperature,
@@ -235,11 +239,14 @@ def new_heads(model: NDArray[Any], size: int) -> NDArray[Any]:
     return np.empty((batch, heads, length, size), model.dtype)
 
 
-def row_contiguous(array: NDArray[Any]) -> NDArray[Any]:
+def row_contiguous(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """``array`` itself when its last axis is contiguous and nothing runs backwards, else a copy in the same order."""
     size = array.itemsize
-    readable = all(stride >= 0 and stride % size == 0 for stride in array.strides)
-    if readable and (array.shape[-1] <= 1 or array.strides[-1] == size):
+    if any(stride < 0 or stride % size for stride in array.strides):
+        note_copy(name, array, "an axis runs backwards or across numbers")
+    elif array.shape[-1] > 1 and array.strides[-1] != size:
+        note_copy(name, array, "its last axis is not contiguous")
+    else:
         return array
     if positions_first(array.strides):
         turned: NDArray[Any] = np.ascontiguousarray(array.swapaxes(1, 2)).swapaxes(1, 2)

@@ -23,6 +23,7 @@ from logitscope.ops._attention_problem import (
     new_heads,
     row_contiguous,
 )
+from logitscope.ops._path_notes import note_native
 from logitscope.ops._value_gate import gate_gradients
 
 if TYPE_CHECKING:
@@ -262,6 +263,7 @@ def attention(
     if map_bins is not None:
         map_ = np.empty((batch, heads, *_bins(map_bins, queries, problem.k.shape[2])), dtype)
     _native.attention_forward(problem, out, max_logit, inv_sum, lse, entropy, map_)
+    note_native("attention", problem, inv_sum)
     if empty == "nan":
         unseen = np.isneginf(max_logit)
         for array in (out, lse, max_logit, entropy):
@@ -385,10 +387,10 @@ def attention_backward(
         message = f"{operation}: dentropy is given but result holds no entropy; call attention with stats=('entropy',)"
         raise ArgumentError(message)
     upstream = _Upstream(
-        out=row_contiguous(heads_first(given("result.out", result.out, out_shape), layout)),
+        out=row_contiguous("result.out", heads_first(given("result.out", result.out, out_shape), layout)),
         max_logit=given("result.max_logit", result.max_logit, rows),
         inv_sum=given("result.inv_sum", result.inv_sum, rows),
-        dout=row_contiguous(heads_first(given("dout", dout, out_shape), layout)),
+        dout=row_contiguous("dout", heads_first(given("dout", dout, out_shape), layout)),
         dlse=None if dlse is None else given("dlse", dlse, rows),
         entropy=None if dentropy is None else given("result.entropy", result.entropy, rows),
         dentropy=None if dentropy is None else given("dentropy", dentropy, rows),
@@ -411,6 +413,7 @@ def attention_backward(
         dsigmoid_bias=wanted(problem.sigmoid_bias is not None, (heads,)),
     )
     _native.attention_backward(problem, upstream, filled)
+    note_native(operation, problem, upstream.inv_sum)
     if problem.value_gate is not None and problem.plain_v is not None:
         dv, dgate = gate_gradients(problem.plain_v, problem.value_gate, problem.kv_len, filled.dv)
         filled = replace(filled, dv=dv, dvalue_gate=dgate)

@@ -131,7 +131,7 @@ def attention_decode(
             message = f"{_OPERATION}: inv_temperature has shape {temperature.shape}; use one that broadcasts to {rows}"
             raise ShapeError(message) from None
     problem = _Decoding(
-        q=row_contiguous(queries),
+        q=row_contiguous("q", queries),
         keys=cache.keys,
         values=cache.values,
         pages=cache.pages.ravel().tolist(),

@@ -22,7 +22,7 @@ from logitscope.nn.functional._attention_inputs import (
     gated_values,
     of_heads,
 )
-from logitscope.nn.functional._path import array, check_dtype, needs_composite, tensor_of, wide
+from logitscope.nn.functional._path import array, check_dtype, tensor_of, why_composite, wide
 from logitscope.ops._attention_problem import (
     CausalAlign,
     Kind,
@@ -31,6 +31,7 @@ from logitscope.ops._attention_problem import (
     checked_window,
     positions_first,
 )
+from logitscope.ops._path_notes import note_composite
 from logitscope.ops.attention import AttentionResult, attention_backward
 from logitscope.ops.attention import attention as fused_attention
 
@@ -157,7 +158,10 @@ def attention(
     )
     bins = checked_bins(map_bins, q, k)
     with_entropy = "entropy" in stats
-    operator = composite.attention if needs_composite(*inputs) else _attention
+    refused = why_composite(*inputs)
+    if refused is not None:
+        note_composite("attention", q, k, refused)
+    operator = _attention if refused is None else composite.attention
     out, lse, max_logit, inv_sum, entropy, map_ = operator(
         *inputs, factor, reach, causal_align, float(softcap), kind == "sigmoid", with_entropy, bins
     )
@@ -391,6 +395,12 @@ def _gradient(
 ) -> tuple[Tensor | None, ...]:
     tensors, output = ctx.saved_tensors[:_TENSORS], ctx.saved_tensors[_TENSORS:]
     if torch.is_grad_enabled():  # the gradients will be differentiated themselves
+        note_composite(
+            "attention_backward",
+            tensors[0],
+            tensors[1],
+            "its gradients are to be differentiated (create_graph=True)",
+        )
         gradients: Sequence[Tensor | None] = _composite_gradients(
             tensors, ctx.options, ((0, dout), (1, dlse), (4, dentropy))
         )

@@ -20,19 +20,28 @@ _DTYPES = (*_WIDE, torch.float16, torch.bfloat16)
 
 
 def needs_composite(*tensors: Tensor | None) -> bool:
-    """Whether these tensors, here and now, are beyond the operators.
+    """Whether these tensors, here and now, are beyond the operators."""
+    return why_composite(*tensors) is not None
+
+
+def why_composite(*tensors: Tensor | None) -> str | None:
+    """Why these tensors, here and now, are beyond the operators; None when they are not.
 
     An operator under ``torch.func.jvp`` or with a dual tensor would not fail but return a derivative of zero.
     """
     given = [tensor for tensor in tensors if tensor is not None]
-    if any(tensor.device.type not in ("cpu", "meta") for tensor in given):
-        return True
+    for tensor in given:
+        if tensor.device.type not in ("cpu", "meta"):
+            return f"a tensor is on device '{tensor.device}', the kernels work in the memory of the CPU"
     if torch.compiler.is_compiling():
-        return False
+        return None
     # Not public, but what torch.autograd.Function itself asks.
     if torch._C._are_functorch_transforms_active():
-        return True
-    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in given)  # type: ignore[no-untyped-call]
+        return "a transform of torch.func is active"
+    for tensor in given:
+        if forward_ad.unpack_dual(tensor).tangent is not None:  # type: ignore[no-untyped-call]
+            return "a tensor carries a forward-mode derivative"
+    return None
 
 
 def check_dtype(operation: str, **tensors: Tensor | None) -> None:

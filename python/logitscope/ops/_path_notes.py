@@ -1,0 +1,123 @@
+"""What attention notes of the way that it takes, while somebody wants to know; see :func:`logitscope.explain`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from logitscope import _native
+from logitscope._dtypes import name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from logitscope.ops._attention_problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class PathStep:
+    """One forward or backward pass of attention, and how it was computed."""
+
+    operation: str
+    """``"attention"`` or ``"attention_backward"``."""
+    path: Literal["native", "composite"]
+    """The compiled kernel, or plain torch, which stores the scores."""
+    kernel: str | None
+    """Name of the kernel with its type of numbers and instruction set; None on the composite path."""
+    dtype: str
+    """Type of the numbers of q."""
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    """Of q and k, heads before positions whatever the layout: that costs nothing."""
+    threads: int
+    """How many the operations may use."""
+    wide_rows: int
+    """Rows whose scores left the range of the type and were computed again in float64."""
+    refused: tuple[str, ...]
+    """Why it was not faster: what kept the kernel away, or made it do more."""
+
+    def __str__(self) -> str:
+        ran = f"the kernel {self.kernel}" if self.path == "native" else "plain torch, which stores the scores"
+        q, k = self.shapes
+        lines = [
+            f"{self.operation}: {ran}",
+            f"  {self.dtype}, q {q}, k {k}, threads: {self.threads}",
+        ]
+        return "\n".join([*lines, *(f"  not faster: {reason}" for reason in self.refused)])
+
+
+class _Notes:
+    def __init__(self) -> None:
+        self.steps: list[PathStep] = []
+        self.copies: list[str] = []
+        """Of the step that is being prepared."""
+
+
+_ACTIVE: ContextVar[_Notes | None] = ContextVar("logitscope_path_notes", default=None)
+
+
+@contextmanager
+def taking_notes() -> Iterator[list[PathStep]]:
+    """Collect the steps of all calls inside."""
+    notes = _Notes()
+    token = _ACTIVE.set(notes)
+    try:
+        yield notes.steps
+    finally:
+        _ACTIVE.reset(token)
+
+
+def note_copy(name: str, array: NDArray[Any], reason: str) -> None:
+    """Note that an argument has to be copied."""
+    notes = _ACTIVE.get()
+    if notes is not None:
+        notes.copies.append(f"{name} is copied ({array.nbytes / 1e6:.1f} MB): {reason}")
+
+
+def note_native(operation: str, problem: Problem, inv_sum: NDArray[Any]) -> None:
+    """Note that the kernel has run."""
+    notes = _ACTIVE.get()
+    if notes is None:
+        return
+    wide_rows = int((inv_sum < 0).sum())
+    refused = notes.copies
+    notes.copies = []
+    if wide_rows:
+        dtype = name_of(problem.q.dtype)
+        refused.append(
+            f"the scores of {wide_rows} rows leave the range of {dtype}: computed in float64, one by one"
+        )
+    notes.steps.append(
+        PathStep(
+            operation=operation,
+            path="native",
+            kernel=_native.last_kernel(),
+            dtype=name_of(problem.q.dtype),
+            shapes=(problem.q.shape, problem.k.shape),
+            threads=_native.get_num_threads(),
+            wide_rows=wide_rows,
+            refused=tuple(refused),
+        )
+    )
+
+
+def note_composite(operation: str, q: Any, k: Any, refused: str) -> None:
+    """Note that plain torch computes it, and why."""
+    notes = _ACTIVE.get()
+    if notes is None:
+        return
+    notes.steps.append(
+        PathStep(
+            operation=operation,
+            path="composite",
+            kernel=None,
+            dtype=str(q.dtype).removeprefix("torch."),
+            shapes=(tuple(q.shape), tuple(k.shape)),
+            threads=_native.get_num_threads(),
+            wide_rows=0,
+            refused=(refused,),
+        )
+    )

@@ -1,0 +1,105 @@
+"""What logitscope.explain tells of a call."""
+
+import numpy as np
+import pytest
+import torch
+
+import logitscope
+from logitscope.errors import ArgumentError, ShapeError
+from logitscope.nn.functional import attention, scaled_dot_product_attention
+
+
+def arrays(length=300, dtype=np.float32):
+    return np.random.default_rng(0).standard_normal((3, 1, 2, length, 16)).astype(dtype)
+
+
+def test_that_a_plain_call_ran_in_the_kernel_and_nothing_was_refused(isa):
+    q, k, v = arrays()
+    told = logitscope.explain(q, k, v)
+    (step,) = told.steps
+    assert (told.path, step.path, step.operation, step.dtype) == ("native", "native", "attention", "float32")
+    assert step.kernel == logitscope.last_kernel()
+    assert isa in step.kernel
+    assert step.threads == logitscope.get_num_threads()
+    assert step.shapes == ((1, 2, 300, 16), (1, 2, 300, 16))
+    assert told.refused == ()
+    assert (told.result.out == logitscope.attention(q, k, v).out).all()
+    assert str(told).startswith("attention: the kernel attention-f32-")
+
+
+def test_that_copies_and_float64_rows_are_named():
+    q, k, v = arrays()
+    wide = np.zeros((1, 2, 300, 32), np.float32)[..., ::2]
+    told = logitscope.explain(q, wide, v[:, :, ::-1])
+    assert told.refused == (
+        "k is copied (0.0 MB): its last axis is not contiguous",
+        "v is copied (0.0 MB): an axis runs backwards or across numbers",
+    )
+    q[0, 1, 5] = 1e30
+    told = logitscope.explain(q, k * 1e15, v)
+    assert told.steps[0].wide_rows == 1
+    assert "the scores of 1 rows leave the range of float32" in told.refused[0]
+    assert f"not faster: {told.refused[-1]}" in str(told)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_that_the_composite_path_says_why():
+    q, k, v = (torch.from_numpy(x).requires_grad_() for x in arrays(20))
+
+    def energy(q):
+        return scaled_dot_product_attention(q, k, v).square().sum()
+
+    told = logitscope.explain(q.detach(), function=torch.func.grad(energy))
+    assert told.path == "composite"
+    assert told.steps[0].kernel is None
+    assert told.refused[0] == "a transform of torch.func is active"
+    assert "plain torch" in str(told)
+
+    def twice(q):
+        (gradient,) = torch.autograd.grad(energy(q), q, create_graph=True)
+        return gradient.sum()
+
+    told = logitscope.explain(q, function=twice)
+    assert [(step.operation, step.path) for step in told.steps] == [
+        ("attention", "native"),
+        ("attention_backward", "composite"),
+    ]
+    assert told.refused == ("its gradients are to be differentiated (create_graph=True)",)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(q.detach(), torch.ones_like(q))
+        assert logitscope.explain(dual, k, v, function=attention).refused == (
+            "a tensor carries a forward-mode derivative",
+        )
+
+
+def test_that_tensors_elsewhere_name_their_device(monkeypatch):
+    from logitscope.nn.functional import _path
+
+    class Elsewhere:
+        device = torch.device("cuda:1")
+
+    assert _path.why_composite(Elsewhere()).startswith("a tensor is on device 'cuda:1'")
+    assert _path.needs_composite(Elsewhere())
+
+
+def test_that_a_training_step_tells_every_pass():
+    q, k, v = (torch.from_numpy(x).requires_grad_() for x in arrays(20))
+
+    def step():
+        attention(q, k, v, is_causal=True).out.sum().backward()
+
+    told = logitscope.explain(function=step)
+    assert [step.operation for step in told.steps] == ["attention", "attention_backward"]
+    assert told.path == "native"
+
+
+def test_that_nothing_is_noted_outside_and_errors_pass_through():
+    q, k, v = arrays(20)
+    told = logitscope.explain(function=lambda: None)
+    assert told.steps == ()
+    assert str(told) == "no attention of logitscope has run"
+    with pytest.raises(ShapeError, match="attention: k has shape"):
+        logitscope.explain(q, k[..., :3], v)
+    with pytest.raises(ArgumentError, match="explain: function is 3"):
+        logitscope.explain(q, k, v, function=3)
+    assert len(logitscope.explain(q, k, v).steps) == 1

@@ -59,7 +59,7 @@ FLOORS = {
     "gpu": BASE | {"gpu", "ops"},
     "record": {"errors", "record"},
     "data": {"errors", "data"},
-    "nn": BASE | {"methods", "ops", "loss", "record", "nn"},
+    "nn": BASE | {"gpu", "methods", "ops", "loss", "record", "nn"},
     "theory": BASE | {"ops", "nn", "theory"},
     "optim": BASE | {"optim"},
     "dynamics": BASE | {"ops", "record", "nn", "dynamics"},

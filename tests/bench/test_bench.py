@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from logitscope import _native
+from logitscope import _native, gpu
 from logitscope.__main__ import main
 from logitscope.bench import machine, report, suites
 from logitscope.bench.cases import Case, Contender, Pass, Settings
@@ -135,7 +135,7 @@ def test_that_suites_are_found_by_their_files():
     assert {"loss", "softmax"} <= set(suites.NAMES)
     for name in suites.NAMES:
         cases = list(suites.cases(name, Settings(smoke=True), Peers({}, {}, {})))
-        assert cases
+        assert cases or (name == "gpu" and not gpu.available(allow_software=True))
         assert len({(case.group, case.title) for case in cases}) == len(cases)
 
 

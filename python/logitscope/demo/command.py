@@ -28,6 +28,7 @@ EXAMPLES = """examples:
   logitscope demo                        train on Python's own documentation and open the dashboard
   logitscope demo --text my-novel.txt    train on your own text
   logitscope demo --activation polynorm --loss stablemax --optimizer perpgrad
+  logitscope demo --device gpu           run attention and cross entropy on a GPU
   logitscope demo --compare              also train with torch's attention, and print both step times
   logitscope demo --no-window            draw the dashboard into demo.png at the end instead"""
 
@@ -47,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="NAME",
             help=f"one of {names} (default: %(default)s)",
         )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "gpu"),
+        default=default.device,
+        help="where attention and cross entropy run (default: %(default)s)",
+    )
     parser.add_argument(
         "--compare",
         action="store_true",
@@ -95,6 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
         steps=arguments.steps,
         seed=arguments.seed,
         **{kind: getattr(arguments, kind) for kind in CHOICES},
+        device=arguments.device,
         compare=arguments.compare,
         layers=arguments.layers,
         heads=arguments.heads,
@@ -102,6 +110,10 @@ def run(arguments: argparse.Namespace) -> int:
         context=arguments.context,
         batch=arguments.batch,
     )
+    if settings.device == "gpu":
+        from logitscope import gpu
+
+        gpu.default_device()  # which raises before the training if there is none
     text = topics() if arguments.text is None else text_file(arguments.text)
     text.require(settings.context)
     model_config(settings, text, settings.attention)

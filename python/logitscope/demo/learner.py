@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from logitscope.methods import find_method
 from logitscope.nn import GPT, GPTConfig
+from logitscope.nn.attention import FusedSelfAttention
+from logitscope.nn.functional import cross_entropy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +46,11 @@ class Learner:
         self, settings: Settings, text: TextData, *, attention: str, loss: nn.Module | None = None
     ) -> None:
         torch.manual_seed(settings.seed)
+        self._settings = settings
         self.model = GPT(model_config(settings, text, attention))
-        self.loss = find_method("loss", settings.loss)() if loss is None else loss
+        self.loss: Any = find_method("loss", settings.loss)() if loss is None else loss
+        if settings.device == "gpu" and loss is None:
+            self._send_to_gpu()
         matrices = [weight for weight in self.model.parameters() if weight.dim() > 1]
         vectors = [weight for weight in self.model.parameters() if weight.dim() <= 1]
         # Optimizers without betas do not look at them.
@@ -57,10 +63,17 @@ class Learner:
             lr=settings.peak_rate,
         )
         self._text = text
-        self._settings = settings
         self.first_window: list[int] = []
         """The first text of the last batch: the one whose attention maps are recorded."""
         self._batches = text.batches(settings.batch, settings.context, np.random.default_rng(settings.seed))
+
+    def _send_to_gpu(self) -> None:
+        """Let attention, and cross entropy if that is the loss, run on the GPU."""
+        for module in self.model.modules():
+            if isinstance(module, FusedSelfAttention):
+                module.device = "gpu"
+        if self._settings.loss == "cross_entropy":
+            self.loss = partial(cross_entropy, device="gpu")
 
     def step(self, rate: float, temperature: float, *, look: Callable[[], None] | None = None) -> float:
         """Do one update and return the loss before it; ``look`` is called while the gradients are there."""

@@ -16,6 +16,8 @@ class Settings:
     activation: str = "gelu"
     loss: str = "cross_entropy"
     optimizer: str = "adamw"
+    device: str = "cpu"
+    """Where attention and cross entropy run."""
     compare: bool = False
     layers: int = 4
     heads: int = 4

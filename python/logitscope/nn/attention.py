@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -139,6 +139,8 @@ class FusedSelfAttention(SelfAttention):
         super().__init__(width, num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, bias=bias)
         self.causal = causal
         self.observer: Observer | None = None
+        self.device: Literal["cpu", "gpu"] = "cpu"
+        """Where the kernel runs; ``"gpu"`` sends queries, keys and values there and the result back."""
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Weight the values."""
@@ -151,6 +153,8 @@ class FusedSelfAttention(SelfAttention):
         """Call the kernel, and tell the observer what it saw, if it wants to know."""
         request = None if self.observer is None else self.observer.request(self)
         options.setdefault("is_causal", self.causal)
+        if self.device != "cpu":
+            options.setdefault("device", self.device)
         wanted = stats if request is None else ("entropy",)
         result = functional.attention(q, k, v, stats=wanted, **options)
         if request is not None and self.observer is not None:

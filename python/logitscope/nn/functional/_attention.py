@@ -11,6 +11,7 @@ from torch import Tensor
 
 from logitscope.errors import ArgumentError
 from logitscope.nn import composite
+from logitscope.nn.functional import _on_gpu
 from logitscope.nn.functional._attention_inputs import (
     check_inputs,
     checked_bias,
@@ -62,6 +63,7 @@ def attention(
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
     empty: Literal["zero", "nan"] = "zero",
+    device: _on_gpu.DeviceName = "cpu",
 ) -> AttentionResult:
     """Attention that never stores its (T, S) scores; :func:`logitscope.attention` with gradients.
 
@@ -110,6 +112,10 @@ def attention(
         (R, C): also return the weights averaged over R bins of queries and summed over C bins of keys.
     empty
         What a row that sees no key gives, "zero" or "nan".
+    device
+        ``"cpu"``, or ``"gpu"``: the tensors go to the GPU of :func:`logitscope.gpu.default_device` and the result comes
+        back; `logitscope bench gpu` says from which size on that pays.
+        There, gradients go through ``out`` to q, k and v alone.
 
     Returns
     -------
@@ -127,6 +133,27 @@ def attention(
     (torch.Size([1, 2, 8, 16]), tensor(2.0794))
     """
     check_inputs(q, k, v, sinks, causal_align, stats, empty)
+    if _on_gpu.is_sent("attention", device):
+        given = {
+            "scale": scale,
+            "inv_temperature": inv_temperature,
+            "mask": mask,
+            "is_causal": is_causal,
+            "causal_align": causal_align,
+            "window": window,
+            "q_len": q_len,
+            "kv_len": kv_len,
+            "sinks": sinks,
+            "softcap": softcap,
+            "bias": bias,
+            "alibi_slopes": alibi_slopes,
+            "kind": kind,
+            "sigmoid_bias": sigmoid_bias,
+            "stats": stats,
+            "map_bins": map_bins,
+            "empty": empty,
+        }
+        return _on_gpu.attention(q, k, v, given)
     check_dtype("attention", bias=bias, alibi_slopes=alibi_slopes)
     check_kind("attention", kind, sigmoid_bias, sinks)
     if not 0 <= softcap < math.inf:

@@ -13,6 +13,7 @@ from torch import Tensor
 from logitscope import _native
 from logitscope.errors import ArgumentError, DTypeError, ShapeError, TargetError
 from logitscope.nn import composite_loss
+from logitscope.nn.functional import _on_gpu
 from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of, wide
 from logitscope.ops._loss_problem import Options, Problem, normalizer_of
 from logitscope.ops.cross_entropy import loss as loss_of_arrays
@@ -41,6 +42,7 @@ def cross_entropy(
     link_params: Mapping[str, float] | None = None,
     complement: bool = True,
     empty: str = "nan",
+    device: _on_gpu.DeviceName = "cpu",
 ) -> Tensor:
     """Cross entropy of class logits and the right classes, accurate down to the smallest float.
 
@@ -63,6 +65,9 @@ def cross_entropy(
         Replaces the divisor of the mean: a number, or one a row.
     temperature, softcap, lse_square_scale, entropy_weight, link, link_params, complement, empty
         As in :func:`logitscope.loss.cross_entropy`.
+    device
+        ``"cpu"``, or ``"gpu"``: the tensors go to the GPU of :func:`logitscope.gpu.default_device` and the result comes
+        back; `logitscope bench gpu` says from which size on that pays.
 
     Examples
     --------
@@ -71,6 +76,24 @@ def cross_entropy(
     >>> cross_entropy(torch.tensor([[80.0, 0.0]]), torch.tensor([0]))
     tensor(1.8049e-35)
     """
+    if _on_gpu.is_sent("cross_entropy", device):
+        given = {
+            "weight": weight,
+            "ignore_index": ignore_index,
+            "label_smoothing": label_smoothing,
+            "smooth_over": smooth_over,
+            "reduction": reduction,
+            "normalizer": normalizer,
+            "temperature": temperature,
+            "softcap": softcap,
+            "lse_square_scale": lse_square_scale,
+            "entropy_weight": entropy_weight,
+            "link": link,
+            "link_params": link_params,
+            "complement": complement,
+            "empty": empty,
+        }
+        return _on_gpu.cross_entropy(logits, targets, given)
     options = Options(
         weight=weight,
         ignore_index=ignore_index,

@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from logitscope.nn.functional import _on_gpu
 from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.ops.softmax import softmax as forward_rows
 from logitscope.ops.softmax import softmax_backward as backward_rows
 
 
-def softmax(x: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
+def softmax(
+    x: Tensor, dim: int = -1, *, temperature: float = 1.0, device: _on_gpu.DeviceName = "cpu"
+) -> Tensor:
     """Softmax of ``x / temperature`` along a dimension.
 
     Parameters
@@ -23,6 +26,9 @@ def softmax(x: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
         The dimension that sums to 1.
     temperature
         What the logits are divided by.
+    device
+        ``"cpu"``, or ``"gpu"``: the tensors go to the GPU of :func:`logitscope.gpu.default_device` and the result comes
+        back; `logitscope bench gpu` says from which size on that pays.
 
     Examples
     --------
@@ -33,6 +39,8 @@ def softmax(x: Tensor, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
     """
     check_dtype("softmax", x=x)
     dim = normal_dim("softmax", dim, x)
+    if _on_gpu.is_sent("softmax", device):
+        return _on_gpu.softmax(x, dim, temperature)
     if needs_composite(x):
         return torch.softmax(x / temperature, dim)
     y: Tensor = _softmax(x, dim, temperature)

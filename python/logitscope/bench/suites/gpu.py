@@ -1,0 +1,124 @@
+"""Operations on a GPU beside the CPU's: where the arrays are there already, and with the copies there and back.
+
+It needs a GPU, or `LOGITSCOPE_GPU_ADAPTER` with the name of software that stands for one, and says so where there is
+none.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import logitscope
+from logitscope.bench.cases import Case, Contender, Pass
+from logitscope.bench.peers import numpy_dtype
+from logitscope.bench.suites.softmax import logits
+from logitscope.gpu import Device, GpuArray, available, default_device
+from logitscope.loss import cross_entropy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from logitscope.bench.cases import Settings
+    from logitscope.bench.peers import Peers
+
+    OpenDevice = Callable[[], Device]
+
+SHAPES = ((64, 1000), (1024, 1000), (8192, 1000), (2048, 32_000))
+ATTENTION = ((128, 64), (512, 64), (2048, 64))
+HEADS = 8
+
+
+def cases(settings: Settings, peers: Peers) -> Iterator[Case]:
+    """Softmax and cross entropy of each shape, then attention of each length and head size."""
+    if settings.smoke and not available(allow_software=True):
+        return
+    device = partial(Device, allow_software=True) if settings.smoke else default_device
+    shapes = settings.sizes or (((6, 40),) if settings.smoke else SHAPES)
+    itemsize = numpy_dtype(settings.dtype).itemsize
+    for rows, columns in shapes:
+        work = (Pass(copied=rows * columns * itemsize, exps=rows * columns),)
+        for name, make in (("softmax", _softmax), ("cross_entropy", _cross_entropy)):
+            contenders = partial(make, (rows, columns), settings.dtype, peers, device)
+            yield Case(name, f"{name} on a GPU", (rows, columns), settings.dtype, work, contenders)
+    for length, size in () if settings.sizes else ((16, 16),) if settings.smoke else ATTENTION:
+        shape = (HEADS, length, size)
+        work = (Pass(flops=4 * HEADS * length * length * size),)
+        make_attention = partial(_attention, shape, settings.dtype, peers, device)
+        yield Case("attention", "attention on a GPU", shape, settings.dtype, work, make_attention, 1e-3)
+
+
+def _contenders(
+    function: Callable[..., Any],
+    arrays: list[Any],
+    by_torch: Callable[..., Any],
+    peers: Peers,
+    open_device: OpenDevice,
+) -> list[Contender]:
+    """Make those of a function of arrays whose result is one array."""
+    device = open_device()
+    there = [GpuArray(array, device) for array in arrays]
+
+    def resident() -> Any:
+        result = function(*there)
+        device.finish()
+        return result
+
+    def copied() -> Any:
+        return function(*(GpuArray(array, device) for array in arrays)).numpy()
+
+    made = [
+        Contender("logitscope, CPU", lambda: function(*arrays), ours=True),
+        Contender("logitscope, GPU", resident, ours=True, answer=GpuArray.numpy),
+        Contender("logitscope, GPU with copies", copied, ours=True),
+    ]
+    torch = peers.torch
+    if torch is not None and torch.cuda.is_available():
+        tensors = [torch.from_numpy(array).cuda() for array in arrays]
+
+        def on_cuda() -> Any:
+            result = by_torch(torch, *tensors)
+            torch.cuda.synchronize()
+            return result
+
+        made.append(Contender("torch, CUDA", on_cuda, answer=lambda result: result.cpu().numpy()))
+    return made
+
+
+def _softmax(shape: tuple[int, int], dtype: str, peers: Peers, open_device: OpenDevice) -> list[Contender]:
+    return _contenders(
+        logitscope.softmax, [logits(shape, dtype)], lambda torch, x: torch.softmax(x, -1), peers, open_device
+    )
+
+
+def _cross_entropy(
+    shape: tuple[int, int], dtype: str, peers: Peers, open_device: OpenDevice
+) -> list[Contender]:
+    targets = np.random.default_rng(1).integers(0, shape[1], shape[0])
+
+    def gradient(x: Any) -> Any:
+        return cross_entropy(x, targets, return_grad=True)[1]
+
+    def by_torch(torch: Any, x: Any) -> Any:
+        x = x.requires_grad_()
+        loss = torch.nn.functional.cross_entropy(x, torch.from_numpy(targets).to(x.device))
+        return torch.autograd.grad(loss, x)[0]
+
+    return _contenders(gradient, [logits(shape, dtype)], by_torch, peers, open_device)
+
+
+def _attention(
+    shape: tuple[int, int, int], dtype: str, peers: Peers, open_device: OpenDevice
+) -> list[Contender]:
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((1, *shape), dtype=np.float32).astype(numpy_dtype(dtype)) for _ in range(3)]
+
+    def out(q: Any, k: Any, v: Any) -> Any:
+        return logitscope.attention(q, k, v).out
+
+    def by_torch(torch: Any, q: Any, k: Any, v: Any) -> Any:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+    return _contenders(out, arrays, by_torch, peers, open_device)

@@ -161,8 +161,8 @@ impl<V: Copy> ExtQuotient<V> {
         let (m, n) = self.exp.eval::<T, S, SCALED>(simd, x);
         let n = simd.sub(n, self.exponent);
         let quotient = simd.mul_add(m, self.factor, simd.mul(m, self.factor_rest));
-        let quotient = simd.scale_by_normal_pow2(quotient, n);
-        simd.select(simd.less(n, self.lowest), simd.splat(T::ZERO), quotient)
+        let quotient = simd.scale_by_pow2(quotient, n);
+        simd.zero_where_less(n, self.lowest, quotient)
     }
 
     /// Writes a row; `STREAM` says whether past the caches.

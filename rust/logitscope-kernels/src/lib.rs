@@ -14,6 +14,7 @@ pub mod ext_exp;
 mod ext_sum;
 pub mod gemm;
 pub mod linear_cross_entropy;
+mod ln_1p;
 pub mod log_softmax;
 pub mod logsumexp;
 mod long;

@@ -53,9 +53,18 @@ impl<T: Element> Kernel<T> for LogSoftmaxRows<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        for (x, y) in self.x.chunks_exact(self.columns).zip(self.y.chunks_exact_mut(self.columns)) {
-            let sum = LogSum::of_row(simd, x, self.scale);
-            Write { x, sum, scale: self.scale, y }.run(simd);
+        let LogSoftmaxRows { x, y, columns, scale } = self;
+        let size = rows::together(columns) * columns;
+        let mut sums = [LogSum::default(); rows::TOGETHER];
+        let mut ahead = x;
+        for y in y.chunks_mut(size) {
+            let x;
+            (x, ahead) = ahead.split_at(y.len());
+            let sums = &mut sums[..y.len() / columns];
+            LogSum::of_rows(simd, x, columns, scale, ahead, sums);
+            for ((x, y), &mut sum) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).zip(sums) {
+                Write { x, sum, scale, y }.run(simd);
+            }
         }
     }
 }

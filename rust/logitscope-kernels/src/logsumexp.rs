@@ -1,6 +1,7 @@
 //! Logarithm of the sum of exponentials of rows, in one sweep.
 
 use crate::error::Result;
+use crate::ln_1p::ln_1p;
 use crate::long;
 use crate::rows;
 use crate::threads::{self, Cancel};
@@ -34,15 +35,42 @@ impl<T: Element> LogSum<T> {
     #[inline(always)]
     pub(crate) fn of_row<S: Simd<T>>(simd: S, row: &[T], scale: T) -> Self {
         let mut sum = LogSum::default();
-        for block in row.chunks(rows::SUM_BLOCK) {
-            sum.add(simd, block, scale);
+        let mut ahead = row;
+        while !ahead.is_empty() {
+            let block;
+            (block, ahead) = ahead.split_at(ahead.len().min(rows::SUM_BLOCK));
+            sum.add(simd, block, scale, ahead);
         }
         sum
     }
 
+    /// The sums over whole rows of `columns` elements, which `ahead` follows.
+    #[inline(always)]
+    pub(crate) fn of_rows<S: Simd<T>>(
+        simd: S,
+        x: &[T],
+        columns: usize,
+        scale: T,
+        ahead: &[T],
+        sums: &mut [Self],
+    ) {
+        if columns > rows::SUM_BLOCK {
+            for (row, sum) in x.chunks_exact(columns).zip(sums) {
+                *sum = Self::of_row(simd, row, scale);
+            }
+            return;
+        }
+        for (row, sum) in x.chunks_exact(columns).zip(&mut *sums) {
+            *sum = LogSum { max: rows::maximum(simd, row), ..LogSum::default() };
+        }
+        for (index, (row, sum)) in x.chunks_exact(columns).zip(sums).enumerate() {
+            sum.add_below(simd, row, scale, ahead.get(index * columns..).unwrap_or_default());
+        }
+    }
+
     /// Adds elements, of which there are few enough to be swept twice in the nearest cache.
     #[inline(always)]
-    fn add<S: Simd<T>>(&mut self, simd: S, block: &[T], scale: T) {
+    fn add<S: Simd<T>>(&mut self, simd: S, block: &[T], scale: T, ahead: &[T]) {
         let max = rows::maximum(simd, block);
         if max > self.max {
             let old = ((self.max.to_f64() - max.to_f64()) * scale.to_f64()).exp();
@@ -50,12 +78,22 @@ impl<T: Element> LogSum<T> {
             self.ones = 0.0;
             self.max = max;
         }
+        self.add_below(simd, block, scale, ahead);
+    }
+
+    /// Adds elements that are not above the maximum; the caches are asked for as many of `ahead`, which are next.
+    #[inline(always)]
+    fn add_below<S: Simd<T>>(&mut self, simd: S, block: &[T], scale: T, ahead: &[T]) {
         // As long as all is -inf, any finite reference gives the zeros that belong in the sum.
         let reference = if self.max == T::NEG_INFINITY { T::ZERO } else { self.max };
         let exp = ExpBelow::new(simd, reference, scale);
         let (blocks, tail) = T::blocks(block);
         let mut sums = [simd.splat(T::ZERO); 2];
+        let mut ahead = T::blocks(ahead).0.iter();
         for block in blocks {
+            if let Some(next) = ahead.next() {
+                simd.prefetch(next.as_ref());
+            }
             sums = add_split(simd, exp.eval(simd, simd.load(block)), sums);
         }
         if !tail.is_empty() {
@@ -111,7 +149,7 @@ impl<T: Element> LogSum<T> {
     /// The logarithm of the sum, relative to `scale * max`.
     #[inline(always)]
     pub(crate) fn ln(&self) -> f64 {
-        ((self.ones - 1.0) + self.rest).ln_1p()
+        ln_1p((self.ones - 1.0) + self.rest)
     }
 }
 
@@ -123,8 +161,8 @@ fn add_split<T: Element, S: Simd<T>>(
     [ones, rest]: [S::Vector; 2],
 ) -> [S::Vector; 2] {
     // A NaN is not less than one and stays in `ones`.
-    let small = simd.select(simd.less(power, simd.splat(T::ONE)), power, simd.splat(T::ZERO));
-    [simd.add(ones, simd.sub(power, small)), simd.add(rest, small)]
+    let small = simd.less(power, simd.splat(T::ONE));
+    [simd.select(small, ones, simd.add(ones, power)), simd.select(small, simd.add(rest, power), rest)]
 }
 
 /// The [`LogSum`] of a row, or of a block of a long one.
@@ -215,8 +253,11 @@ impl<T: Element> Kernel<T> for LogSumRows<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        for (x, sum) in self.x.chunks_exact(self.columns).zip(self.sums) {
-            *sum = LogSum::of_row(simd, x, T::ONE);
+        let mut ahead = self.x;
+        for sums in self.sums.chunks_mut(rows::together(self.columns)) {
+            let x;
+            (x, ahead) = ahead.split_at(sums.len() * self.columns);
+            LogSum::of_rows(simd, x, self.columns, T::ONE, ahead, sums);
         }
     }
 }

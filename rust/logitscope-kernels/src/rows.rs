@@ -28,6 +28,15 @@ pub(crate) fn rows_per_piece(columns: usize) -> usize {
     (PIECE / columns.max(1)).max(1)
 }
 
+/// The most rows that are swept together.
+pub(crate) const TOGETHER: usize = 16;
+
+/// How many rows of `columns` elements are swept together, each sweep over all of them before the next: what ends a
+/// sweep of a short row (the maximum of the lanes, their sum, a quotient) then waits beside the work of another row.
+pub(crate) fn together(columns: usize) -> usize {
+    (2048 / columns).clamp(1, TOGETHER)
+}
+
 /// The number of rows of `columns` elements in a buffer of `len`.
 pub(crate) fn count_rows(operation: &'static str, len: usize, columns: usize) -> Result<usize> {
     if columns == 0 || !len.is_multiple_of(columns) {
@@ -165,7 +174,20 @@ pub(crate) fn exp_into<T: Element, S: Simd<T>>(
     row: &[T],
     out: &mut [T],
 ) -> f64 {
+    exp_into_before(simd, exp, row, out, &[])
+}
+
+/// As [`exp_into`]; the caches are meanwhile asked for as much of `ahead`, which is read next.
+#[inline(always)]
+pub(crate) fn exp_into_before<T: Element, S: Simd<T>>(
+    simd: S,
+    exp: &ExpBelow<S::Vector>,
+    row: &[T],
+    out: &mut [T],
+    ahead: &[T],
+) -> f64 {
     let mut total = 0.0;
+    let mut ahead = T::blocks(ahead).0.iter();
     for (part, out) in row.chunks(SUM_BLOCK).zip(out.chunks_mut(SUM_BLOCK)) {
         let ((blocks, tail), (out_blocks, out_tail)) = (T::blocks(part), T::blocks_mut(out));
         let ((fours, rest), (out_fours, out_rest)) =
@@ -173,6 +195,9 @@ pub(crate) fn exp_into<T: Element, S: Simd<T>>(
         let mut sums = [simd.splat(T::ZERO); 4];
         for (four, out) in fours.iter().zip(out_fours) {
             for ((sum, block), out) in sums.iter_mut().zip(four).zip(out) {
+                if let Some(next) = ahead.next() {
+                    simd.prefetch(next.as_ref());
+                }
                 let power = exp.eval(simd, simd.load(block));
                 simd.store(power, out);
                 *sum = simd.add(*sum, power);
@@ -267,18 +292,17 @@ pub(crate) fn scale<T: Element, S: Simd<T>>(simd: S, row: &mut [T], factor: T) {
 /// become a denormal is told before it is multiplied.
 #[inline(always)]
 pub(crate) fn scale_powers<T: Element, S: Simd<T>>(simd: S, row: &mut [T], factor: T) {
-    let zero = simd.splat(T::ZERO);
     // One unit up, so that no product is below the normal numbers.
     let lowest = (T::MIN_POSITIVE / factor) * (T::ONE + T::from_f64(1e-6));
     let (factor, lowest) = (simd.splat(factor), simd.splat(lowest));
     let (blocks, tail) = T::blocks_mut(row);
     for block in blocks {
         let power = simd.load(block);
-        simd.store(simd.select(simd.less(power, lowest), zero, simd.mul(power, factor)), block);
+        simd.store(simd.zero_where_less(power, lowest, simd.mul(power, factor)), block);
     }
     if !tail.is_empty() {
         let power = simd.load_partial(tail, T::ZERO);
-        let scaled = simd.select(simd.less(power, lowest), zero, simd.mul(power, factor));
+        let scaled = simd.zero_where_less(power, lowest, simd.mul(power, factor));
         simd.store_partial(scaled, tail);
     }
 }

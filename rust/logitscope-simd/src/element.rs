@@ -88,15 +88,13 @@ pub trait Element:
     fn is_nan(self) -> bool;
     /// True for neither NaN nor an infinity.
     fn is_finite(self) -> bool;
-    /// `self * 2^n` for an integer-valued `n`; exact when the result is a normal number.
-    fn scale_by_pow2(self, n: Self) -> Self;
 
     /// Runs a kernel compiled for the instruction set in use ([`Isa::current`]).
     fn dispatch<K: Kernel<Self>>(kernel: K) -> K::Output;
 }
 
 macro_rules! implement_element {
-    ($type:ident, $bits:ident, $name:literal, $lanes:literal, $exp:ident, $ext_exp:ident, $ln:ident, $exponent_bits:literal, $bias:literal, $run:ident) => {
+    ($type:ident, $name:literal, $lanes:literal, $exp:ident, $ext_exp:ident, $ln:ident, $run:ident) => {
         impl Element for $type {
             type Block = [$type; $lanes];
 
@@ -186,14 +184,6 @@ macro_rules! implement_element {
             fn is_finite(self) -> bool {
                 $type::is_finite(self)
             }
-            #[inline(always)]
-            fn scale_by_pow2(self, n: Self) -> Self {
-                // Two factors, so that neither leaves the normal range while the product is in it.
-                let n = n as i32;
-                let half = n >> 1;
-                let pow2 = |e: i32| $type::from_bits((e.wrapping_add($bias) as $bits) << $exponent_bits);
-                self * pow2(half) * pow2(n - half)
-            }
 
             #[inline]
             fn dispatch<K: Kernel<Self>>(kernel: K) -> K::Output {
@@ -203,5 +193,5 @@ macro_rules! implement_element {
     };
 }
 
-implement_element!(f32, u32, "f32", 16, EXP_F32, EXT_EXP_F32, LN_F32, 23, 127, run_f32);
-implement_element!(f64, u64, "f64", 8, EXP_F64, EXT_EXP_F64, LN_F64, 52, 1023, run_f64);
+implement_element!(f32, "f32", 16, EXP_F32, EXT_EXP_F32, LN_F32, run_f32);
+implement_element!(f64, "f64", 8, EXP_F64, EXT_EXP_F64, LN_F64, run_f64);

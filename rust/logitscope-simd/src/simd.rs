@@ -86,20 +86,20 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// The nearest integer, ties to even.
     fn round(self, a: Self::Vector) -> Self::Vector;
-    /// `a * 2^n` for an integer-valued `n` between twice the exponents of the smallest and the largest normal
-    /// number (for `f32` -252 and 254); exact when the result is a normal number.
+    /// `a * 2^n` for an integer-valued `n`, where `a` and the result are normal numbers: n is added to the exponent.
+    /// A NaN stays where n is NaN, too; all else is without meaning.
     fn scale_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector;
     /// The mantissa m and the exponent e with `a = m * 2^e`, `1 <= m < 2` and e an integer, of positive normal
     /// numbers; without meaning elsewhere.
     fn split(self, a: Self::Vector) -> (Self::Vector, Self::Vector);
-    /// As [`Simd::scale_by_pow2`], for n that are exponents of normal numbers (for `f32` -126 to 127): one factor.
-    fn scale_by_normal_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector;
     /// `a * 2^n` for an integer-valued n <= 0 however small; what is no normal number may become 0.
     fn scale_down_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector;
     /// `a < b`; false where either is NaN.
     fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask;
     /// `yes` where the mask is true, `no` elsewhere.
     fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector;
+    /// 0 where `a < b`, `x` elsewhere: `select` in one step.
+    fn zero_where_less(self, a: Self::Vector, b: Self::Vector, x: Self::Vector) -> Self::Vector;
 
     /// The sum of all lanes, added as a binary tree over halves (the same order everywhere).
     #[inline(always)]

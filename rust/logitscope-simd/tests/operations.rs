@@ -26,11 +26,11 @@ impl<T: Element> Kernel<T> for Everything<'_, T> {
             "max",
             "round",
             "scale_by_pow2",
-            "scale_by_normal_pow2",
             "scale_down_by_pow2",
             "mantissa",
             "exponent",
             "less",
+            "zero_where_less",
             "sum",
             "max_lane",
         ];
@@ -50,8 +50,7 @@ impl<T: Element> Kernel<T> for Everything<'_, T> {
                 simd.mul_add(x, y, z),
                 simd.max(x, y),
                 simd.round(x),
-                simd.scale_by_pow2(simd.splat(T::ONE), simd.add(n, n)),
-                simd.scale_by_normal_pow2(x, n),
+                positive,
                 simd.scale_down_by_pow2(
                     x,
                     simd.sub(simd.splat(T::ZERO), simd.max(n, simd.sub(simd.splat(T::ZERO), n))),
@@ -59,6 +58,7 @@ impl<T: Element> Kernel<T> for Everything<'_, T> {
                 simd.split(positive).0,
                 simd.split(positive).1,
                 simd.select(simd.less(x, y), x, z),
+                simd.zero_where_less(x, y, z),
                 simd.splat(simd.sum(x)),
                 simd.splat(simd.max_lane(x)),
             ];

@@ -136,7 +136,7 @@ impl<T: Element> Kernel<T> for PieceKernel<'_, '_, T> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let PieceKernel { problem, offset, scale, divisors, mut piece, scratch } = self;
-        let (_, classes) = problem.size();
+        let (rows, classes) = problem.size();
         let wanted = piece.statistics.wanted();
         for row in 0..piece.losses.len() {
             let (logits, target) = (problem.row(offset + row), problem.target(offset + row));
@@ -154,6 +154,7 @@ impl<T: Element> Kernel<T> for PieceKernel<'_, '_, T> {
             let question = Question {
                 problem,
                 logits,
+                ahead: if offset + row + 1 < rows { problem.row(offset + row + 1) } else { &[] },
                 scale,
                 factors: divisors.factors(piece.first + row, upstream),
                 wanted,

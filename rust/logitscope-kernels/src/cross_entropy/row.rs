@@ -2,6 +2,7 @@
 
 use super::problem::{Problem, Target};
 use super::spread_row::{Scratch, spread_row};
+use crate::ln_1p::ln_1p;
 use crate::rows;
 use logitscope_simd::math::ExpBelow;
 use logitscope_simd::{Element, Simd};
@@ -47,7 +48,8 @@ impl RowSum {
         let total = others + own;
         let absorbs = distance == 0.0 && T::ONE + T::from_f64(others) == T::ONE;
         if complement {
-            let ln = if distance == 0.0 { others.ln_1p() } else { total.ln() };
+            // Where the class is not the largest, the largest is one of the others, which then sum up to 1 or more.
+            let ln = ln_1p(if distance == 0.0 { others } else { (others - 1.0) + own });
             return RowSum { own, total, ln, missing: others / total, absorbs };
         }
         // As a computation in `T` has it, rounding included.
@@ -69,6 +71,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Question<'a, T: Element> {
     pub problem: &'a Problem<'a, T>,
     pub logits: &'a [T],
+    /// The next row, for the caches.
+    pub ahead: &'a [T],
     /// 1 / temperature.
     pub scale: T,
     /// Of the gradients of loss and penalties.
@@ -112,12 +116,12 @@ fn plain_row<T: Element, S: Simd<T>>(
     max: T,
     gradient: Option<&mut [T]>,
 ) -> RowLoss {
-    let &Question { problem, logits, scale, factors, .. } = question;
+    let &Question { problem, logits, ahead, scale, factors, .. } = question;
     let options = &problem.options;
     let exp = ExpBelow::new(simd, max, scale);
     let distance = (max.to_f64() - logits[target].to_f64()) * scale.to_f64();
     let mut gradient = gradient;
-    let others = powers(simd, &exp, logits, target, gradient.as_deref_mut());
+    let others = powers(simd, &exp, logits, target, distance, ahead, gradient.as_deref_mut());
     let sum = RowSum::new::<T>(others, distance, options.complement);
     let v = distance + sum.ln;
     let weight = problem.class_weight(target);
@@ -141,21 +145,41 @@ fn plain_row<T: Element, S: Simd<T>>(
     }
 }
 
-/// The sum of the exponentials of a row without one class; they are written if there is where.
+/// The sum of the exponentials of a row without one class, which lies `distance` below the maximum; they are written
+/// if there is where, and the caches meanwhile asked for what is `ahead`.
 #[inline(always)]
 pub(super) fn powers<T: Element, S: Simd<T>>(
     simd: S,
     exp: &ExpBelow<S::Vector>,
     row: &[T],
     class: usize,
+    distance: f64,
+    ahead: &[T],
     out: Option<&mut [T]>,
 ) -> f64 {
-    let (before, after) = (&row[..class], &row[class + 1..]);
+    if distance > 0.0 {
+        // The largest is one of the others, which then sum up to 1 or more: no digit of theirs is lost beside it.
+        let total = match out {
+            None => rows::sum_exp(simd, exp, row),
+            Some(out) => rows::exp_into_before(simd, exp, row, out, ahead),
+        };
+        return total - (-distance).exp();
+    }
+    // The block with the class is taken apart, so that those after it are aligned as the row is.
+    let start = class - class % T::LANES;
+    let end = row.len().min(start + T::LANES);
+    let mut block = simd.to_block(simd.load_partial(&row[start..end], T::NEG_INFINITY));
+    block.as_mut()[class - start] = T::NEG_INFINITY;
+    let powers = exp.eval(simd, simd.load(&block));
+    let beside = simd.sum(powers).to_f64();
+    let (before, after) = (&row[..start], &row[end..]);
     match out {
-        None => rows::sum_exp(simd, exp, before) + rows::sum_exp(simd, exp, after),
+        None => rows::sum_exp(simd, exp, before) + (beside + rows::sum_exp(simd, exp, after)),
         Some(out) => {
-            rows::exp_into(simd, exp, before, &mut out[..class])
-                + rows::exp_into(simd, exp, after, &mut out[class + 1..])
+            simd.store_partial(powers, &mut out[start..end]);
+            let (first, rest) = ahead.split_at(ahead.len().min(end));
+            rows::exp_into_before(simd, exp, before, &mut out[..start], first)
+                + (beside + rows::exp_into_before(simd, exp, after, &mut out[end..], rest))
         }
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn spread_row<T: Element, S: Simd<T>>(
     let exp = ExpBelow::new(simd, max, scale);
     let distance = scaled_distance(max, z[class], scale);
     let labelled_distance = scaled_distance(max, z[labelled], scale);
-    let others = powers(simd, &exp, z, class, exponentials.as_deref_mut());
+    let others = powers(simd, &exp, z, class, distance, question.ahead, exponentials.as_deref_mut());
     let sum = RowSum::new::<T>(others, distance, options.complement);
     let v = labelled_distance + sum.ln;
     let lse = max.to_f64() * scale.to_f64() + sum.ln;

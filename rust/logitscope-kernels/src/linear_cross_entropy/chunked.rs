@@ -125,7 +125,8 @@ impl<T: Element> Kernel<T> for PieceKernel<'_, '_, T> {
             copy.extend_from_slice(logits);
             let problem = &checked.problem.of_logits(copy);
             let factors = checked.divisors.factors(row, upstream[i].unwrap_or(1.0));
-            let question = Question { problem, logits: copy, scale: checked.scale, factors, wanted };
+            let question =
+                Question { problem, logits: copy, ahead: &[], scale: checked.scale, factors, wanted };
             let gradient = upstream[i].map(|_| &mut *logits);
             answers[i] = row_loss(simd, &question, target, scratch, gradient);
             if let (Target::Ignored, Some(_)) = (target, upstream[i]) {

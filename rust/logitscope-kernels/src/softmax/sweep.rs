@@ -31,14 +31,24 @@ impl<T: Element> Kernel<T> for SoftmaxRows<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        for (x, y) in self.x.chunks_exact(self.columns).zip(self.y.chunks_exact_mut(self.columns)) {
-            let max = match self.algorithm {
-                Algorithm::ThreePassRecompute => three_pass_recompute(simd, x, self.scale, y),
-                Algorithm::TwoPass => two_pass(simd, x, self.scale, y),
-                Algorithm::Online => online(simd, x, self.scale, y),
-                Algorithm::Auto | Algorithm::ThreePassReload => three_pass_reload(simd, x, self.scale, y),
+        let SoftmaxRows { x, y, columns, scale, algorithm, empty } = self;
+        if matches!(algorithm, Algorithm::Auto | Algorithm::ThreePassReload) {
+            let size = rows::together(columns) * columns;
+            let mut ahead = x;
+            for y in y.chunks_mut(size) {
+                let x;
+                (x, ahead) = ahead.split_at(y.len());
+                three_pass_reload(simd, x, columns, scale, empty, y, ahead);
+            }
+            return;
+        }
+        for (x, y) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)) {
+            let max = match algorithm {
+                Algorithm::TwoPass => two_pass(simd, x, scale, y),
+                Algorithm::Online => online(simd, x, scale, y),
+                _ => three_pass_recompute(simd, x, scale, y),
             };
-            fill_if_empty(x, max, self.empty, y);
+            fill_if_empty(x, max, empty, y);
         }
     }
 }
@@ -51,13 +61,34 @@ fn fill_if_empty<X: Stored>(x: &[X], max: X::Wide, empty: Empty, y: &mut [X]) {
     }
 }
 
-/// Writes the softmax of one row and returns its maximum.
+/// Writes the softmax of at most [`rows::TOGETHER`] rows, which `ahead` follows.
 #[inline(always)]
-fn three_pass_reload<T: Element, S: Simd<T>>(simd: S, x: &[T], scale: T, y: &mut [T]) -> T {
-    let max = Maximum { x }.run(simd);
-    let sum = StorePowers { x, max, scale, y }.run(simd);
-    rows::scale_powers(simd, y, T::from_f64(1.0 / sum));
-    max
+fn three_pass_reload<T: Element, S: Simd<T>>(
+    simd: S,
+    x: &[T],
+    columns: usize,
+    scale: T,
+    empty: Empty,
+    y: &mut [T],
+    ahead: &[T],
+) {
+    let mut maxima = [T::ZERO; rows::TOGETHER];
+    let mut factors = [T::ZERO; rows::TOGETHER];
+    for (x, max) in x.chunks_exact(columns).zip(&mut maxima) {
+        *max = rows::maximum(simd, x);
+    }
+    let lists = maxima.iter().zip(&mut factors);
+    for (index, (y, (&max, factor))) in y.chunks_exact_mut(columns).zip(lists).enumerate() {
+        let row = index * columns..(index + 1) * columns;
+        let ahead = ahead.get(row.start..).unwrap_or_default();
+        let exp = ExpBelow::new(simd, max, scale);
+        *factor = T::from_f64(1.0 / rows::exp_into_before(simd, &exp, &x[row], y, ahead));
+    }
+    let lists = maxima.iter().zip(&factors);
+    for ((x, y), (&max, &factor)) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).zip(lists) {
+        rows::scale_powers(simd, y, factor);
+        fill_if_empty(x, max, empty, y);
+    }
 }
 
 /// Writes the softmax of one row and returns its maximum.

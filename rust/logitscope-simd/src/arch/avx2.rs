@@ -37,11 +37,10 @@ unsafe fn pow2_f32(n: __m256i) -> __m256 {
 
 #[inline(always)]
 unsafe fn scale_by_pow2_f32(a: __m256, n: __m256) -> __m256 {
-    // SAFETY: the caller holds an `Avx2` token. Two factors, so that neither leaves the normal range.
+    // SAFETY: the caller holds an `Avx2` token.
     unsafe {
-        let n = _mm256_cvtps_epi32(n);
-        let half = _mm256_srai_epi32::<1>(n);
-        _mm256_mul_ps(_mm256_mul_ps(a, pow2_f32(half)), pow2_f32(_mm256_sub_epi32(n, half)))
+        let steps = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(n));
+        _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), steps))
     }
 }
 
@@ -57,11 +56,10 @@ unsafe fn pow2_f64(n: __m128i) -> __m256d {
 
 #[inline(always)]
 unsafe fn scale_by_pow2_f64(a: __m256d, n: __m256d) -> __m256d {
-    // SAFETY: the caller holds an `Avx2` token. Two factors, so that neither leaves the normal range.
+    // SAFETY: the caller holds an `Avx2` token.
     unsafe {
-        let n = _mm256_cvtpd_epi32(n);
-        let half = _mm_srai_epi32::<1>(n);
-        _mm256_mul_pd(_mm256_mul_pd(a, pow2_f64(half)), pow2_f64(_mm_sub_epi32(n, half)))
+        let steps = _mm256_slli_epi64::<52>(_mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n)));
+        _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(a), steps))
     }
 }
 
@@ -93,6 +91,39 @@ unsafe fn split_f64(a: __m256d) -> (__m256d, __m256d) {
     }
 }
 
+/// Makes one number of a register's eight, halving again and again.
+macro_rules! reduce_f32 {
+    ($name:ident, $both:ident) => {
+        #[inline(always)]
+        pub(super) unsafe fn $name(a: __m256) -> f32 {
+            // SAFETY: the caller holds an `Avx2` or `Avx512` token.
+            unsafe {
+                let four = $both(_mm256_extractf128_ps::<1>(a), _mm256_castps256_ps128(a));
+                let two = $both(_mm_movehl_ps(four, four), four);
+                _mm_cvtss_f32($both(_mm_movehdup_ps(two), two))
+            }
+        }
+    };
+}
+reduce_f32!(sum_f32, _mm_add_ps);
+reduce_f32!(max_lane_f32, _mm_max_ps);
+
+/// Makes one number of a register's four, halving again and again.
+macro_rules! reduce_f64 {
+    ($name:ident, $both:ident) => {
+        #[inline(always)]
+        pub(super) unsafe fn $name(a: __m256d) -> f64 {
+            // SAFETY: the caller holds an `Avx2` or `Avx512` token.
+            unsafe {
+                let two = $both(_mm256_extractf128_pd::<1>(a), _mm256_castpd256_pd128(a));
+                _mm_cvtsd_f64($both(_mm_unpackhi_pd(two, two), two))
+            }
+        }
+    };
+}
+reduce_f64!(sum_f64, _mm_add_pd);
+reduce_f64!(max_lane_f64, _mm_max_pd);
+
 macro_rules! first_lanes {
     ($name:ident, $integer:ty, $lanes:literal) => {
         /// Masks of the first `count` lanes of a vector's two registers.
@@ -120,9 +151,9 @@ first_lanes!(first_lanes_f64, i64, 8);
 
 macro_rules! implement_avx2 {
     ($type:ty, $lanes:literal, $register:ty, $set1:ident, $load:ident, $store:ident, $stream:ident, $add:ident, $sub:ident, $mul:ident,
-     $div:ident, $fmadd:ident, $max:ident, $round:ident, $cmp:ident, $blend:ident, $scale_by_pow2:ident, $pow2:ident,
+     $div:ident, $fmadd:ident, $max:ident, $round:ident, $cmp:ident, $blend:ident, $and_not:ident, $scale_by_pow2:ident, $pow2:ident,
      $to_integers:ident, $bias:literal, $split:ident,
-     $first_lanes:ident, $mask_load:ident, $mask_store:ident, $as_float:ident) => {
+     $first_lanes:ident, $mask_load:ident, $mask_store:ident, $as_float:ident, $sum:ident, $max_lane:ident) => {
         impl Simd<$type> for Avx2 {
             type Vector = [$register; 2];
             type Mask = [$register; 2];
@@ -222,10 +253,6 @@ macro_rules! implement_avx2 {
                 intrinsics!([$scale_by_pow2(a[0], n[0]), $scale_by_pow2(a[1], n[1])])
             }
             #[inline(always)]
-            fn scale_by_normal_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
-                intrinsics!([$mul(a[0], $pow2($to_integers(n[0]))), $mul(a[1], $pow2($to_integers(n[1])))])
-            }
-            #[inline(always)]
             fn scale_down_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
                 // With the biased exponent 0 the factor is exactly 0.
                 intrinsics!({
@@ -247,6 +274,23 @@ macro_rules! implement_avx2 {
             fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector {
                 intrinsics!([$blend(no[0], yes[0], mask[0]), $blend(no[1], yes[1], mask[1])])
             }
+            #[inline(always)]
+            fn zero_where_less(self, a: Self::Vector, b: Self::Vector, x: Self::Vector) -> Self::Vector {
+                let mask = Simd::<$type>::less(self, a, b);
+                intrinsics!([$and_not(mask[0], x[0]), $and_not(mask[1], x[1])])
+            }
+            #[inline(always)]
+            fn sum(self, vector: Self::Vector) -> $type {
+                intrinsics!($sum($add(vector[1], vector[0])))
+            }
+            #[inline(always)]
+            fn max_lane(self, vector: Self::Vector) -> $type {
+                // In this order NaN is passed over; nothing in the tree that follows is one.
+                intrinsics!({
+                    let lowest = $set1(<$type>::NEG_INFINITY);
+                    $max_lane($max($max(vector[1], lowest), $max(vector[0], lowest)))
+                })
+            }
         }
     };
 }
@@ -267,6 +311,7 @@ implement_avx2!(
     _mm256_round_ps,
     _mm256_cmp_ps,
     _mm256_blendv_ps,
+    _mm256_andnot_ps,
     scale_by_pow2_f32,
     pow2_f32,
     _mm256_cvtps_epi32,
@@ -275,7 +320,9 @@ implement_avx2!(
     first_lanes_f32,
     _mm256_maskload_ps,
     _mm256_maskstore_ps,
-    _mm256_castsi256_ps
+    _mm256_castsi256_ps,
+    sum_f32,
+    max_lane_f32
 );
 implement_avx2!(
     f64,
@@ -294,6 +341,7 @@ implement_avx2!(
     _mm256_round_pd,
     _mm256_cmp_pd,
     _mm256_blendv_pd,
+    _mm256_andnot_pd,
     scale_by_pow2_f64,
     pow2_f64,
     _mm256_cvtpd_epi32,
@@ -302,5 +350,7 @@ implement_avx2!(
     first_lanes_f64,
     _mm256_maskload_pd,
     _mm256_maskstore_pd,
-    _mm256_castsi256_pd
+    _mm256_castsi256_pd,
+    sum_f64,
+    max_lane_f64
 );

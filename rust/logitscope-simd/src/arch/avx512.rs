@@ -1,5 +1,6 @@
 //! AVX-512 (F, BW, DQ, VL): one 512-bit register a vector.
 
+use super::avx2::{max_lane_f32, max_lane_f64, sum_f32, sum_f64};
 use crate::isa::Isa;
 use crate::simd::Simd;
 use std::arch::x86_64::*;
@@ -99,10 +100,23 @@ unsafe fn transpose_f64(rows: &[&[f64; 8]], out: &mut [[f64; 8]]) {
     }
 }
 
+#[inline(always)]
+unsafe fn halves_f32(a: __m512) -> [__m256; 2] {
+    // SAFETY: the caller holds an `Avx512` token.
+    unsafe { [_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)] }
+}
+
+#[inline(always)]
+unsafe fn halves_f64(a: __m512d) -> [__m256d; 2] {
+    // SAFETY: the caller holds an `Avx512` token.
+    unsafe { [_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd::<1>(a)] }
+}
+
 macro_rules! implement_avx512 {
     ($type:ty, $lanes:literal, $vector:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $stream:ident, $add:ident, $sub:ident,
-     $mul:ident, $div:ident, $fmadd:ident, $max:ident, $round:ident, $scalef:ident, $cmp:ident, $blend:ident,
-     $mask_load:ident, $mask_store:ident, $getmant:ident, $getexp:ident, $transpose:ident) => {
+     $mul:ident, $div:ident, $fmadd:ident, $max:ident, $round:ident, $scalef:ident, $cmp:ident, $blend:ident, $keep:ident,
+     $mask_load:ident, $mask_store:ident, $getmant:ident, $getexp:ident, $transpose:ident, $halves:ident, $add_halves:ident, $max_of_halves:ident,
+     $sum:ident, $max_lane:ident) => {
         impl Simd<$type> for Avx512 {
             type Vector = $vector;
             type Mask = $mask;
@@ -186,10 +200,6 @@ macro_rules! implement_avx512 {
                 intrinsic!($scalef(a, n))
             }
             #[inline(always)]
-            fn scale_by_normal_pow2(self, a: $vector, n: $vector) -> $vector {
-                intrinsic!($scalef(a, n))
-            }
-            #[inline(always)]
             fn scale_down_by_pow2(self, a: $vector, n: $vector) -> $vector {
                 intrinsic!($scalef(a, n))
             }
@@ -205,6 +215,24 @@ macro_rules! implement_avx512 {
             #[inline(always)]
             fn select(self, mask: $mask, yes: $vector, no: $vector) -> $vector {
                 intrinsic!($blend(mask, no, yes))
+            }
+            #[inline(always)]
+            fn zero_where_less(self, a: $vector, b: $vector, x: $vector) -> $vector {
+                // The mask of what stays, NaN with it: zeroing is then a part of what made x.
+                let stays = intrinsic!($cmp::<_CMP_NLT_UQ>(a, b));
+                intrinsic!($keep(stays, x))
+            }
+            #[inline(always)]
+            fn sum(self, vector: $vector) -> $type {
+                let [low, high] = intrinsic!($halves(vector));
+                intrinsic!($sum($add_halves(high, low)))
+            }
+            #[inline(always)]
+            fn max_lane(self, vector: $vector) -> $type {
+                // In this order NaN is passed over; nothing in the tree that follows is one.
+                let lowest = intrinsic!($set1(<$type>::NEG_INFINITY));
+                let [low, high] = intrinsic!($halves($max(vector, lowest)));
+                intrinsic!($max_lane($max_of_halves(high, low)))
             }
         }
     };
@@ -228,11 +256,17 @@ implement_avx512!(
     _mm512_scalef_ps,
     _mm512_cmp_ps_mask,
     _mm512_mask_blend_ps,
+    _mm512_maskz_mov_ps,
     _mm512_mask_loadu_ps,
     _mm512_mask_storeu_ps,
     _mm512_getmant_ps,
     _mm512_getexp_ps,
-    transpose_f32
+    transpose_f32,
+    halves_f32,
+    _mm256_add_ps,
+    _mm256_max_ps,
+    sum_f32,
+    max_lane_f32
 );
 implement_avx512!(
     f64,
@@ -253,9 +287,15 @@ implement_avx512!(
     _mm512_scalef_pd,
     _mm512_cmp_pd_mask,
     _mm512_mask_blend_pd,
+    _mm512_maskz_mov_pd,
     _mm512_mask_loadu_pd,
     _mm512_mask_storeu_pd,
     _mm512_getmant_pd,
     _mm512_getexp_pd,
-    transpose_f64
+    transpose_f64,
+    halves_f64,
+    _mm256_add_pd,
+    _mm256_max_pd,
+    sum_f64,
+    max_lane_f64
 );

@@ -54,11 +54,10 @@ unsafe fn pow2_f32(n: int32x4_t) -> float32x4_t {
 
 #[inline(always)]
 unsafe fn scale_by_pow2_f32(a: float32x4_t, n: float32x4_t) -> float32x4_t {
-    // SAFETY: the caller holds a `Neon` token. Two factors, so that neither leaves the normal range.
+    // SAFETY: the caller holds a `Neon` token.
     unsafe {
-        let n = vcvtq_s32_f32(n);
-        let half = vshrq_n_s32::<1>(n);
-        vmulq_f32(vmulq_f32(a, pow2_f32(half)), pow2_f32(vsubq_s32(n, half)))
+        let steps = vshlq_n_s32::<23>(vcvtq_s32_f32(n));
+        vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), steps))
     }
 }
 
@@ -71,11 +70,10 @@ unsafe fn pow2_f64(n: int64x2_t) -> float64x2_t {
 
 #[inline(always)]
 unsafe fn scale_by_pow2_f64(a: float64x2_t, n: float64x2_t) -> float64x2_t {
-    // SAFETY: the caller holds a `Neon` token. Two factors, so that neither leaves the normal range.
+    // SAFETY: the caller holds a `Neon` token.
     unsafe {
-        let n = vcvtq_s64_f64(n);
-        let half = vshrq_n_s64::<1>(n);
-        vmulq_f64(vmulq_f64(a, pow2_f64(half)), pow2_f64(vsubq_s64(n, half)))
+        let steps = vshlq_n_s64::<52>(vcvtq_s64_f64(n));
+        vreinterpretq_f64_s64(vaddq_s64(vreinterpretq_s64_f64(a), steps))
     }
 }
 
@@ -161,10 +159,6 @@ macro_rules! implement_neon {
                 four!(I => $scale_by_pow2(a[I], n[I]))
             }
             #[inline(always)]
-            fn scale_by_normal_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
-                four!(I => $mul(a[I], $pow2($to_integers(n[I]))))
-            }
-            #[inline(always)]
             fn scale_down_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
                 // With the biased exponent 0 the factor is exactly 0.
                 let n = Simd::<$type>::max(self, Simd::<$type>::splat(self, -$bias), n);
@@ -182,6 +176,10 @@ macro_rules! implement_neon {
             #[inline(always)]
             fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector {
                 four!(I => $select(mask[I], yes[I], no[I]))
+            }
+            #[inline(always)]
+            fn zero_where_less(self, a: Self::Vector, b: Self::Vector, x: Self::Vector) -> Self::Vector {
+                four!(I => $select($less(a[I], b[I]), $set1(0.0), x[I]))
             }
         }
     };

@@ -1,6 +1,5 @@
 //! The fallback for any CPU, and the oracle of the others: arrays and plain Rust.
 
-use crate::element::Element;
 use crate::isa::Isa;
 use crate::simd::Simd;
 use std::array::from_fn;
@@ -10,7 +9,7 @@ use std::array::from_fn;
 pub(crate) struct Scalar;
 
 macro_rules! implement_scalar {
-    ($type:ident, $bits:ident, $lanes:literal, $mantissa_bits:literal, $bias:literal) => {
+    ($type:ident, $bits:ident, $integer:ident, $lanes:literal, $mantissa_bits:literal, $bias:literal) => {
         impl Simd<$type> for Scalar {
             type Vector = [$type; $lanes];
             type Mask = [bool; $lanes];
@@ -60,11 +59,10 @@ macro_rules! implement_scalar {
             }
             #[inline(always)]
             fn scale_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
-                from_fn(|i| Element::scale_by_pow2(a[i], n[i]))
-            }
-            #[inline(always)]
-            fn scale_by_normal_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
-                from_fn(|i| Element::scale_by_pow2(a[i], n[i]))
+                from_fn(|i| {
+                    let steps = n[i] as $integer as $bits;
+                    $type::from_bits(a[i].to_bits().wrapping_add(steps << $mantissa_bits))
+                })
             }
             #[inline(always)]
             fn scale_down_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector {
@@ -88,8 +86,12 @@ macro_rules! implement_scalar {
             fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector {
                 from_fn(|i| if mask[i] { yes[i] } else { no[i] })
             }
+            #[inline(always)]
+            fn zero_where_less(self, a: Self::Vector, b: Self::Vector, x: Self::Vector) -> Self::Vector {
+                from_fn(|i| if a[i] < b[i] { 0.0 } else { x[i] })
+            }
         }
     };
 }
-implement_scalar!(f32, u32, 16, 23, 127.0);
-implement_scalar!(f64, u64, 8, 52, 1023.0);
+implement_scalar!(f32, u32, i32, 16, 23, 127.0);
+implement_scalar!(f64, u64, i64, 8, 52, 1023.0);

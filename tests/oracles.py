@@ -96,3 +96,30 @@ def band(queries: int, keys: int, *, align="bottom_right", window=(-1, -1), q_le
 def causal(queries: int, keys: int, align: str = "bottom_right") -> np.ndarray:
     """Which keys a query sees under a causal mask, (queries, keys)."""
     return np.tri(queries, keys, keys - queries if align == "bottom_right" else 0, dtype=bool)
+
+
+def philox4x32(counter, key):
+    """Philox4x32-10 of (..., 4) counters with two words of a key, round by round as in the paper."""
+    c0, c1, c2, c3 = (
+        np.asarray(word, np.uint64) for word in np.moveaxis(np.asarray(counter, np.uint64), -1, 0)
+    )
+    k0, k1 = (int(word) for word in key)
+    low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
+    for _ in range(10):
+        a, b = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (
+            (b >> shift) ^ c1 ^ np.uint64(k0),
+            b & low,
+            (a >> shift) ^ c3 ^ np.uint64(k1),
+            a & low,
+        )
+        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
+    return np.stack([c0, c1, c2, c3], axis=-1)
+
+
+def dropout_factors(shape, dropout_p, seed):
+    """What dropout multiplies the weights of attention by, (B, H, T, S)."""
+    b, h, i, j = np.indices(shape)
+    words = philox4x32(np.stack([j // 4, i, h, b], axis=-1), (seed % 2**32, seed >> 32))
+    word = np.take_along_axis(words, (j % 4)[..., None], axis=-1)[..., 0]
+    return np.where(word / 2.0**32 < dropout_p, 0.0, 1 / (1 - dropout_p))

@@ -130,14 +130,16 @@ def test_that_rows_that_see_nothing_are_zero_and_have_no_gradient() -> None:
             composite.attention(
                 *inputs[:3],
                 inputs[3].expand(2, 4, 7),
-                *(None,) * 7,
+                *(None,) * 8,
                 0.5,
                 (-1, 0),
                 "bottom_right",
                 0.0,
                 False,
+                0.0,
                 True,
                 (),
+                0,
             )
         ),
     ):
@@ -191,7 +193,7 @@ def test_that_torch_accepts_the_operator(
     inv_temperature = torch.rand(2, 4, 5, requires_grad=True) if tempered else None
     torch.library.opcheck(
         torch.ops.logitscope.attention.default,
-        (q, k, v, inv_temperature, *(None,) * 7, 0.5, (-1, 0), "top_left", 0.0, False, entropy, bins),
+        (q, k, v, inv_temperature, *(None,) * 8, 0.5, (-1, 0), "top_left", 0.0, False, 0.0, entropy, bins, 0),
     )
 
 
@@ -285,7 +287,7 @@ def test_that_the_drop_in_groups_query_heads_when_asked() -> None:
 
 def test_that_the_drop_in_says_what_it_does_not_do() -> None:
     q, k, v = torch.zeros(3, 1, 1, 2, 4)
-    with pytest.raises(ArgumentError, match=r"dropout_p is 0.1; use 0.0"):
-        scaled_dot_product_attention(q, k, v, dropout_p=0.1)
+    with pytest.raises(ArgumentError, match=r"dropout_p is 1.0; use 0 or more, below 1"):
+        scaled_dot_product_attention(q, k, v, dropout_p=1.0)
     with pytest.raises(ShapeError, match="with the same leading dimensions"):
         scaled_dot_product_attention(q[0, 0], k, v)

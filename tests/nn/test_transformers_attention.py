@@ -111,21 +111,31 @@ def test_that_generation_with_a_cache_gives_the_tokens_of_the_reference(make):
     assert torch.equal(tokens[NAME], tokens["eager"])
 
 
-def test_that_dropout_in_training_is_refused_and_left_out_in_evaluation():
-    torch.manual_seed(0)
-    model = gpt2(dropout=0.3, attn_implementation=NAME)
-    assert model.eval()(**batch()).loss.isfinite()
-    with pytest.raises(ArgumentError, match=r"transformers_attention: dropout is 0.3; use 0.0"):
-        model.train()(**batch())
+def test_that_dropout_is_drawn_from_torchs_generator_and_only_in_training():
+    plain, _ = train(gpt2, NAME)
+    first, model = train(gpt2, NAME, dropout=0.3)
+    second, _ = train(gpt2, NAME, dropout=0.3)
+    assert first == second != plain
+    assert all(loss < 6 for loss in first)
+    with torch.no_grad():
+        model.eval()
+        assert model(**batch()).loss == model(**batch()).loss
+        model.train()
+        assert model(**batch()).loss != model(**batch()).loss
 
 
-def test_that_the_kernels_run():
+def test_that_the_kernels_run_and_no_mask_is_made_without_padding():
     torch.manual_seed(0)
     model = llama(attn_implementation=NAME)
-    loss = model(**batch(is_padded=False)).loss
-    assert logitscope.last_kernel().startswith("attention-f32")
-    loss.backward()
-    assert logitscope.last_kernel().startswith("attention_backward-f32")
+
+    def step():
+        model(**batch(is_padded=False)).loss.backward()
+
+    told = logitscope.explain(function=step)
+    assert told.path == "native"
+    assert [step.operation for step in told.steps] == ["attention"] * 2 + ["attention_backward"] * 2
+    assert told.steps[0].shapes == ((2, 4, 17, 8), (2, 2, 17, 8))
+    assert told.refused == ()
 
 
 def test_that_a_float_mask_and_a_position_bias_are_added():

@@ -23,11 +23,24 @@ def test_that_a_plain_call_ran_in_the_kernel_and_nothing_was_refused(isa):
     assert step.threads == logitscope.get_num_threads()
     assert step.shapes == ((1, 2, 300, 16), (1, 2, 300, 16))
     assert told.refused == ()
+    assert step.tiles.all == step.tiles.computed > 0
     assert (told.result.out == logitscope.attention(q, k, v).out).all()
     assert str(told).startswith("attention: the kernel attention-f32-")
 
 
-def test_that_copies_and_float64_rows_are_named():
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_that_skipped_tiles_are_counted(dtype):
+    q, k, v = arrays(512, dtype)
+    causal = logitscope.explain(q, k, v, is_causal=True).steps[0].tiles
+    assert causal.computed < causal.all
+    assert 0 < causal.masked < causal.computed
+    nothing = logitscope.explain(q, k, v, mask=np.zeros((512, 512), bool)).steps[0].tiles
+    assert nothing.computed == nothing.masked == 0
+    shorter = logitscope.explain(q, k, v, kv_len=128).steps[0].tiles
+    assert (shorter.computed * 4, shorter.masked) == (shorter.all, 0)
+
+
+def test_that_copies_float64_rows_and_dropout_are_named():
     q, k, v = arrays()
     wide = np.zeros((1, 2, 300, 32), np.float32)[..., ::2]
     told = logitscope.explain(q, wide, v[:, :, ::-1])
@@ -39,6 +52,8 @@ def test_that_copies_and_float64_rows_are_named():
     told = logitscope.explain(q, k * 1e15, v)
     assert told.steps[0].wide_rows == 1
     assert "the scores of 1 rows leave the range of float32" in told.refused[0]
+    told = logitscope.explain(q, k, v, dropout_p=0.5, seed=1)
+    assert "dropout" in told.refused[-1]
     assert f"not faster: {told.refused[-1]}" in str(told)
 
 
@@ -51,7 +66,7 @@ def test_that_the_composite_path_says_why():
 
     told = logitscope.explain(q.detach(), function=torch.func.grad(energy))
     assert told.path == "composite"
-    assert told.steps[0].kernel is None
+    assert told.steps[0].kernel is told.steps[0].tiles is None
     assert told.refused[0] == "a transform of torch.func is active"
     assert "plain torch" in str(told)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from logitscope.nn.composite_dropout import dropout_factors
 from logitscope.nn.functional._path import wide
 
 if TYPE_CHECKING:
@@ -30,26 +31,39 @@ def attention(
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
+    seed: Tensor | None,
     scale: float,
     window: Sequence[int],
     causal_align: str,
     softcap: float,
     is_sigmoid: bool,
+    dropout_p: float,
     with_entropy: bool,
     map_bins: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    top_keys: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Attention and its statistics; takes and returns what the operator ``logitscope::attention`` does.
 
     Returns
     -------
-    out, lse, max_logit, inv_sum, entropy, map
-        (B, Hq, T, Dv), four times (B, Hq, T), and (B, Hq, R, C); (0,) for an entropy or a map not asked for.
+    out, lse, max_logit, inv_sum, entropy, map, top_keys, top_weights
+        (B, Hq, T, Dv), four times (B, Hq, T), (B, Hq, R, C), and twice (B, Hq, T, k); (0,) for what is not asked for.
     """
     if q.dtype != wide(q.dtype):
         given = (q, k, v, inv_temperature, sinks, bias, alibi_slopes, sigmoid_bias)
         widened = (None if tensor is None else tensor.to(wide(q.dtype)) for tensor in given)
-        options = (scale, window, causal_align, softcap, is_sigmoid, with_entropy, map_bins)
-        parts = attention(*widened, mask, q_len, kv_len, *options)  # type: ignore[arg-type, call-arg]
+        options = (
+            scale,
+            window,
+            causal_align,
+            softcap,
+            is_sigmoid,
+            dropout_p,
+            with_entropy,
+            map_bins,
+            top_keys,
+        )
+        parts = attention(*widened, mask, q_len, kv_len, seed, *options)  # type: ignore[arg-type, call-arg]
         return parts[0].to(q.dtype), *parts[1:]
     group = q.shape[1] // k.shape[1] if k.shape[1] else 1
     k, v = (tensor.repeat_interleave(group, dim=1) if group > 1 else tensor for tensor in (k, v))
@@ -78,13 +92,37 @@ def attention(
             logits = scores - seen.to(scores.dtype).log()
         else:
             logits = scores + sigmoid_bias[:, None, None]
-        return _sum(scores, logits, v, with_entropy, map_bins)
-    sink = None
-    if sinks is not None:
-        sink = sinks[:, None].expand(scores.shape[:-1])
-        if q_len is not None:
-            sink = sink.masked_fill(_beyond(q_len, scores.shape[-2])[:, None], -torch.inf)
-    return _mix(scores, sink, v, with_entropy, map_bins)
+        weights, *figures = _sum(scores, logits, with_entropy)
+    else:
+        weights, *figures = _mix(scores, _sink(scores, sinks, q_len), with_entropy)
+    lse, largest, inv_sum, entropy = figures
+    map_ = _map(weights, map_bins) if map_bins else scores.new_empty(0)
+    top = _top(scores, weights, top_keys)
+    if seed is not None:
+        weights = weights * dropout_factors(weights, dropout_p, seed)
+    return weights @ v, lse, largest, inv_sum, entropy, map_, *top
+
+
+def _sink(scores: Tensor, sinks: Tensor | None, q_len: Tensor | None) -> Tensor | None:
+    """The sink of each row, -inf for queries that are not real."""
+    if sinks is None:
+        return None
+    sink = sinks[:, None].expand(scores.shape[:-1])
+    if q_len is not None:
+        sink = sink.masked_fill(_beyond(q_len, scores.shape[-2])[:, None], -torch.inf)
+    return sink
+
+
+def _top(scores: Tensor, weights: Tensor, top_keys: int) -> tuple[Tensor, Tensor]:
+    """The keys with the largest scores of each row, of equal ones the first, and their weights."""
+    if not top_keys:
+        return scores.new_empty(0, dtype=torch.int64), scores.new_empty(0)
+    ordered = scores.detach().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    ordered, order = ordered.sort(dim=-1, descending=True, stable=True)
+    ordered, order = ordered[..., :top_keys], order[..., :top_keys]
+    missing = ordered == -torch.inf
+    chosen = weights.detach().gather(-1, order).masked_fill(missing, 0.0)
+    return order.masked_fill(missing, -1), chosen
 
 
 def _beyond(lengths: Tensor, positions: int) -> Tensor:
@@ -127,8 +165,9 @@ def _visible(
 
 
 def _mix(
-    scores: Tensor, sink: Tensor | None, v: Tensor, with_entropy: bool, map_bins: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    scores: Tensor, sink: Tensor | None, with_entropy: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Softmax: the weights of the keys, and lse, largest score, inv_sum and entropy of each row."""
     largest = scores.detach().amax(dim=-1)
     if sink is not None:
         # One more key, whose value is 0.
@@ -142,28 +181,23 @@ def _mix(
     exponentials = shifted.exp()
     total = exponentials.sum(dim=-1)
     weights = (exponentials / total[..., None]).masked_fill(empty[..., None], 0.0)
-    entropy = map_ = scores.new_empty(0)
+    entropy = scores.new_empty(0)
     if with_entropy:
         mean = (weights * shifted.masked_fill(shifted == -torch.inf, 0.0)).sum(dim=-1)
         entropy = (total.log() - mean).clamp(min=0.0).masked_fill(empty, 0.0)
     if sink is not None:
         weights = weights[..., :-1]
-    if map_bins:
-        map_ = _map(weights, map_bins)
     return (
-        weights @ v,
+        weights,
         (top + total.log()).masked_fill(empty, -torch.inf),
         largest,
         total.detach().reciprocal().masked_fill(empty, 0.0),
         entropy,
-        map_,
     )
 
 
-def _sum(
-    scores: Tensor, logits: Tensor, v: Tensor, with_entropy: bool, map_bins: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Weight each key for itself."""
+def _sum(scores: Tensor, logits: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Weight each key for itself; gives what ``_mix`` does."""
     hidden = logits == -torch.inf
     logits = logits.masked_fill(hidden, 0.0)
     weights = logits.sigmoid().masked_fill(hidden, 0.0)
@@ -171,19 +205,16 @@ def _sum(
     empty = total == 0
     total = total.masked_fill(empty, 1.0)
     lse = total.log()
-    entropy = map_ = scores.new_empty(0)
+    entropy = scores.new_empty(0)
     if with_entropy:
         mean = (weights * nn.functional.logsigmoid(logits)).sum(dim=-1) / total
         entropy = (lse - mean).clamp(min=0.0).masked_fill(empty, 0.0)
-    if map_bins:
-        map_ = _map(weights, map_bins)
     return (
-        weights @ v,
+        weights,
         lse.masked_fill(empty, -torch.inf),
         scores.detach().amax(dim=-1),
         total.detach().reciprocal().masked_fill(empty, 0.0),
         entropy,
-        map_,
     )
 
 

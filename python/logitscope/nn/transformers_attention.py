@@ -17,9 +17,8 @@ def register_transformers(name: str = "logitscope") -> str:
     """Register attention with Hugging Face transformers, for ``attn_implementation=name``.
 
     Models then train and generate with logitscope's kernels: causal, padding and sliding-window masks, grouped query
-    heads, softcap, sinks and position bias included; dropout of the weights is refused.
-    ``model(..., output_attentions=True)`` returns the weights themselves, which torch's fused attention cannot: exact,
-    without a gradient, T x S a head.
+    heads, softcap, sinks, position bias and dropout included. ``model(..., output_attentions=True)`` returns the
+    weights themselves, which torch's fused attention cannot: exact, before dropout, without a gradient, T x S a head.
 
     Parameters
     ----------
@@ -87,12 +86,6 @@ def transformers_attention(
 
     What is unused is what the mask tells already (the size of the window, the positions).
     """
-    if dropout != 0.0:
-        message = (
-            f"transformers_attention: dropout is {dropout}; use 0.0 (attention_dropout, attn_pdrop in the config), "
-            f"dropout of the weights is not supported"
-        )
-        raise ArgumentError(message)
     queries, keys = query.shape[2], key.shape[2]
     is_bool = attention_mask is not None and attention_mask.dtype == torch.bool
     bias = position_bias
@@ -112,6 +105,7 @@ def transformers_attention(
         causal_align="top_left",
         softcap=softcap or 0.0,
         sinks=s_aux,
+        dropout_p=dropout,
         map_bins=(queries, keys) if output_attentions or _are_weights_collected() else None,
     )
     return result.out.transpose(1, 2).contiguous(), result.map

@@ -49,6 +49,8 @@ class Problem(NamedTuple):
     is_sigmoid: bool
     sigmoid_bias: NDArray[Any] | None
     """None with sigmoid weighting is minus the logarithm of the number of keys that a row sees."""
+    dropout_p: float = 0.0
+    seed: int = 0
     value_gate: NDArray[Any] | None = None
     """What ``v`` has been multiplied by, (B, Hk, Lk)."""
     plain_v: NDArray[Any] | None = None
@@ -77,6 +79,8 @@ class Problem(NamedTuple):
         kind: Kind,
         sigmoid_bias: Any,
         layout: Layout,
+        dropout_p: float = 0.0,
+        seed: int | None = None,
         value_gate: Any = None,
     ) -> Problem:
         """Check what a user gave; the shapes of q, k and v against each other the compiled module checks."""
@@ -153,6 +157,8 @@ class Problem(NamedTuple):
             softcap=float(softcap),
             bias=arrays.get("bias"),
             is_sigmoid=kind == "sigmoid",
+            dropout_p=float(dropout_p),
+            seed=checked_seed(operation, dropout_p, seed),
             value_gate=gate,
             plain_v=None if gate is None else v,
             **{name: None if name not in arrays else np.ascontiguousarray(arrays[name]) for name in of_heads},
@@ -203,6 +209,23 @@ def check_kind(operation: str, kind: str, sigmoid_bias: Any, sinks: Any) -> None
             f"{operation}: sigmoid_bias is given with kind='softmax'; use kind='sigmoid', or leave it out"
         )
         raise ArgumentError(message)
+
+
+def checked_seed(operation: str, dropout_p: float, seed: int | None) -> int:
+    """Give the seed of dropout; 0 without dropout, which needs none."""
+    if not 0 <= dropout_p < 1:
+        message = f"{operation}: dropout_p is {dropout_p}; use 0 or more, below 1"
+        raise ArgumentError(message)
+    if dropout_p == 0:
+        return 0
+    try:
+        number = operator.index(-1 if seed is None else seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**64:
+        message = f"{operation}: seed is {seed!r} with dropout_p={dropout_p}; use an integer of 0..2**64 - 1"
+        raise ArgumentError(message)
+    return number
 
 
 def checked_window(operation: str, window: Sequence[int]) -> Window:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from logitscope import _native
 from logitscope._dtypes import name_of
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from logitscope.ops._attention_problem import Problem
+
+
+class TileCount(NamedTuple):
+    """Tiles of the score matrix of all heads."""
+
+    all: int
+    """How many there are."""
+    computed: int
+    """Those in which some query sees some key; the others are skipped."""
+    masked: int
+    """Those among the computed ones that have hidden scores, which costs a look at each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,8 @@ class PathStep:
     """Of q and k, heads before positions whatever the layout: that costs nothing."""
     threads: int
     """How many the operations may use."""
+    tiles: TileCount | None
+    """None on the composite path."""
     wide_rows: int
     """Rows whose scores left the range of the type and were computed again in float64."""
     refused: tuple[str, ...]
@@ -46,6 +59,11 @@ class PathStep:
             f"{self.operation}: {ran}",
             f"  {self.dtype}, q {q}, k {k}, threads: {self.threads}",
         ]
+        if self.tiles is not None:
+            lines.append(
+                f"  tiles of scores: {self.tiles.computed} of {self.tiles.all} computed, "
+                f"{self.tiles.masked} of them partly hidden"
+            )
         return "\n".join([*lines, *(f"  not faster: {reason}" for reason in self.refused)])
 
 
@@ -90,6 +108,8 @@ def note_native(operation: str, problem: Problem, inv_sum: NDArray[Any]) -> None
         refused.append(
             f"the scores of {wide_rows} rows leave the range of {dtype}: computed in float64, one by one"
         )
+    if problem.dropout_p:
+        refused.append("dropout draws a random number for each score")
     notes.steps.append(
         PathStep(
             operation=operation,
@@ -98,6 +118,7 @@ def note_native(operation: str, problem: Problem, inv_sum: NDArray[Any]) -> None
             dtype=name_of(problem.q.dtype),
             shapes=(problem.q.shape, problem.k.shape),
             threads=_native.get_num_threads(),
+            tiles=TileCount(*_native.attention_tiles(problem)),
             wide_rows=wide_rows,
             refused=tuple(refused),
         )
@@ -117,6 +138,7 @@ def note_composite(operation: str, q: Any, k: Any, refused: str) -> None:
             dtype=str(q.dtype).removeprefix("torch."),
             shapes=(tuple(q.shape), tuple(k.shape)),
             threads=_native.get_num_threads(),
+            tiles=None,
             wide_rows=0,
             refused=(refused,),
         )

@@ -51,6 +51,11 @@ class AttentionResult:
     """Entropy of a row's weights (over their sum) in nats, (B, Hq, Lq), when asked for."""
     map: Any = None
     """Binned attention map, (B, Hq, R, C), when asked for."""
+    top_keys: Any = None
+    """The keys with the largest scores of a row, (B, Hq, Lq, k) int64, when asked for: the largest first, of equal ones
+    the first key, -1 where a row has fewer. A NaN or -inf is no score."""
+    top_weights: Any = None
+    """Their weights, (B, Hq, Lq, k); 0 where there is no key."""
 
     @property
     def first_nan(self) -> tuple[int, int, int] | None:
@@ -119,6 +124,9 @@ def attention(
     value_gate: Any = None,
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
+    top_keys: int = 0,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
     empty: Literal["zero", "nan"] = "zero",
     layout: Layout = "bhld",
 ) -> AttentionResult:
@@ -180,6 +188,12 @@ def attention(
     map_bins
         (R, C): also return the attention map averaged over R bins of queries and summed over C bins of keys
         (at most Lq and Lk). Bin i of n positions begins at position floor(i * n / bins).
+    top_keys
+        k: also return the k keys with the largest scores of each row, and their weights.
+    dropout_p, seed
+        Share of the weights that is dropped, the others counting 1 / (1 - dropout_p) times, and an integer that says
+        which. Statistics, map and top keys are those of all weights. A weight's fate depends on the seed, batch
+        element, query head, query and key alone (Philox4x32-10), so the gradients see the same with the same seed.
     empty
         What a row without visible keys gives: ``"zero"`` (its lse is -inf or the sink, its entropy 0) or ``"nan"``.
     layout
@@ -225,7 +239,9 @@ def attention(
     """
     _check_options(stats, empty)
     if is_gpu(q):
-        _refuse_on_gpu("attention", value_gate=value_gate)
+        _refuse_on_gpu(
+            "attention", value_gate=value_gate, top_keys=top_keys or None, dropout_p=dropout_p or None
+        )
         from logitscope.gpu.attention import attention as on_gpu
 
         bins = None if map_bins is None else _bins(map_bins, q.shape[2], k.shape[2])
@@ -244,14 +260,15 @@ def attention(
             inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
             causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,
             bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias, stats=stats,
-            map_bins=map_bins, value_gate=value_gate, empty=empty,
+            map_bins=map_bins,
+            top_keys=top_keys, dropout_p=dropout_p, seed=seed, value_gate=value_gate, empty=empty,
         )  # fmt: skip
         return replace(differentiated, out=heads_first(differentiated.out, layout))
     problem = Problem.of(
         "attention", q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
         causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
         softcap=softcap, bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias,
-        layout=layout, value_gate=value_gate,
+        layout=layout, dropout_p=dropout_p, seed=seed, value_gate=value_gate,
     )  # fmt: skip
     batch, heads, queries, _ = problem.q.shape
     rows = (batch, heads, queries)
@@ -262,7 +279,11 @@ def attention(
     map_ = None
     if map_bins is not None:
         map_ = np.empty((batch, heads, *_bins(map_bins, queries, problem.k.shape[2])), dtype)
-    _native.attention_forward(problem, out, max_logit, inv_sum, lse, entropy, map_)
+    chosen = checked_top_keys(top_keys, problem.k.shape[2])
+    top = None
+    if chosen:
+        top = np.empty((*rows, chosen), np.int64), np.empty((*rows, chosen), dtype)
+    _native.attention_forward(problem, out, max_logit, inv_sum, lse, entropy, map_, top)
     note_native("attention", problem, inv_sum)
     if empty == "nan":
         unseen = np.isneginf(max_logit)
@@ -276,6 +297,8 @@ def attention(
         inv_sum=like(q, inv_sum),
         entropy=None if entropy is None else like(q, entropy),
         map=None if map_ is None else like(q, map_),
+        top_keys=None if top is None else like(q, top[0]),
+        top_weights=None if top is None else like(q, top[1]),
     )
 
 
@@ -304,6 +327,8 @@ def attention_backward(
     dlse: Any = None,
     dentropy: Any = None,
     with_dbias: bool = True,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
     layout: Layout = "bhld",
 ) -> AttentionGradients:
     """Gradients of :func:`attention` from the gradients of its output, lse and entropy.
@@ -314,7 +339,7 @@ def attention_backward(
         Gradient of ``result.out``, of its shape.
     q, k, v, scale, inv_temperature, mask, is_causal, causal_align, window, q_len, kv_len, sinks, softcap
         As they were given to :func:`attention`.
-    bias, alibi_slopes, kind, sigmoid_bias, value_gate, layout
+    bias, alibi_slopes, kind, sigmoid_bias, value_gate, dropout_p, seed, layout
         As they were given to :func:`attention`.
     result
         What :func:`attention` returned for them.
@@ -347,7 +372,7 @@ def attention_backward(
     """
     operation = "attention_backward"
     if is_gpu(q):
-        _refuse_on_gpu("attention_backward", value_gate=value_gate)
+        _refuse_on_gpu("attention_backward", value_gate=value_gate, dropout_p=dropout_p or None)
         from logitscope.gpu.attention import attention_backward as on_gpu
 
         gradients: AttentionGradients = on_gpu(
@@ -361,7 +386,7 @@ def attention_backward(
         operation, q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
         causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
         softcap=softcap, bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias,
-        layout=layout, value_gate=value_gate,
+        layout=layout, dropout_p=dropout_p, seed=seed, value_gate=value_gate,
     )  # fmt: skip
     batch, heads, queries, _ = problem.q.shape
     rows = (batch, heads, queries)
@@ -438,6 +463,15 @@ def _check_options(stats: Collection[str], empty: str) -> None:
     if empty not in ("zero", "nan"):
         message = f"attention: empty is {empty!r}; use 'zero' or 'nan'"
         raise ArgumentError(message)
+
+
+def checked_top_keys(top_keys: int, keys: int) -> int:
+    """How many top keys of each row are wanted, as an integer."""
+    chosen = operator.index(top_keys)
+    if not 0 <= chosen <= max(keys, 1):
+        message = f"attention: top_keys is {chosen}; use 0 for none, or up to the number of keys, {keys}"
+        raise ArgumentError(message)
+    return chosen
 
 
 def _refuse_on_gpu(operation: str, **options: Any) -> None:

@@ -52,7 +52,7 @@ def explain(*arguments: Any, function: Callable[..., Any] | None = None, **optio
     Returns
     -------
     Explanation
-        ``steps``, each with path, kernel, rows computed in float64 and ``refused``; ``result``; a readable text.
+        ``steps``, each with path, kernel, tiles, rows computed in float64 and ``refused``; ``result``; a readable text.
 
     Raises
     ------
@@ -64,8 +64,8 @@ def explain(*arguments: Any, function: Callable[..., Any] | None = None, **optio
     >>> import numpy as np, logitscope
     >>> q, k, v = np.zeros((3, 1, 2, 256, 8), np.float32)
     >>> told = logitscope.explain(q, k[..., ::-1], v, is_causal=True)
-    >>> told.path, told.steps[0].operation
-    ('native', 'attention')
+    >>> told.path, told.steps[0].tiles
+    ('native', TileCount(all=16, computed=12, masked=8))
     >>> told.refused
     ('k is copied (0.0 MB): an axis runs backwards or across numbers',)
     """

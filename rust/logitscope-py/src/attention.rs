@@ -4,11 +4,11 @@ use crate::arrays::{
     ArrayStored, Filled, Input, by_stored, contiguous, filled, filled_heads, heads, optional, rows, scores,
 };
 use crate::call::run;
-use crate::errors::{ArgumentError, ShapeError};
+use crate::errors::{ArgumentError, ShapeError, to_python};
 use logitscope_kernels::Heads;
 use logitscope_kernels::attention::{
-    Align, Gradients, MapBins, Masks, Operand, Output, Problem, SigmoidBias, Statistics, Upstream, Weighting,
-    backward, bias_gradient, forward,
+    Align, Dropout, Gradients, MapBins, Masks, Operand, Output, Problem, SigmoidBias, Statistics, TileCount,
+    TopKeys, Upstream, Weighting, backward, bias_gradient, forward, tile_count,
 };
 use logitscope_simd::Element;
 use pyo3::prelude::*;
@@ -33,6 +33,7 @@ struct Inputs<'py, X: ArrayStored> {
     alibi_slopes: Option<Input<'py, X::Wide>>,
     is_sigmoid: bool,
     sigmoid_bias: Option<Input<'py, X::Wide>>,
+    dropout: Option<Dropout>,
 }
 
 /// An attribute; None where it is Python's None.
@@ -61,6 +62,10 @@ impl<'py, X: ArrayStored> Inputs<'py, X> {
             alibi_slopes: optional(given("alibi_slopes")?.as_ref())?,
             is_sigmoid: problem.getattr("is_sigmoid")?.extract()?,
             sigmoid_bias: optional(given("sigmoid_bias")?.as_ref())?,
+            dropout: {
+                let rate = problem.getattr("dropout_p")?.extract()?;
+                (rate != 0.0).then_some(Dropout { rate, seed: problem.getattr("seed")?.extract()? })
+            },
         })
     }
 
@@ -95,6 +100,7 @@ impl<'py, X: ArrayStored> Inputs<'py, X> {
             } else {
                 Weighting::Softmax(self.sinks.as_ref().map(|x| contiguous("sinks", x)).transpose()?)
             },
+            dropout: self.dropout,
         })
     }
 }
@@ -120,9 +126,10 @@ fn attention_forward<'py>(
     lse: &Bound<'py, PyAny>,
     entropy: Option<&Bound<'py, PyAny>>,
     map: Option<&Bound<'py, PyAny>>,
+    top: Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
 ) -> PyResult<()> {
     by_stored!("attention", &problem.getattr("q")? => forward_of(
-        py, problem, out, max_logit, inv_sum, lse, entropy, map,
+        py, problem, out, max_logit, inv_sum, lse, entropy, map, top,
     ))
 }
 
@@ -136,6 +143,7 @@ fn forward_of<'py, X: ArrayStored>(
     lse: &Bound<'py, PyAny>,
     entropy: Option<&Bound<'py, PyAny>>,
     map: Option<&Bound<'py, PyAny>>,
+    top: Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
 ) -> PyResult<()> {
     let inputs = Inputs::<X>::extract(problem)?;
     let arrays = inputs.heads()?;
@@ -147,6 +155,10 @@ fn forward_of<'py, X: ArrayStored>(
     let mut lse = extract_wide::<X>(lse)?;
     let mut entropy: Option<Filled<'py, X::Wide>> = optional(entropy)?;
     let mut map: Option<Filled<'py, X::Wide>> = optional(map)?;
+    let mut top: Option<(Filled<'py, i64>, Filled<'py, X::Wide>)> = match top {
+        None => None,
+        Some((keys, weights)) => Some((keys.extract()?, weights.extract()?)),
+    };
     let map = match &mut map {
         None => None,
         Some(map) => {
@@ -161,6 +173,18 @@ fn forward_of<'py, X: ArrayStored>(
             Some((MapBins { rows, columns }, filled("map", map, batch * query_heads * rows * columns)?))
         }
     };
+    let top = match &mut top {
+        None => None,
+        Some((keys, weights)) => {
+            let chosen = keys.shape().last().copied().unwrap_or(0);
+            if chosen == 0 {
+                return Err(ArgumentError::new_err("attention: top_keys is 0; use 1 or more"));
+            }
+            let n = count * chosen;
+            let (keys, weights) = (filled("top_keys", keys, n)?, filled("top_weights", weights, n)?);
+            Some(TopKeys { count: chosen, keys, weights })
+        }
+    };
     let output = Output {
         out: filled_heads("out", &mut out, [batch, query_heads, queries, problem.values.shape()[3]])?,
         statistics: Statistics {
@@ -170,6 +194,7 @@ fn forward_of<'py, X: ArrayStored>(
             entropy: entropy.as_mut().map(|x| filled("entropy", x, count)).transpose()?,
         },
         map,
+        top,
     };
     run::<X, _>(py, "attention", problem.work(), |cancel| forward(&problem, output, cancel))
 }
@@ -288,7 +313,22 @@ fn backward_of<'py, X: ArrayStored>(
     })
 }
 
+/// How many tiles of scores there are, are computed, and have hidden scores among those computed.
+#[pyfunction]
+fn attention_tiles(problem: &Bound<'_, PyAny>) -> PyResult<(usize, usize, usize)> {
+    by_stored!("attention", &problem.getattr("q")? => tiles_of(problem))
+}
+
+fn tiles_of<X: ArrayStored>(problem: &Bound<'_, PyAny>) -> PyResult<(usize, usize, usize)> {
+    let inputs = Inputs::<X>::extract(problem)?;
+    let arrays = inputs.heads()?;
+    let TileCount { all, seen, masked } =
+        tile_count(&inputs.problem(&arrays)?).map_err(|error| to_python(&error))?;
+    Ok((all, seen, masked))
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(attention_tiles, module)?)?;
     module.add_function(wrap_pyfunction!(attention_forward, module)?)?;
     module.add_function(wrap_pyfunction!(attention_backward, module)?)
 }

@@ -31,3 +31,19 @@ pub fn cross_entropy(row: &[f64], target: usize) -> (f64, Vec<f64>) {
     gradient[target] = -others / (others + own);
     (loss, gradient)
 }
+
+/// One draw of Philox4x32-10, round by round as in the paper.
+pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    let (mut counter, mut key) = (counter, key);
+    for _ in 0..10 {
+        let product = |multiplier: u64, word: u32| {
+            let wide = multiplier * u64::from(word);
+            ((wide >> 32) as u32, (wide & 0xffff_ffff) as u32)
+        };
+        let (high0, low0) = product(0xD251_1F53, counter[0]);
+        let (high1, low1) = product(0xCD9E_8D57, counter[2]);
+        counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0];
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+    }
+    counter
+}

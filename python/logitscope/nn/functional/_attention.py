@@ -20,6 +20,7 @@ from logitscope.nn.functional._attention_inputs import (
     checked_mask,
     checked_sigmoid_bias,
     checked_temperature,
+    drawn_seed,
     gated_values,
     of_heads,
 )
@@ -33,7 +34,7 @@ from logitscope.ops._attention_problem import (
     positions_first,
 )
 from logitscope.ops._path_notes import note_composite
-from logitscope.ops.attention import AttentionResult, attention_backward
+from logitscope.ops.attention import AttentionResult, attention_backward, checked_top_keys
 from logitscope.ops.attention import attention as fused_attention
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def attention(
     value_gate: Tensor | None = None,
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
+    top_keys: int = 0,
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
     empty: Literal["zero", "nan"] = "zero",
     device: _on_gpu.DeviceName = "cpu",
 ) -> AttentionResult:
@@ -110,6 +114,11 @@ def attention(
         ("entropy",) if the entropy of the weights is wanted, at the cost of a few operations a score.
     map_bins
         (R, C): also return the weights averaged over R bins of queries and summed over C bins of keys.
+    top_keys
+        k: also return the k keys with the largest scores of each row, and their weights.
+    dropout_p, seed
+        Share of the weights that is dropped, and what decides which, an integer or an int64 tensor; by default one is
+        drawn from torch's generator. Statistics, map and top keys are those of all weights.
     empty
         What a row that sees no key gives, "zero" or "nan".
     device
@@ -182,15 +191,17 @@ def attention(
         checked_mask(mask, q, k),
         checked_lengths("q_len", q_len, q.shape[2], q),
         lengths,
+        drawn_seed(dropout_p, seed, q),
     )
-    bins = checked_bins(map_bins, q, k)
+    bins, top = checked_bins(map_bins, q, k), checked_top_keys(top_keys, k.shape[2])
     with_entropy = "entropy" in stats
     refused = why_composite(*inputs)
     if refused is not None:
         note_composite("attention", q, k, refused)
     operator = _attention if refused is None else composite.attention
-    out, lse, max_logit, inv_sum, entropy, map_ = operator(
-        *inputs, factor, reach, causal_align, float(softcap), kind == "sigmoid", with_entropy, bins
+    options = (factor, reach, causal_align, float(softcap), kind == "sigmoid", float(dropout_p))
+    out, lse, max_logit, inv_sum, entropy, map_, keys, weights = operator(
+        *inputs, *options, with_entropy, bins, top
     )
     if empty == "nan":
         unseen = max_logit == -torch.inf
@@ -200,7 +211,14 @@ def attention(
         )
         out = out.masked_fill(unseen[..., None], torch.nan)
     return AttentionResult(
-        out, lse, max_logit, inv_sum, entropy if with_entropy else None, map_ if bins else None
+        out,
+        lse,
+        max_logit,
+        inv_sum,
+        entropy if with_entropy else None,
+        map_ if bins else None,
+        keys if top else None,
+        weights if top else None,
     )
 
 
@@ -217,28 +235,36 @@ def _attention(
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
+    seed: Tensor | None,
     scale: float,
     window: Sequence[int],
     causal_align: str,
     softcap: float,
     is_sigmoid: bool,
+    dropout_p: float,
     with_entropy: bool,
     map_bins: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    top_keys: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     result = fused_attention(
         array(q),
         array(k),
         array(v),
         **_arrays(inv_temperature, sinks, bias, alibi_slopes, mask, q_len, kv_len),
-        **_options(sigmoid_bias, scale, window, causal_align, softcap, is_sigmoid),
+        **_options(sigmoid_bias, seed, scale, window, causal_align, softcap, is_sigmoid, dropout_p),
         stats=("entropy",) if with_entropy else (),
         map_bins=(map_bins[0], map_bins[1]) if map_bins else None,
+        top_keys=top_keys,
     )
     parts = (result.out, result.lse, result.max_logit, result.inv_sum, result.entropy, result.map)
     out, lse, max_logit, inv_sum, entropy, map_ = (
         q.new_empty(0, dtype=wide(q.dtype)) if part is None else tensor_of(part) for part in parts
     )
-    return out, lse, max_logit, inv_sum, entropy, map_
+    if result.top_keys is None:
+        top = q.new_empty(0, dtype=torch.int64), q.new_empty(0, dtype=wide(q.dtype))
+    else:
+        top = torch.from_numpy(result.top_keys), torch.from_numpy(result.top_weights)
+    return out, lse, max_logit, inv_sum, entropy, map_, *top
 
 
 @torch.library.custom_op("logitscope::attention_backward", mutates_args=())
@@ -257,6 +283,7 @@ def _attention_backward(
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
+    seed: Tensor | None,
     out: Tensor,
     lse: Tensor,
     max_logit: Tensor,
@@ -267,6 +294,7 @@ def _attention_backward(
     causal_align: str,
     softcap: float,
     is_sigmoid: bool,
+    dropout_p: float,
     with_dbias: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     result = AttentionResult(
@@ -283,7 +311,7 @@ def _attention_backward(
         array(v),
         result,
         **_arrays(inv_temperature, sinks, bias, alibi_slopes, mask, q_len, kv_len),
-        **_options(sigmoid_bias, scale, window, causal_align, softcap, is_sigmoid),
+        **_options(sigmoid_bias, seed, scale, window, causal_align, softcap, is_sigmoid, dropout_p),
         dlse=None if dlse is None else array(dlse),
         dentropy=None if dentropy is None else array(dentropy),
         with_dbias=with_dbias,
@@ -319,11 +347,13 @@ def _arrays(
 
 def _options(
     sigmoid_bias: Tensor | None,
+    seed: Tensor | None,
     scale: float,
     window: Sequence[int],
     causal_align: str,
     softcap: float,
     is_sigmoid: bool,
+    dropout_p: float,
 ) -> dict[str, Any]:
     without = "auto_row" if is_sigmoid else "auto"
     return {
@@ -333,6 +363,8 @@ def _options(
         "causal_align": causal_align,
         "softcap": softcap,
         "kind": "sigmoid" if is_sigmoid else "softmax",
+        "dropout_p": dropout_p,
+        "seed": None if seed is None else int(seed) % 2**64,
     }
 
 
@@ -349,19 +381,24 @@ def _(
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
+    seed: Tensor | None,
     scale: float,
     window: Sequence[int],
     causal_align: str,
     softcap: float,
     is_sigmoid: bool,
+    dropout_p: float,
     with_entropy: bool,
     map_bins: Sequence[int],
+    top_keys: int,
 ) -> tuple[Tensor, ...]:
     rows, dtype = q.shape[:3], wide(q.dtype)
     lse, max_logit, inv_sum = (q.new_empty(rows, dtype=dtype) for _ in range(3))
     entropy = q.new_empty(rows if with_entropy else 0, dtype=dtype)
     map_ = q.new_empty((*rows[:2], *map_bins) if map_bins else 0, dtype=dtype)
-    return _new_heads(q, v.shape[3]), lse, max_logit, inv_sum, entropy, map_
+    top = (*rows, top_keys) if top_keys else (0,)
+    top_parts = q.new_empty(top, dtype=torch.int64), q.new_empty(top, dtype=dtype)
+    return _new_heads(q, v.shape[3]), lse, max_logit, inv_sum, entropy, map_, *top_parts
 
 
 @_attention_backward.register_fake
@@ -397,17 +434,17 @@ _DIFFERENTIABLE = 8
 """So many of the operator's inputs have a gradient: q to sigmoid_bias."""
 _BIAS = 5
 """The place of the bias among them."""
-_TENSORS = 11
+_TENSORS = 12
 """So many of its inputs are tensors."""
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     tensors, numbers = inputs[:_TENSORS], inputs[_TENSORS:]
-    *options, with_entropy, _ = numbers
-    out, lse, max_logit, inv_sum, entropy, map_ = output
+    *options, with_entropy, _, _ = numbers
+    out, lse, max_logit, inv_sum, entropy, *unused = output
     ctx.options = tuple(options)
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(max_logit, inv_sum, map_, *(() if with_entropy else (entropy,)))
+    ctx.mark_non_differentiable(max_logit, inv_sum, *unused, *(() if with_entropy else (entropy,)))
     ctx.save_for_backward(*tensors, out, lse, max_logit, inv_sum, entropy)
 
 
@@ -418,7 +455,7 @@ def _gradient(
     _max_logit: None,
     _inv_sum: None,
     dentropy: Tensor | None,
-    _map: None,
+    *_unused: None,
 ) -> tuple[Tensor | None, ...]:
     tensors, output = ctx.saved_tensors[:_TENSORS], ctx.saved_tensors[_TENSORS:]
     if torch.is_grad_enabled():  # the gradients will be differentiated themselves
@@ -440,7 +477,7 @@ def _gradient(
         part if tensor is not None and tensor.requires_grad else None
         for tensor, part in zip(tensors[:_DIFFERENTIABLE], gradients, strict=True)
     )
-    return *given, *(None,) * (_TENSORS - _DIFFERENTIABLE + len(ctx.options) + 2)
+    return *given, *(None,) * (_TENSORS - _DIFFERENTIABLE + len(ctx.options) + 3)
 
 
 def _composite_gradients(
@@ -448,7 +485,7 @@ def _composite_gradients(
     options: tuple[Any, ...],
     upstream: tuple[tuple[int, Tensor | None], ...],
 ) -> list[Tensor | None]:
-    parts = composite.attention(*tensors, *options, True, ())  # type: ignore[arg-type, call-arg]
+    parts = composite.attention(*tensors, *options, True, (), 0)  # type: ignore[arg-type, call-arg]
     inputs = tensors[:_DIFFERENTIABLE]
     wanted = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]
     given = [(parts[index], gradient) for index, gradient in upstream if gradient is not None]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.nn.functional._path import check_dtype, wide
+from logitscope.ops._attention_problem import checked_seed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -138,6 +139,26 @@ def gated_values(v: Tensor, gate: Tensor, kv_len: Tensor | None) -> Tensor:
         beyond = (torch.arange(v.shape[2], device=v.device) >= kv_len[:, None])[:, None]
         v, gate = v.masked_fill(beyond[..., None], 0.0), gate.masked_fill(beyond, 0.0)
     return (v.to(wide(v.dtype)) * gate[..., None].to(wide(v.dtype))).to(v.dtype)
+
+
+def drawn_seed(dropout_p: float, seed: int | Tensor | None, q: Tensor) -> Tensor | None:
+    """Give the seed of dropout as a number that lies where ``q`` does; None without dropout."""
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.numel() != 1:
+            message = (
+                f"attention: seed is {seed.dtype} of shape {tuple(seed.shape)}; use one torch.int64 number"
+            )
+            raise ArgumentError(message)
+        checked_seed("attention", dropout_p, 0)
+        return None if dropout_p == 0 else seed.reshape(())
+    number = checked_seed("attention", dropout_p, 0 if seed is None else seed)
+    if dropout_p == 0:
+        return None
+    if seed is None:
+        return torch.randint(2**63 - 1, (), dtype=torch.int64, device=q.device)
+    # As int64, which has a sign.
+    signed = number - 2**64 if number >= 2**63 else number
+    return torch.full((), signed, dtype=torch.int64, device=q.device)
 
 
 def check_inputs(

@@ -37,7 +37,7 @@ def scaled_dot_product_attention(
         Bool, True where a query may attend, or numbers that are added to the scores, with a gradient and -inf where
         it may not; broadcasts to (..., Hq, T, S).
     dropout_p
-        0; dropout is refused.
+        Share of the weights that is dropped; which ones torch's generator decides, by one draw a call.
     is_causal
         Whether query i sees only the keys 0..i.
     scale
@@ -55,8 +55,8 @@ def scaled_dot_product_attention(
     >>> torch.allclose(ours, theirs, atol=1e-5)
     True
     """
-    if dropout_p != 0.0:
-        message = f"scaled_dot_product_attention: dropout_p is {dropout_p}; use 0.0, dropout is not supported"
+    if not 0 <= dropout_p < 1:
+        message = f"scaled_dot_product_attention: dropout_p is {dropout_p}; use 0 or more, below 1"
         raise ArgumentError(message)
     tensors = (query, key, value)
     shapes = [tuple(tensor.shape) for tensor in tensors]
@@ -85,6 +85,7 @@ def scaled_dot_product_attention(
         bias=None if is_bool else attn_mask,
         is_causal=is_causal,
         causal_align="top_left",
+        dropout_p=dropout_p,
     ).out
     return out if query.dim() == 4 else out.reshape(*query.shape[:-1], value.shape[-1])
 

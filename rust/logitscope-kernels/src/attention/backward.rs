@@ -11,6 +11,7 @@
 //! - `dp_ij = do_i . v_j`
 //! - `ds_ij = p_ij (dp_ij - D_i + dlse_i - dh_i (ln p_ij + h_i))`
 //! - `dv_j = sum_i p_ij do_i`, `dk_j = sum_i dz_ij scale t_i q_i` over the queries of all heads of the group
+//! - with dropout `dp_ij` and the `p_ij` of `dv_j` are multiplied by what the weight was; `D_i` and the rest stay
 //! - with sigmoid weighting `ds_ij = w_ij (1 - w_ij) (dp_ij + (dlse_i - dh_i (ln p_ij + h_i)) / sum_i)`, p the share in the sum
 //! - with a softcap the gradient of the product is `dz_ij = ds_ij (1 - (c_ij / cap)^2)`, else `ds_ij`
 //! - `dslope = -sum_ij ds_ij |distance|`, `dbias = ds` summed over what it is shared by, and so that of a sigmoid bias

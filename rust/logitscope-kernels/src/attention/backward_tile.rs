@@ -223,7 +223,7 @@ fn add_wide_row<'a, T: Element>(
     for (key, &dscore) in row.keys.iter().zip(&dscores) {
         if key.weight != 0.0 {
             for (cell, &x) in dvalues[key.key * padded(dout.len())..].iter_mut().zip(dout) {
-                *cell += T::from_f64(key.weight * x.to_f64());
+                *cell += T::from_f64(key.weight * key.factor * x.to_f64());
             }
         }
         if dscore != 0.0 {

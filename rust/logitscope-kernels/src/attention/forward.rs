@@ -4,6 +4,7 @@ use super::forward_tile::{Scratch, Tile, TileKernel};
 use super::map::{self, MapBins};
 use super::problem::Problem;
 use super::tile::{Cursor, store_rows, tile_queries};
+use super::top_keys::TopKeys;
 use crate::error::Result;
 use crate::threads::{self, Cancel};
 use crate::view::HeadsMut;
@@ -32,6 +33,8 @@ pub struct Output<'a, X: Stored> {
     pub statistics: Statistics<'a, X::Wide>,
     /// The binned map, (batch, heads, rows, columns), when wanted; at most one bin a query and a key.
     pub map: Option<(MapBins, &'a mut [X::Wide])>,
+    /// The keys with the largest scores of each row, when wanted.
+    pub top: Option<TopKeys<'a, X::Wide>>,
 }
 
 /// Computes attention and the statistics of its rows.
@@ -50,7 +53,7 @@ pub fn forward<X: Stored>(
     let [batch, heads, queries, _] = problem.queries.shape();
     let value_dim = problem.values.shape()[3];
     let rows = batch * heads * queries;
-    let Output { out, statistics, map } = output;
+    let Output { out, statistics, map, mut top } = output;
     assert_eq!(out.shape(), [batch, heads, queries, value_dim], "attention: shape of out");
     if rows == 0 {
         return Ok(());
@@ -80,6 +83,7 @@ pub fn forward<X: Stored>(
                     lse: lse.take(rows),
                     entropy: entropy.as_mut().map(|entropy| entropy.take(rows)),
                     map: bins.map(|bins| (bins, part.take(part_len))),
+                    top: top.as_mut().map(|top| top.take(rows)),
                 };
                 pieces.push((tile, out.next().expect("one run a tile")));
             }

@@ -1,5 +1,6 @@
 //! The forward pass of one tile of queries against the key tiles that it sees.
 
+use super::dropout;
 use super::map::{self, MapBins};
 use super::problem::Problem;
 use super::row_state::RowState;
@@ -10,6 +11,7 @@ use super::tile::{
     QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite, no_factors, room, transpose,
     untranspose, zeroed,
 };
+use super::top_keys::TopKeys;
 use super::wide::WideRow;
 use crate::matmul::{Panel, add_columns_product, rows_product};
 use logitscope_simd::{Element, Kernel, Simd, math};
@@ -26,6 +28,7 @@ pub(super) struct Tile<'a, T> {
     pub(super) lse: &'a mut [T],
     pub(super) entropy: Option<&'a mut [T]>,
     pub(super) map: Option<(MapBins, &'a mut [T])>,
+    pub(super) top: Option<TopKeys<'a, T>>,
 }
 
 /// Buffers that a thread uses again for its next tile; all transposed: queries in the lanes.
@@ -33,6 +36,7 @@ pub(super) struct Scratch<T: Element> {
     queries: Vec<T::Block>,
     scores: Vec<T::Block>,
     bias: Vec<T::Block>,
+    dropout: Vec<T::Block>,
     out: Vec<T::Block>,
     map: Vec<T::Block>,
     /// Rows of what is stored in 16 bits, not transposed.
@@ -48,6 +52,7 @@ impl<T: Element> Default for Scratch<T> {
             queries: Vec::new(),
             scores: Vec::new(),
             bias: Vec::new(),
+            dropout: Vec::new(),
             out: Vec::new(),
             map: Vec::new(),
             rows: Vec::new(),
@@ -67,7 +72,7 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let Self { tile, scratch } = self;
+        let Self { mut tile, scratch } = self;
         let Tile { problem, batch, head, .. } = tile;
         let queries = &tile.queries.clone();
         let width = blocks_for::<T>(queries.len());
@@ -87,6 +92,9 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
         let bins = tile.map.as_ref().map(|(bins, _)| *bins);
         let map = zeroed::<T>(&mut scratch.map, bins.map_or(0, |bins| bins.columns * width));
 
+        if let Some(top) = &mut tile.top {
+            top.clear();
+        }
         let zero = simd.splat(T::ZERO);
         let mut states =
             [RowState { max: simd.splat(T::NEG_INFINITY), sum: zero, moment: zero }; QUERY_BLOCKS];
@@ -104,6 +112,9 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
             steps.apply(simd, &range, width, scores, None, &mut scratch.bias);
             if sees == Sees::Part {
                 clear_hidden(simd, &sight, range.clone(), width, T::NEG_INFINITY, scores);
+            }
+            if let Some(top) = &mut tile.top {
+                top.add(simd, &range, width, scores);
             }
             for (block, state) in states.iter_mut().enumerate().take(width) {
                 if let Some(biases) = &biases {
@@ -123,15 +134,20 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 rescale(simd, decay, out, width, block);
                 rescale(simd, decay, map, width, block);
             }
+            if let Some(bins) = bins {
+                map::add_columns(simd, scores, width, range.clone(), all_keys, bins, map);
+            }
+            if let Some(rule) = problem.dropout {
+                let factors = &mut scratch.dropout;
+                let factors = rule.fill::<T>(batch, head, queries.start, &range, width, factors);
+                dropout::multiply(simd, factors, scores);
+            }
             let weights = Panel { blocks: scores, width };
             let values = problem.values.rows(batch, key_head, range.clone(), &mut scratch.value_rows);
             if sees == Sees::Part && has_non_finite(simd, values) {
                 add_visible_product(simd, &sight, values, range.clone(), &weights, out);
             } else {
                 add_columns_product(simd, values, &weights, out);
-            }
-            if let Some(bins) = bins {
-                map::add_columns(simd, scores, width, range, all_keys, bins, map);
             }
         }
         let mut largest = [zero; QUERY_BLOCKS];
@@ -147,7 +163,7 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 rescale(simd, decay, map, width, block);
             }
         }
-        finish(simd, tile, &sight, &largest, &states, out, map, width, &mut scratch.results);
+        finish(simd, tile, &sight, &largest, &states, biases.as_ref(), out, map, width, &mut scratch.results);
     }
 }
 
@@ -216,12 +232,13 @@ fn finish<T: Element, S: Simd<T>>(
     sight: &Sight<'_, T>,
     largest: &[S::Vector; QUERY_BLOCKS],
     states: &[RowState<S::Vector>; QUERY_BLOCKS],
+    biases: Option<&[T::Block; QUERY_BLOCKS]>,
     out: &mut [T::Block],
     map: &mut [T::Block],
     width: usize,
     results: &mut Vec<T::Block>,
 ) {
-    let Tile { problem, batch, head, queries, max_logit, inv_sum, lse, mut entropy, .. } = tile;
+    let Tile { problem, batch, head, queries, max_logit, inv_sum, lse, mut entropy, mut top, .. } = tile;
     // What the sums of each row are multiplied by.
     let mut shares = [T::block(T::ONE); QUERY_BLOCKS];
     let shares = T::flatten_mut(&mut shares);
@@ -247,6 +264,15 @@ fn finish<T: Element, S: Simd<T>>(
                 // Rounding may leave a one-hot row a little below 0; NaN stays.
                 entropy[row] = if !seen || nats < T::ZERO { T::ZERO } else { nats };
             }
+            if let Some(top) = &mut top {
+                match biases {
+                    Some(biases) => {
+                        let bias = biases[block].as_ref()[lane];
+                        top.weigh(row, |score| T::ONE / (T::ONE + (-(score + bias)).exp()));
+                    }
+                    None => top.weigh(row, |score| (score - max).exp() * inv_sum[row]),
+                }
+            }
             let overflows =
                 if problem.is_normalised() { !seen } else { largest.as_ref()[lane] == T::INFINITY };
             if (sum.is_nan() || overflows)
@@ -259,6 +285,9 @@ fn finish<T: Element, S: Simd<T>>(
                     entropy[row] = T::from_f64(wide.entropy);
                 }
                 shares[row] = T::ONE;
+                if let Some(top) = &mut top {
+                    top.write(row, &wide);
+                }
                 wide.write_sums(row, width, out, tile.map.as_ref().map(|(bins, _)| *bins), map);
             }
         }

@@ -17,12 +17,15 @@
 //!
 //! Sigmoid weighting has `w_j = 1 / (1 + e^-(s_j + b))` in the place of `p_j`; `lse` is then the logarithm of their sum.
 //!
+//! Dropout takes part in the output and its gradients alone: `lse`, entropy, map and top keys are those of all weights.
+//!
 //! A row that sees no key gives `o = 0`, `lse = -inf` (the sink where there is one), `h = 0` and no gradient.
 
 mod backward;
 mod backward_tile;
 mod bias_gradient;
 mod decode;
+mod dropout;
 mod forward;
 mod forward_tile;
 mod map;
@@ -36,14 +39,19 @@ mod sigmoid;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod tile_count;
 mod tile_scores;
+mod top_keys;
 mod wide;
 
 pub use backward::{Gradients, Upstream, backward};
 pub use bias_gradient::bias_gradient;
 pub use decode::{CHUNK, Decoding, decode};
+pub use dropout::Dropout;
 pub use forward::{Output, Statistics, forward};
 pub use map::{MapBins, bin_edge};
 pub use masks::{Align, Masks};
 pub use operand::{NarrowHeads, Operand};
 pub use problem::{Problem, SigmoidBias, Weighting};
+pub use tile_count::{TileCount, tile_count};
+pub use top_keys::TopKeys;

@@ -1,5 +1,6 @@
 //! What an attention call is asked to compute.
 
+use super::dropout::Dropout;
 use super::masks::Masks;
 use super::operand::Operand;
 use crate::error::{Error, Result};
@@ -49,6 +50,8 @@ pub struct Problem<'a, T> {
     pub slopes: Option<&'a [T]>,
     /// From scores to weights.
     pub weighting: Weighting<'a, T>,
+    /// Which weights are dropped, if any.
+    pub dropout: Option<Dropout>,
 }
 
 impl<T: Element> Problem<'_, T> {
@@ -91,6 +94,12 @@ impl<T: Element> Problem<'_, T> {
         }
         if let Some(bias) = self.bias.filter(|bias| bias.shape() != [batch, heads, queries, keys]) {
             return wrong("bias", bias.shape(), format!("{:?}", [batch, heads, queries, keys]));
+        }
+        if let Some(Dropout { rate, .. }) = self.dropout
+            && !(0.0..1.0).contains(&rate)
+        {
+            let (got, expected) = (rate.to_string(), "0 or more, below 1".into());
+            return Err(Error::Argument { operation: "attention", argument: "dropout_p", got, expected });
         }
         self.masks.check([batch, heads, queries, keys])
     }

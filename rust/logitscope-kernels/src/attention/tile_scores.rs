@@ -1,6 +1,7 @@
 //! The scores of a tile of queries computed again for the backward pass: weights and gradients of one key tile at a time.
 
 use super::backward::Upstream;
+use super::dropout;
 use super::problem::Problem;
 use super::row_state::{RowTerms, row_terms};
 use super::scores::ScoreSteps;
@@ -17,6 +18,7 @@ pub(super) struct LaneScratch<T: Element> {
     queries: Vec<T::Block>,
     douts: Vec<T::Block>,
     bias: Vec<T::Block>,
+    dropout: Vec<T::Block>,
     /// Rows of what is stored in 16 bits, not transposed.
     pub(super) rows: Vec<T>,
     out_rows: Vec<T>,
@@ -34,6 +36,7 @@ impl<T: Element> Default for LaneScratch<T> {
             queries: Vec::new(),
             douts: Vec::new(),
             bias: Vec::new(),
+            dropout: Vec::new(),
             rows: Vec::new(),
             out_rows: Vec::new(),
             key_rows: Vec::new(),
@@ -97,8 +100,8 @@ impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
         Self { problem, upstream, batch, head, queries, terms, width, factors, ones, sight, steps, dsink }
     }
 
-    /// Fills `weights` and `dscores` of `scratch` for the keys of one tile, and `bends` where scores are bent; 0 where
-    /// a key is hidden. They stay as they were when no query sees any of the keys.
+    /// Fills `weights` (what dropout makes of them) and `dscores` of `scratch` for the keys of one tile, and `bends`
+    /// where scores are bent; 0 where a key is hidden. They stay as they were when no query sees any of the keys.
     #[inline(always)]
     pub(super) fn run<S: Simd<T, Vector = V>>(
         &self,
@@ -123,6 +126,12 @@ impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
         let value_rows =
             self.problem.values.rows(self.batch, key_head, keys.clone(), &mut scratch.value_rows);
         rows_product(simd, value_rows, &douts, dscores);
+        let kept = self.problem.dropout.map(|rule| {
+            rule.fill::<T>(self.batch, self.head, self.queries.start, keys, width, &mut scratch.dropout)
+        });
+        if let Some(kept) = kept {
+            dropout::multiply(simd, kept, dscores);
+        }
         let (is_softmax, with_entropy) = (self.problem.is_normalised(), self.upstream.entropy.is_some());
         for (block, terms) in self.terms.iter().enumerate().take(width) {
             match (is_softmax, with_entropy) {
@@ -139,6 +148,9 @@ impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
         if sees == Sees::Part {
             clear_hidden(simd, &self.sight, keys.clone(), width, T::ZERO, weights);
             clear_hidden(simd, &self.sight, keys.clone(), width, T::ZERO, dscores);
+        }
+        if let Some(kept) = kept {
+            dropout::multiply(simd, kept, weights);
         }
         sees
     }

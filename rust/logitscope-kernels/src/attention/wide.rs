@@ -17,10 +17,12 @@ use std::ops::Range;
 /// One key that a row sees.
 pub(super) struct WideKey {
     pub(super) key: usize,
-    /// What the value is multiplied by.
+    /// What the value is multiplied by, without dropout.
     pub(super) weight: f64,
+    /// What dropout makes of the weight.
+    pub(super) factor: f64,
     /// The logarithm of the weight over the sum of all.
-    log_share: f64,
+    pub(super) log_share: f64,
     /// What the gradient of the weight, over the sum, is multiplied by for that of the score.
     slope: f64,
     /// The gradient of the score to that of the product.
@@ -68,7 +70,8 @@ impl<'a, T: Element> WideRow<'a, T> {
                 return None;
             }
             scores.push(score);
-            keys.push(WideKey { key, weight: 0.0, log_share: 0.0, slope: 0.0, bend, distance });
+            let factor = problem.dropout.map_or(1.0, |rule| rule.factor(batch, head, query, key));
+            keys.push(WideKey { key, weight: 0.0, factor, log_share: 0.0, slope: 0.0, bend, distance });
         }
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         if max == f64::NEG_INFINITY {
@@ -143,7 +146,7 @@ impl<'a, T: Element> WideRow<'a, T> {
         for key in &self.keys {
             let value = self.values.row(self.batch, self.key_head, key.key, &mut buffer);
             for (sum, x) in total.iter_mut().zip(value) {
-                *sum += key.weight * x.to_f64();
+                *sum += key.weight * key.factor * x.to_f64();
             }
         }
         let cells = T::flatten_mut(out).iter_mut().skip(lane).step_by(width * T::LANES);
@@ -173,7 +176,8 @@ impl<'a, T: Element> WideRow<'a, T> {
         let dout = upstream.dout.row(batch, head, query, &mut buffer);
         let mut dweights = Vec::with_capacity(self.keys.len());
         for key in &self.keys {
-            dweights.push(wide_dot(dout, self.values.row(self.batch, self.key_head, key.key, &mut other)));
+            let value = self.values.row(self.batch, self.key_head, key.key, &mut other);
+            dweights.push(key.factor * wide_dot(dout, value));
         }
         let dlse = upstream.dlse.map_or(0.0, |rows| rows.get(batch, head, query).to_f64());
         let dentropy = upstream.entropy.map_or(0.0, |(_, rows)| rows.get(batch, head, query).to_f64());

@@ -19,6 +19,9 @@ impl Numbers {
     }
 }
 
+/// How many top keys of each row are asked for.
+pub(super) const TOP: usize = 5;
+
 /// Batch, query heads, key heads, queries, keys, `head_dim`, value dim.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes(
@@ -98,6 +101,7 @@ pub(super) struct Case<T> {
     pub(super) slopes: Option<Vec<T>>,
     /// Sigmoid weighting with these biases of the heads; with that of the visible keys if there are none.
     pub(super) sigmoid: Option<Vec<T>>,
+    pub(super) dropout: Option<Dropout>,
     pub(super) dout: Vec<T>,
     pub(super) dlse: Vec<T>,
     pub(super) dentropy: Vec<T>,
@@ -110,6 +114,8 @@ pub(super) struct Results<T> {
     pub(super) inv_sum: Vec<T>,
     pub(super) lse: Vec<T>,
     pub(super) entropy: Vec<T>,
+    pub(super) top_keys: Vec<i64>,
+    pub(super) top_weights: Vec<T>,
     pub(super) dq: Vec<T>,
     pub(super) dk: Vec<T>,
     pub(super) dv: Vec<T>,
@@ -137,6 +143,7 @@ impl<T: Element> Case<T> {
             bias: None,
             slopes: None,
             sigmoid: None,
+            dropout: None,
             dout: numbers.vec(b * h * lq * dv),
             dlse: numbers.vec(b * h * lq),
             dentropy: numbers.vec(b * h * lq),
@@ -162,6 +169,7 @@ impl<T: Element> Case<T> {
                 Some(bias) if bias.is_empty() => Weighting::Sigmoid(SigmoidBias::Visible),
                 Some(bias) => Weighting::Sigmoid(SigmoidBias::Heads(bias)),
             },
+            dropout: self.dropout,
         };
         let zeros = |n| vec![T::NAN; n];
         let mut r = Results {
@@ -170,6 +178,8 @@ impl<T: Element> Case<T> {
             inv_sum: zeros(rows),
             lse: zeros(rows),
             entropy: zeros(rows),
+            top_keys: vec![-2; rows * TOP],
+            top_weights: zeros(rows * TOP),
             dq: zeros(rows * d),
             dk: zeros(b * g * lk * d),
             dv: zeros(b * g * lk * dv),
@@ -188,6 +198,7 @@ impl<T: Element> Case<T> {
                 entropy: Some(&mut r.entropy),
             },
             map: None,
+            top: Some(TopKeys { count: TOP, keys: &mut r.top_keys, weights: &mut r.top_weights }),
         };
         forward(&problem, output, &Cancel::default()).unwrap();
         let upstream = Upstream {
@@ -289,8 +300,16 @@ impl<T: Element> Case<T> {
             let sink_share = if l > 0.0 { sink_share / l } else { 0.0 };
             let nats = |p: f64| if p > 0.0 { -p * p.ln() } else { 0.0 };
             let entropy = p.iter().map(|&p| nats(p)).sum::<f64>() + nats(sink_share);
-            let out: Vec<_> =
-                (0..dv).map(|c| w.iter().zip(&seen).map(|(w, &j)| w * v(j)[c]).sum::<f64>()).collect();
+            let mut order: Vec<_> = (0..seen.len()).collect();
+            order.sort_by(|&a, &b| s[b].total_cmp(&s[a]));
+            for place in 0..TOP {
+                r.top_keys.push(order.get(place).map_or(-1, |&index| seen[index] as i64));
+                r.top_weights.push(order.get(place).map_or(0.0, |&index| w[index]));
+            }
+            let factor = |j: usize| self.dropout.map_or(1.0, |rule| dropped(rule, [batch, head, i, j]));
+            let out: Vec<_> = (0..dv)
+                .map(|c| w.iter().zip(&seen).map(|(w, &j)| factor(j) * w * v(j)[c]).sum::<f64>())
+                .collect();
             let delta = dot(dout, &out);
             let (dlse, dentropy) = (self.dlse[row].to_f64(), self.dentropy[row].to_f64());
             let mut u = vec![0.0; d];
@@ -301,8 +320,8 @@ impl<T: Element> Case<T> {
                 }
                 let of_share = dlse - dentropy * (p.ln() + entropy);
                 let ds = match weight_bias {
-                    Some(_) => w * (1.0 - w) * (dot(dout, v(j)) + of_share / l),
-                    None => p * (dot(dout, v(j)) - delta + of_share),
+                    Some(_) => w * (1.0 - w) * (factor(j) * dot(dout, v(j)) + of_share / l),
+                    None => p * (factor(j) * dot(dout, v(j)) - delta + of_share),
                 };
                 if let Some(slope) = r.dslopes.get_mut(head) {
                     *slope -= ds * distance(j);
@@ -320,7 +339,7 @@ impl<T: Element> Case<T> {
                     r.dk[(kv + j) * d + c] += scale * t * dz * q[c];
                 }
                 for (dv, dout) in r.dv[(kv + j) * dv..].iter_mut().zip(dout) {
-                    *dv += w * dout;
+                    *dv += factor(j) * w * dout;
                 }
             }
             if sink_share > 0.0 {
@@ -336,4 +355,12 @@ impl<T: Element> Case<T> {
         }
         r
     }
+}
+
+/// What the weight of one score is multiplied by.
+fn dropped(rule: Dropout, [batch, head, query, key]: [usize; 4]) -> f64 {
+    let counter = [key / 4, query, head, batch].map(|x| u32::try_from(x).unwrap());
+    let words = logitscope_testing::philox4x32(counter, [rule.seed as u32, (rule.seed >> 32) as u32]);
+    let is_dropped = f64::from(words[key % 4]) / 2.0_f64.powi(32) < rule.rate;
+    if is_dropped { 0.0 } else { 1.0 / (1.0 - rule.rate) }
 }

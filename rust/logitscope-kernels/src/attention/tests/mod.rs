@@ -2,6 +2,7 @@
 
 mod case;
 mod steps;
+mod top_keys;
 
 use super::*;
 use crate::threads::{self, Cancel};
@@ -83,6 +84,7 @@ fn assert_agrees<T: Element>(case: &Case<T>, what: &str, limit: f64) {
         ("inv_sum", error(&got.inv_sum, &wanted.inv_sum)),
         ("lse", error(&got.lse, &wanted.lse)),
         ("entropy", error(&got.entropy, &wanted.entropy)),
+        ("top_weights", error(&got.top_weights, &wanted.top_weights)),
         ("dq", error(&got.dq, &wanted.dq)),
         ("dk", error(&got.dk, &wanted.dk)),
         ("dv", error(&got.dv, &wanted.dv)),
@@ -137,7 +139,9 @@ fn results_have_the_same_bits_at_any_number_of_threads() {
     masked.sinks = Some(vec![0.3; 6]);
     let few_key_heads = with_steps::<f32>(Sizes(1, 16, 1, 200, 100, 16, 16), Hidden::default(), 7);
     let sigmoid = with_steps::<f32>(Sizes(2, 4, 2, 200, 300, 16, 16), Hidden::causal(Align::TopLeft), 23);
-    for case in [masked, few_key_heads, sigmoid] {
+    let mut dropped = with_steps::<f32>(Sizes(1, 16, 1, 200, 100, 16, 16), Hidden::default(), 15);
+    dropped.dropout = Some(Dropout { rate: 0.2, seed: 5 });
+    for case in [masked, few_key_heads, sigmoid, dropped] {
         threads::set_num_threads(1);
         let wanted = case.run();
         for count in [2, 3, 8] {
@@ -294,6 +298,7 @@ fn the_map_is_the_pooled_dense_map() {
         bias: None,
         slopes: None,
         weighting: Weighting::Softmax(None),
+        dropout: None,
     };
     let bins = MapBins { rows: 37, columns: 50 };
     let mut map = vec![f64::NAN; b * h * 37 * 50];
@@ -302,7 +307,7 @@ fn the_map_is_the_pooled_dense_map() {
     let (inv_sum, lse) = rest.split_at_mut(b * h * lq);
     let statistics = Statistics { max_logit, inv_sum, lse, entropy: None };
     let out = HeadsMut::new(&mut out, [b, h, lq, dv], Order::HeadsFirst);
-    let output = Output { out, statistics, map: Some((bins, &mut map)) };
+    let output = Output { out, statistics, map: Some((bins, &mut map)), top: None };
     forward(&problem, output, &Cancel::default()).unwrap();
     let mut wanted = vec![0.0; map.len()];
     for head in 0..b * h {
@@ -341,6 +346,7 @@ fn shapes_that_do_not_fit_are_refused_by_name() {
         bias: None,
         slopes: None,
         weighting: Weighting::Softmax(None),
+        dropout: None,
     };
     let refused = |q, k, v| problem(q, k, v).check().unwrap_err().to_string();
     assert_eq!(
@@ -373,6 +379,8 @@ fn shapes_that_do_not_fit_are_refused_by_name() {
         refused(Masks { scores: Some(mask), ..Masks::default() }, None),
         "attention: mask has shape [1, 2, 5, 3]; use [1, 2, 3, 5]"
     );
+    let all = Problem { dropout: Some(Dropout { rate: 1.0, seed: 0 }), ..good };
+    assert_eq!(all.check().unwrap_err().to_string(), "attention: dropout_p is 1; use 0 or more, below 1");
     assert_eq!(
         refused(Masks::default(), Some(&[0.0])),
         "attention: sinks has shape (1); use (2), one number for each head of q"

@@ -1,6 +1,6 @@
-//! The steps between product and weight, in combination: softcap, bias, distances, sinks and sigmoid weighting.
+//! The steps between product and weight, in combination: softcap, bias, distances, sinks, sigmoid weighting, dropout.
 
-use super::super::Align;
+use super::super::{Align, Dropout};
 use super::case::{Case, Hidden, Numbers, Sizes};
 use super::{assert_agrees, error};
 use logitscope_simd::Element;
@@ -35,6 +35,9 @@ pub(super) fn with_steps<T: Element>(sizes: Sizes, hidden: Hidden, steps: usize)
     }
     if steps & 4 > 0 {
         case.slopes = Some((0..h).map(|h| T::from_f64([0.05, 0.0, -0.01][h % 3])).collect());
+    }
+    if steps % 5 == 3 {
+        case.dropout = Some(Dropout { rate: 0.3, seed: 1 << 40 | steps as u64 });
     }
     match steps / 8 % 4 {
         0 => {}
@@ -73,7 +76,7 @@ fn every_combination_of_steps_agrees_with_a_dense_computation_on_every_isa() {
 
 #[test]
 fn scores_beyond_the_range_of_f32_give_what_they_give_in_f64() {
-    for steps in [0, 2, 4, 6, 8, 12, 24, 26] {
+    for steps in [0, 2, 4, 6, 8, 12, 24, 26, 28] {
         let hidden = Hidden { left: Some(40), right: Some(5), ..Hidden::default() };
         let mut case = with_steps::<f32>(Sizes(1, 2, 1, 70, 131, 8, 5), hidden, steps);
         case.temperature.fill(1.0);
@@ -97,6 +100,7 @@ fn scores_beyond_the_range_of_f32_give_what_they_give_in_f64() {
         }
         assert!(error(&got.entropy, &wanted.entropy) <= 1e-5, "entropy of steps {steps}");
         let errors = [
+            ("top_weights", error(&got.top_weights, &wanted.top_weights)),
             ("dv", error(&got.dv, &wanted.dv)),
             ("dsinks", error(&got.dsinks, &wanted.dsinks)),
             ("dbias", error(&got.dbias, &wanted.dbias)),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @pytest.fixture(params=_native.available_isas())
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set of this CPU in turn, in use for the whole process while the test runs."""
-    in_use = _native.isa()
+    in_use = "auto" if _native.has_bf16_products() else _native.isa()
     _native.select_isa(request.param)
     yield request.param
     _native.select_isa(in_use)

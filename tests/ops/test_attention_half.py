@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import logitscope
+from logitscope import _native
 from logitscope.errors import DTypeError
 
 TYPES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
@@ -29,6 +30,15 @@ OPTIONS = {
     },
     "sigmoid": {"kind": "sigmoid", "bias": (67, 131), "sigmoid_bias": (4,)},
 }
+
+
+@pytest.fixture(params=[*_native.available_isas(), "auto"])
+def path(request):
+    """Each instruction set, and what this CPU does best: there bfloat16 may be multiplied in pairs."""
+    in_use = "auto" if _native.has_bf16_products() else _native.isa()
+    _native.select_isa(request.param)
+    yield request.param
+    _native.select_isa(in_use)
 
 
 def halves(shape, dtype, seed=0):
@@ -100,7 +110,7 @@ def test_gradients_of_few_key_heads_are_rounded_after_all_spans_are_added(dtype)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("size", [64, 80])
 @pytest.mark.parametrize("is_causal", [False, True])
-def test_errors_are_within_those_of_torchs_plain_path(size, is_causal, dtype):
+def test_errors_are_within_those_of_torchs_plain_path(path, size, is_causal, dtype):
     shape = (1, 4, 150, size)
     q, k, v, dout = (halves(shape, dtype, seed) for seed in range(4))
     tensors = [torch.from_numpy(wide(x)).to(TORCH_TYPES[dtype]) for x in (q, k, v, dout)]
@@ -145,7 +155,7 @@ def test_strides_layouts_packed_sequences_and_maps(dtype):
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_edges_keep_the_contract(isa, dtype):
+def test_edges_keep_the_contract(path, dtype):
     q, k, v, dout = inputs(dtype)
     result = logitscope.attention(q, k, v, kv_len=[0, 100])
     assert (wide(result.out[0]) == 0).all()
@@ -171,7 +181,7 @@ def test_edges_keep_the_contract(isa, dtype):
     assert causal.first_nan == (1, 2, 6)
 
 
-def test_bfloat16_scores_beyond_float32_are_computed_in_float64():
+def test_bfloat16_scores_beyond_float32_are_computed_in_float64(path):
     q, k, v, _ = (x * np.asarray(1e18, TYPES[1]) for x in inputs(TYPES[1]))
     result = logitscope.attention(q * np.asarray(1e4, TYPES[1]), k, v)
     assert np.isfinite(wide(result.out)).all()
@@ -180,7 +190,7 @@ def test_bfloat16_scores_beyond_float32_are_computed_in_float64():
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_results_have_the_same_bits_at_any_number_of_threads(dtype):
+def test_results_have_the_same_bits_at_any_number_of_threads(path, dtype):
     q, k, v, dout = inputs(dtype)
     results = []
     try:
@@ -192,6 +202,28 @@ def test_results_have_the_same_bits_at_any_number_of_threads(dtype):
     finally:
         logitscope.set_num_threads(None)
     assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(("size", "value_size"), [(40, 21), (33, 64)])
+def test_products_of_bfloat16_are_those_of_float32_but_for_the_rounding_of_weights(name, size, value_size):
+    dtype = TYPES[1]
+    q, k, v, _ = inputs(dtype, size, value_size)
+    given, exact = options_of(name, dtype)
+    asked = {"stats": ("entropy",), "map_bins": (9, 11)}
+    in_use = "auto" if _native.has_bf16_products() else _native.isa()
+    try:
+        _native.select_isa("auto")
+        got = logitscope.attention(q, k, v, **given, **asked)
+    finally:
+        _native.select_isa(in_use)
+    want = logitscope.attention(wide(q), wide(k), wide(v), **exact, **asked)
+    for figure in FIGURES:
+        np.testing.assert_allclose(
+            getattr(got, figure), getattr(want, figure), rtol=1e-5, atol=1e-5, err_msg=figure
+        )
+    largest = np.abs(want.out).max(-1, keepdims=True)
+    assert (np.abs(wide(got.out) - want.out) <= 2**-7 * largest).all()
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)

@@ -3,6 +3,7 @@
 //!
 //! A micro-tile keeps `MR` x `NR` vectors of `c` in registers while it walks the depth; `MR` and `NR` are
 //! what the register file of the instruction set holds. Every number of `c` is summed in the order of the depth.
+//! With `PAIRED` all numbers of `a` and `b` are pairs of half the bits, and the depth counts pairs.
 
 use crate::view::Matrix;
 use logitscope_simd::{Element, Simd};
@@ -21,14 +22,14 @@ impl<T: Element> Panel<'_, T> {
 
 /// `c[m] = sum_k a[m][k] b[k]` for the rows `a`, whose columns are the depth.
 #[inline(always)]
-pub(crate) fn rows_product<T: Element, S: Simd<T>>(
+pub(crate) fn rows_product<T: Element, S: Simd<T>, const PAIRED: bool>(
     simd: S,
     a: Matrix<'_, T>,
     b: &Panel<'_, T>,
     c: &mut [T::Block],
 ) {
     let lhs = RowsLhs { matrix: a, depth: b.depth() };
-    product(simd, &lhs, a.rows(), b, c, Target::Written);
+    product::<T, S, _, PAIRED>(simd, &lhs, a.rows(), b, c, Target::Written);
 }
 
 /// `c[m] += sum_k a[m][k] b[k]` for the rows `a`, whose columns are the depth.
@@ -40,7 +41,7 @@ pub(crate) fn add_rows_product<T: Element, S: Simd<T>>(
     c: &mut [T::Block],
 ) {
     let lhs = RowsLhs { matrix: a, depth: b.depth() };
-    product(simd, &lhs, a.rows(), b, c, Target::AddedTo);
+    product::<T, S, _, false>(simd, &lhs, a.rows(), b, c, Target::AddedTo);
 }
 
 /// What becomes of the numbers that are in `c` before.
@@ -52,13 +53,14 @@ enum Target {
 
 /// `c[m] += sum_k a[k][m] b[k]`: the depth runs over the rows of `a`.
 #[inline(always)]
-pub(crate) fn add_columns_product<T: Element, S: Simd<T>>(
+pub(crate) fn add_columns_product<T: Element, S: Simd<T>, const PAIRED: bool>(
     simd: S,
     a: Matrix<'_, T>,
     b: &Panel<'_, T>,
     c: &mut [T::Block],
 ) {
-    product(simd, &ColumnsLhs { matrix: a }, a.columns(), b, c, Target::AddedTo);
+    let lhs = ColumnsLhs { matrix: a };
+    product::<T, S, _, PAIRED>(simd, &lhs, a.columns(), b, c, Target::AddedTo);
 }
 
 /// Where a micro-tile gets its left factor from.
@@ -119,7 +121,7 @@ impl<T: Element> Lhs<T> for ColumnsLhs<'_, T> {
 }
 
 #[inline(always)]
-fn product<T: Element, S: Simd<T>, L: Lhs<T>>(
+fn product<T: Element, S: Simd<T>, L: Lhs<T>, const PAIRED: bool>(
     simd: S,
     lhs: &L,
     rows: usize,
@@ -128,14 +130,14 @@ fn product<T: Element, S: Simd<T>, L: Lhs<T>>(
     target: Target,
 ) {
     if S::REGISTERS >= 32 {
-        blocked::<T, S, L, 8, 2>(simd, lhs, rows, b, c, target);
+        blocked::<T, S, L, 8, 2, PAIRED>(simd, lhs, rows, b, c, target);
     } else {
-        blocked::<T, S, L, 4, 1>(simd, lhs, rows, b, c, target);
+        blocked::<T, S, L, 4, 1, PAIRED>(simd, lhs, rows, b, c, target);
     }
 }
 
 #[inline(always)]
-fn blocked<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize>(
+fn blocked<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize, const PAIRED: bool>(
     simd: S,
     lhs: &L,
     rows: usize,
@@ -145,17 +147,17 @@ fn blocked<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize>(
 ) {
     let mut n = 0;
     while n + NR <= b.width {
-        column_tiles::<T, S, L, MR, NR>(simd, lhs, rows, b, c, n, target);
+        column_tiles::<T, S, L, MR, NR, PAIRED>(simd, lhs, rows, b, c, n, target);
         n += NR;
     }
     while n < b.width {
-        column_tiles::<T, S, L, MR, 1>(simd, lhs, rows, b, c, n, target);
+        column_tiles::<T, S, L, MR, 1, PAIRED>(simd, lhs, rows, b, c, n, target);
         n += 1;
     }
 }
 
 #[inline(always)]
-fn column_tiles<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize>(
+fn column_tiles<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize, const PAIRED: bool>(
     simd: S,
     lhs: &L,
     rows: usize,
@@ -166,18 +168,18 @@ fn column_tiles<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: us
 ) {
     let mut m = 0;
     while m + MR <= rows {
-        micro_tile::<T, S, L, MR, NR>(simd, lhs, b, c, m, n, target);
+        micro_tile::<T, S, L, MR, NR, PAIRED>(simd, lhs, b, c, m, n, target);
         m += MR;
     }
     while m < rows {
-        micro_tile::<T, S, L, 1, NR>(simd, lhs, b, c, m, n, target);
+        micro_tile::<T, S, L, 1, NR, PAIRED>(simd, lhs, b, c, m, n, target);
         m += 1;
     }
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "a place in each of three matrices")]
-fn micro_tile<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize>(
+fn micro_tile<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize, const PAIRED: bool>(
     simd: S,
     lhs: &L,
     b: &Panel<'_, T>,
@@ -198,7 +200,11 @@ fn micro_tile<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usiz
         for i in 0..MR {
             let x = simd.splat(a[i]);
             for j in 0..NR {
-                sums[i][j] = simd.mul_add(x, vectors[j], sums[i][j]);
+                sums[i][j] = if PAIRED {
+                    simd.add_pairs(x, vectors[j], sums[i][j])
+                } else {
+                    simd.mul_add(x, vectors[j], sums[i][j])
+                };
             }
         }
     }

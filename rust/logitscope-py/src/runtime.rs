@@ -27,6 +27,11 @@ fn available_isas() -> Vec<&'static str> {
 }
 
 #[pyfunction]
+fn has_bf16_products() -> bool {
+    Isa::uses_pairs()
+}
+
+#[pyfunction]
 fn select_isa(name: &str) -> PyResult<()> {
     Isa::select(name).map(|_| ()).map_err(|error| ArgumentError::new_err(error.to_string()))
 }
@@ -44,6 +49,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(get_num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(isa, module)?)?;
     module.add_function(wrap_pyfunction!(available_isas, module)?)?;
+    module.add_function(wrap_pyfunction!(has_bf16_products, module)?)?;
     module.add_function(wrap_pyfunction!(select_isa, module)?)?;
     module.add_function(wrap_pyfunction!(last_kernel, module)?)
 }

@@ -46,6 +46,14 @@ instruction_set!(
 );
 #[cfg(target_arch = "x86_64")]
 instruction_set!(
+    arch::Avx512Bf16,
+    is_x86_feature_detected,
+    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "avx2", "fma", "f16c", "bmi2", "popcnt"],
+    avx512bf16_supported,
+    run_avx512bf16
+);
+#[cfg(target_arch = "x86_64")]
+instruction_set!(
     arch::Avx2,
     is_x86_feature_detected,
     ["avx2", "fma", "f16c", "bmi2", "popcnt"],
@@ -67,6 +75,31 @@ pub(crate) fn is_supported(isa: Isa) -> bool {
         Isa::Avx512 => avx512_supported(),
         _ => false,
     }
+}
+
+/// True if this CPU multiplies pairs of bfloat16.
+pub(crate) fn has_pairs() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return avx512bf16_supported();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Runs `kernel` with products of pairs where they are in use.
+#[inline]
+pub(crate) fn run_f32_pairs<K: Kernel<f32>>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    if Isa::uses_pairs() {
+        // SAFETY: pairs are only in use after `has_pairs` said that this CPU has them.
+        return unsafe { run_avx512bf16(kernel, arch::Avx512Bf16::new_unchecked()) };
+    }
+    run_f32(Isa::current(), kernel)
+}
+
+/// Runs `kernel`: there is no such instruction for this type.
+#[inline]
+pub(crate) fn run_f64_pairs<K: Kernel<f64>>(kernel: K) -> K::Output {
+    run_f64(Isa::current(), kernel)
 }
 
 /// Defines the function that runs a kernel over one element type. It is a macro because `Token: Simd<T>`

@@ -4,7 +4,7 @@ use crate::dispatch::{self, Kernel};
 use crate::ext_exp::{EXT_EXP_F32, EXT_EXP_F64, ExtExpConstants};
 use crate::isa::Isa;
 use crate::math::{EXP_F32, EXP_F64, ExpConstants, LN_F32, LN_F64};
-use crate::stored::Stored;
+use crate::stored::{BF16, Stored};
 use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
@@ -89,12 +89,22 @@ pub trait Element:
     /// True for neither NaN nor an infinity.
     fn is_finite(self) -> bool;
 
+    /// The two numbers of half the bits that stand in the bits of this one, the lower half first; of `f32` two
+    /// bfloat16, of `f64` two `f32`.
+    fn halves(self) -> (Self, Self);
+    /// Two numbers rounded to half the bits, in the bits of one.
+    fn of_halves(low: Self, high: Self) -> Self;
+
     /// Runs a kernel compiled for the instruction set in use ([`Isa::current`]).
     fn dispatch<K: Kernel<Self>>(kernel: K) -> K::Output;
+    /// The same, with [`Simd::add_pairs`](crate::Simd::add_pairs) as an instruction where there is one
+    /// ([`Isa::uses_pairs`]).
+    fn dispatch_pairs<K: Kernel<Self>>(kernel: K) -> K::Output;
 }
 
 macro_rules! implement_element {
-    ($type:ident, $name:literal, $lanes:literal, $exp:ident, $ext_exp:ident, $ln:ident, $run:ident) => {
+    ($type:ident, $name:literal, $lanes:literal, $exp:ident, $ext_exp:ident, $ln:ident, $run:ident, $run_pairs:ident,
+     $halves:ident, $of_halves:ident) => {
         impl Element for $type {
             type Block = [$type; $lanes];
 
@@ -185,13 +195,66 @@ macro_rules! implement_element {
                 $type::is_finite(self)
             }
 
+            #[inline(always)]
+            fn halves(self) -> (Self, Self) {
+                $halves(self)
+            }
+            #[inline(always)]
+            fn of_halves(low: Self, high: Self) -> Self {
+                $of_halves(low, high)
+            }
+
             #[inline]
             fn dispatch<K: Kernel<Self>>(kernel: K) -> K::Output {
                 dispatch::$run(Isa::current(), kernel)
+            }
+            #[inline]
+            fn dispatch_pairs<K: Kernel<Self>>(kernel: K) -> K::Output {
+                dispatch::$run_pairs(kernel)
             }
         }
     };
 }
 
-implement_element!(f32, "f32", 16, EXP_F32, EXT_EXP_F32, LN_F32, run_f32);
-implement_element!(f64, "f64", 8, EXP_F64, EXT_EXP_F64, LN_F64, run_f64);
+#[inline(always)]
+fn halves_f32(x: f32) -> (f32, f32) {
+    (f32::from_bits(x.to_bits() << 16), f32::from_bits(x.to_bits() & 0xffff_0000))
+}
+#[inline(always)]
+fn of_halves_f32(low: f32, high: f32) -> f32 {
+    f32::from_bits(u32::from(BF16::narrow(low).0) | u32::from(BF16::narrow(high).0) << 16)
+}
+#[inline(always)]
+fn halves_f64(x: f64) -> (f64, f64) {
+    let half = |bits: u64| f64::from(f32::from_bits(bits as u32));
+    (half(x.to_bits()), half(x.to_bits() >> 32))
+}
+#[inline(always)]
+fn of_halves_f64(low: f64, high: f64) -> f64 {
+    f64::from_bits(u64::from((low as f32).to_bits()) | u64::from((high as f32).to_bits()) << 32)
+}
+
+implement_element!(
+    f32,
+    "f32",
+    16,
+    EXP_F32,
+    EXT_EXP_F32,
+    LN_F32,
+    run_f32,
+    run_f32_pairs,
+    halves_f32,
+    of_halves_f32
+);
+implement_element!(
+    f64,
+    "f64",
+    8,
+    EXP_F64,
+    EXT_EXP_F64,
+    LN_F64,
+    run_f64,
+    run_f64_pairs,
+    halves_f64,
+    of_halves_f64
+);

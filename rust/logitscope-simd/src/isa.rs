@@ -2,7 +2,7 @@
 
 use crate::dispatch;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// An instruction set the kernels are compiled for, from the narrowest to the widest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +40,9 @@ impl std::error::Error for IsaError {}
 
 /// 0 before the first use, then the discriminant of the instruction set in use.
 static CURRENT: AtomicU8 = AtomicU8::new(0);
+
+/// Whether products of pairs of bfloat16 are in use: where the CPU has them and no instruction set was asked for.
+static PAIRS: AtomicBool = AtomicBool::new(false);
 
 impl Isa {
     const ALL: [Isa; 4] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512];
@@ -85,23 +88,37 @@ impl Isa {
     pub fn initialise() -> Result<Isa, IsaError> {
         match std::env::var("LOGITSCOPE_ISA") {
             Ok(name) if !name.is_empty() => Self::select(&name),
-            _ => {
-                let widest = Self::available().pop().unwrap_or(Isa::Scalar);
-                CURRENT.store(widest as u8, Ordering::Relaxed);
-                Ok(widest)
-            }
+            _ => Ok(Self::select_widest()),
         }
     }
 
-    /// Makes `name` the instruction set in use, for the whole process.
+    fn select_widest() -> Isa {
+        let widest = Self::available().pop().unwrap_or(Isa::Scalar);
+        CURRENT.store(widest as u8, Ordering::Relaxed);
+        PAIRS.store(dispatch::has_pairs(), Ordering::Relaxed);
+        widest
+    }
+
+    /// Makes `name` the instruction set in use, for the whole process; `"auto"` is what this CPU does best.
     ///
     /// # Errors
     /// [`IsaError`] if `name` is unknown or the CPU lacks it.
     pub fn select(name: &str) -> Result<Isa, IsaError> {
+        if name == "auto" {
+            return Ok(Self::select_widest());
+        }
         let found = Self::available().into_iter().find(|isa| isa.name() == name);
         let isa = found.ok_or_else(|| IsaError { requested: name.to_owned() })?;
+        PAIRS.store(false, Ordering::Relaxed);
         CURRENT.store(isa as u8, Ordering::Relaxed);
         Ok(isa)
+    }
+
+    /// Whether bfloat16 is multiplied as it is, in pairs (AVX512-BF16): where the CPU can and no instruction set was
+    /// asked for by name. Sums are then rounded in another order.
+    #[inline]
+    pub fn uses_pairs() -> bool {
+        Self::current() == Isa::Avx512 && PAIRS.load(Ordering::Relaxed)
     }
 
     #[inline]

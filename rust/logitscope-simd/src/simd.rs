@@ -18,6 +18,8 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     const ISA: Isa;
     /// Vectors that fit the register file: what a register-blocked kernel may keep alive.
     const REGISTERS: usize;
+    /// Whether [`Simd::add_pairs`] is one instruction, and twice as fast as two products.
+    const HAS_PAIRS: bool = false;
 
     /// A vector with every lane equal to `x`.
     fn splat(self, x: T) -> Self::Vector;
@@ -100,6 +102,26 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector;
     /// 0 where `a < b`, `x` elsewhere: `select` in one step.
     fn zero_where_less(self, a: Self::Vector, b: Self::Vector, x: Self::Vector) -> Self::Vector;
+
+    /// Two vectors rounded to half the bits, the two numbers of a lane in one (see [`Element::halves`]).
+    #[inline(always)]
+    fn pair(self, low: Self::Vector, high: Self::Vector) -> Self::Vector {
+        let (mut pairs, high) = (self.to_block(low), self.to_block(high));
+        for (pair, &high) in pairs.as_mut().iter_mut().zip(high.as_ref()) {
+            *pair = T::of_halves(*pair, high);
+        }
+        self.load(&pairs)
+    }
+    /// `c` plus the two products of each lane's pairs; how the sum is rounded differs between instruction sets.
+    #[inline(always)]
+    fn add_pairs(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        let (a, b, mut sums) = (self.to_block(a), self.to_block(b), self.to_block(c));
+        for (i, sum) in sums.as_mut().iter_mut().enumerate() {
+            let ((a_low, a_high), (b_low, b_high)) = (a.as_ref()[i].halves(), b.as_ref()[i].halves());
+            *sum += a_low * b_low + a_high * b_high;
+        }
+        self.load(&sums)
+    }
 
     /// The sum of all lanes, added as a binary tree over halves (the same order everywhere).
     #[inline(always)]

@@ -17,6 +17,14 @@ pub trait Stored: Copy + Debug + Send + Sync + 'static {
 
     /// `"f32"`, `"f64"`, `"f16"` or `"bf16"`, as kernel names spell it.
     const FORMAT: &'static str;
+    /// Whether two of these are the halves of one `Wide` (see [`Element::halves`]).
+    const IS_HALF: bool = false;
+
+    /// Two numbers in the bits of one; exact where [`Stored::IS_HALF`].
+    #[inline(always)]
+    fn pair(low: Self, high: Self) -> Self::Wide {
+        Self::Wide::of_halves(low.widen(), high.widen())
+    }
 
     /// The number, exactly.
     fn widen(self) -> Self::Wide;
@@ -183,12 +191,13 @@ impl BF16 {
 }
 
 macro_rules! stored_in_half {
-    ($type:ident, $name:literal) => {
+    ($type:ident, $name:literal, { $($pairs:tt)* }) => {
         impl Stored for $type {
             type Wide = f32;
             type Pack = [$type; f32::LANES];
 
             const FORMAT: &'static str = $name;
+            $($pairs)*
 
             #[inline(always)]
             fn widen(self) -> f32 {
@@ -263,8 +272,15 @@ macro_rules! stored_in_half {
         }
     };
 }
-stored_in_half!(F16, "f16");
-stored_in_half!(BF16, "bf16");
+stored_in_half!(F16, "f16", {});
+stored_in_half!(BF16, "bf16", {
+    const IS_HALF: bool = true;
+
+    #[inline(always)]
+    fn pair(low: BF16, high: BF16) -> f32 {
+        f32::from_bits(u32::from(low.0) | u32::from(high.0) << 16)
+    }
+});
 
 /// Widens a row.
 struct Widen<'a, X> {

@@ -1,6 +1,6 @@
 //! Every operation of the vector trait gives the same bits on every instruction set.
 
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{BF16, Element, Isa, Kernel, Simd, Stored};
 use logitscope_testing::{Random, each_isa, same_bits};
 
 /// All operations over three lists of numbers, by name.
@@ -215,5 +215,50 @@ fn scaling_far_down_gives_next_to_nothing() {
             assert!((0.0..=1.5 * 2.0_f64.powi(-127)).contains(&got), "{n} on {}: {got:e}", isa.name());
         }
         assert!(f64::dispatch(FarDown(-1e6)) == 0.0);
+    });
+}
+
+/// Numbers as pairs, the sums that they add up to, and whether one instruction does that.
+struct Pairs<'a>(&'a [[f32; 16]; 5]);
+
+impl Kernel<f32> for Pairs<'_> {
+    type Output = ([f32; 16], [f32; 16], bool);
+
+    #[inline(always)]
+    fn run<S: Simd<f32>>(self, simd: S) -> Self::Output {
+        let [a, b, c, d, e] = self.0;
+        let pairs = simd.pair(simd.load(a), simd.load(b));
+        let sums = simd.add_pairs(pairs, simd.pair(simd.load(c), simd.load(d)), simd.load(e));
+        (simd.to_block(pairs), simd.to_block(sums), S::HAS_PAIRS)
+    }
+}
+
+#[test]
+fn pairs_are_rounded_to_half_the_bits_and_their_products_added() {
+    let mut random = Random::new(5);
+    let mut numbers = [[0.0_f32; 16]; 5];
+    for number in numbers.as_flattened_mut() {
+        *number = random.uniform(-2.0, 2.0) as f32;
+    }
+    numbers[0][0] = f32::NAN;
+    numbers[1][1] = f32::INFINITY;
+    let bf16 = |x: f32| BF16::narrow(x).widen();
+    let is_near = |a: f32, b: f32| a.is_nan() && b.is_nan() || a == b || (a - b).abs() < 1e-5;
+    each_isa(|isa| {
+        let (pairs, sums, is_instruction) = f32::dispatch(Pairs(&numbers));
+        assert!(!is_instruction);
+        for lane in 0..16 {
+            let [a, b, c, d, e] = numbers.map(|list| list[lane]);
+            let (low, high) = pairs[lane].halves();
+            assert!(same_bits(&[low, high], &[bf16(a), bf16(b)]), "{low} {high} on {}", isa.name());
+            let wanted = e + bf16(a) * bf16(c) + bf16(b) * bf16(d);
+            assert!(is_near(sums[lane], wanted), "{} for {wanted} on {}", sums[lane], isa.name());
+        }
+        // The instruction, where there is one, against the plain path.
+        Isa::select("auto").unwrap();
+        let (other_pairs, other_sums, is_instruction) = f32::dispatch_pairs(Pairs(&numbers));
+        assert_eq!(is_instruction, Isa::uses_pairs());
+        assert!(same_bits(&other_pairs, &pairs));
+        assert!(other_sums.iter().zip(&sums).all(|(&a, &b)| is_near(a, b)));
     });
 }

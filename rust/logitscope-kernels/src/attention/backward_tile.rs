@@ -181,7 +181,7 @@ fn run_tile<T: Element, S: Simd<T>>(simd: S, tile: Tile<'_, T>, scratch: &mut Sc
                 |panel| Matrix::new(T::flatten(panel), range.len(), queries.len(), width * T::LANES);
             add_rows_product(simd, as_matrix(weights), &dout_rows, dvalues);
             add_rows_product(simd, as_matrix(dscores), &query_rows, dkeys);
-            add_columns_product(simd, keys, &dscores_panel, dquery_lanes);
+            add_columns_product::<T, S, false>(simd, keys, &dscores_panel, dquery_lanes);
         }
     }
     for (lane, row) in scores.wide_rows() {

@@ -89,8 +89,14 @@ pub fn forward<X: Stored>(
             }
         }
     }
+    let has_pairs = problem.has_pairs();
     threads::for_each(pieces, problem.work(), cancel, Scratch::default, |scratch, (tile, rows)| {
-        X::Wide::dispatch(TileKernel { tile, scratch });
+        let kernel = TileKernel { tile, scratch };
+        if has_pairs {
+            X::Wide::dispatch_pairs(kernel);
+        } else {
+            X::Wide::dispatch(kernel);
+        }
         store_rows::<X>(&scratch.results, rows);
     })?;
     if let Some((bins, map)) = map {

@@ -8,8 +8,8 @@ use super::scores::ScoreSteps;
 use super::sight::{Sees, Sight};
 use super::sigmoid;
 use super::tile::{
-    QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite, no_factors, room, transpose,
-    untranspose, zeroed,
+    QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite, multiply_lanes, no_factors,
+    room, transpose_bits, untranspose, zeroed,
 };
 use super::top_keys::TopKeys;
 use super::wide::WideRow;
@@ -35,6 +35,8 @@ pub(super) struct Tile<'a, T> {
 pub(super) struct Scratch<T: Element> {
     queries: Vec<T::Block>,
     scores: Vec<T::Block>,
+    /// The weights of 16-bit numbers that are multiplied in pairs.
+    weights: Vec<T::Block>,
     bias: Vec<T::Block>,
     dropout: Vec<T::Block>,
     out: Vec<T::Block>,
@@ -51,6 +53,7 @@ impl<T: Element> Default for Scratch<T> {
         Self {
             queries: Vec::new(),
             scores: Vec::new(),
+            weights: Vec::new(),
             bias: Vec::new(),
             dropout: Vec::new(),
             out: Vec::new(),
@@ -77,16 +80,23 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
         let queries = &tile.queries.clone();
         let width = blocks_for::<T>(queries.len());
         let key_head = head / problem.group();
-        let [.., all_keys, dim] = problem.keys.shape();
+        let [.., all_keys, _] = problem.keys.shape();
         let [.., value_dim] = problem.values.shape();
 
-        let transposed = room::<T>(&mut scratch.queries, dim * width);
-        let rows = problem.queries.rows(batch, head, queries.clone(), &mut scratch.rows);
         let mut factors = no_factors::<T>();
         for (lane, query) in queries.clone().enumerate() {
             factors[lane] = Some(problem.factor(batch, head, query));
         }
-        transpose(simd, rows, &factors, width, transposed);
+        let rows = if S::HAS_PAIRS {
+            problem.queries.pair_columns(batch, head, queries.clone(), &mut scratch.rows)
+        } else {
+            problem.queries.rows(batch, head, queries.clone(), &mut scratch.rows)
+        };
+        let transposed = room::<T>(&mut scratch.queries, rows.columns() * width);
+        transpose_bits(simd, rows, &factors, width, transposed);
+        if !S::HAS_PAIRS {
+            multiply_lanes(simd, &factors, width, transposed);
+        }
         let transposed = Panel { blocks: transposed, width };
         let out = zeroed::<T>(&mut scratch.out, value_dim * width);
         let bins = tile.map.as_ref().map(|(bins, _)| *bins);
@@ -107,8 +117,14 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 continue;
             }
             let scores = room::<T>(&mut scratch.scores, range.len() * width);
-            let keys = problem.keys.rows(batch, key_head, range.clone(), &mut scratch.rows);
-            rows_product(simd, keys, &transposed, scores);
+            if S::HAS_PAIRS {
+                let keys = problem.keys.pair_columns(batch, key_head, range.clone(), &mut scratch.rows);
+                rows_product::<T, S, true>(simd, keys, &transposed, scores);
+                multiply_lanes(simd, &factors, width, scores);
+            } else {
+                let keys = problem.keys.rows(batch, key_head, range.clone(), &mut scratch.rows);
+                rows_product::<T, S, false>(simd, keys, &transposed, scores);
+            }
             steps.apply(simd, &range, width, scores, None, &mut scratch.bias);
             if sees == Sees::Part {
                 clear_hidden(simd, &sight, range.clone(), width, T::NEG_INFINITY, scores);
@@ -142,13 +158,19 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 let factors = rule.fill::<T>(batch, head, queries.start, &range, width, factors);
                 dropout::multiply(simd, factors, scores);
             }
-            let weights = Panel { blocks: scores, width };
-            let values = problem.values.rows(batch, key_head, range.clone(), &mut scratch.value_rows);
-            if sees == Sees::Part && has_non_finite(simd, values) {
-                add_visible_product(simd, &sight, values, range.clone(), &weights, out);
-            } else {
-                add_columns_product(simd, values, &weights, out);
-            }
+            let part = (batch, key_head, &range);
+            add_values(
+                simd,
+                problem,
+                part,
+                &sight,
+                sees,
+                scores,
+                width,
+                &mut scratch.value_rows,
+                &mut scratch.weights,
+                out,
+            );
         }
         let mut largest = [zero; QUERY_BLOCKS];
         for (largest, state) in largest.iter_mut().zip(&states) {
@@ -165,6 +187,62 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
         }
         finish(simd, tile, &sight, &largest, &states, biases.as_ref(), out, map, width, &mut scratch.results);
     }
+}
+
+/// Adds the values of a range of keys, weighted, to the sums of the rows.
+#[inline(always)]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the factors of a product and the buffers that they are brought into"
+)]
+fn add_values<T: Element, S: Simd<T>>(
+    simd: S,
+    problem: &Problem<'_, T>,
+    (batch, key_head, range): (usize, usize, &Range<usize>),
+    sight: &Sight<'_, T>,
+    sees: Sees,
+    weights: &[T::Block],
+    width: usize,
+    rows: &mut Vec<T>,
+    pairs: &mut Vec<T::Block>,
+    out: &mut [T::Block],
+) {
+    let panel = Panel { blocks: weights, width };
+    if sees == Sees::Part {
+        let values = problem.values.rows(batch, key_head, range.clone(), rows);
+        if has_non_finite(simd, values) {
+            add_visible_product(simd, sight, values, range.clone(), &panel, out);
+            return;
+        }
+    }
+    if S::HAS_PAIRS {
+        let values = problem.values.pair_rows(batch, key_head, range.clone(), rows);
+        let panel = pair_weights(simd, weights, width, pairs);
+        add_columns_product::<T, S, true>(simd, values, &panel, out);
+    } else {
+        let values = problem.values.rows(batch, key_head, range.clone(), rows);
+        add_columns_product::<T, S, false>(simd, values, &panel, out);
+    }
+}
+
+/// The weights of two keys at a time as pairs; a last one alone has weights of 0 beside it.
+#[inline(always)]
+fn pair_weights<'b, T: Element, S: Simd<T>>(
+    simd: S,
+    weights: &[T::Block],
+    width: usize,
+    pairs: &'b mut Vec<T::Block>,
+) -> Panel<'b, T> {
+    let pairs = room::<T>(pairs, weights.len().div_ceil(2 * width) * width);
+    let zero = simd.splat(T::ZERO);
+    for (weights, pairs) in weights.chunks(2 * width).zip(pairs.chunks_exact_mut(width)) {
+        let (low, high) = weights.split_at(width);
+        for (block, pair) in pairs.iter_mut().enumerate() {
+            let high = if high.is_empty() { zero } else { simd.load(&high[block]) };
+            simd.store(simd.pair(simd.load(&low[block]), high), pair);
+        }
+    }
+    Panel { blocks: pairs, width }
 }
 
 /// Turns one vector of rows' scores into weights e^(s - max), updates the state, and returns by how much

@@ -22,6 +22,15 @@ pub trait NarrowHeads<T>: Debug + Send + Sync {
 
     /// Writes rows of one head one after the other.
     fn widen(&self, batch: usize, head: usize, rows: Range<usize>, wide: &mut [T]);
+
+    /// Whether two of the numbers are the halves of a `T`.
+    fn has_pairs(&self) -> bool;
+
+    /// Writes rows of one head with neighbours in a row as pairs; a last one alone has a 0 beside it.
+    fn pair_columns(&self, batch: usize, head: usize, rows: Range<usize>, pairs: &mut [T]);
+
+    /// Writes two rows of one head at a time, the numbers of a column as pairs; a last one alone has zeros beside it.
+    fn pair_rows(&self, batch: usize, head: usize, rows: Range<usize>, pairs: &mut [T]);
 }
 
 impl<X: Stored> NarrowHeads<X::Wide> for Heads<'_, X> {
@@ -36,6 +45,40 @@ impl<X: Stored> NarrowHeads<X::Wide> for Heads<'_, X> {
         }
         for (row, wide) in rows.zip(wide.chunks_exact_mut(matrix.columns().max(1))) {
             X::widen_into(matrix.row(row), wide);
+        }
+    }
+
+    fn has_pairs(&self) -> bool {
+        X::IS_HALF
+    }
+
+    fn pair_columns(&self, batch: usize, head: usize, rows: Range<usize>, pairs: &mut [X::Wide]) {
+        let matrix = self.matrix(batch, head);
+        let width = matrix.columns().div_ceil(2);
+        for (row, pairs) in rows.zip(pairs.chunks_exact_mut(width.max(1))) {
+            let (whole, rest) = matrix.row(row).as_chunks::<2>();
+            for (pair, &[low, high]) in pairs.iter_mut().zip(whole) {
+                *pair = X::pair(low, high);
+            }
+            if let &[last] = rest {
+                pairs[width - 1] = X::pair(last, X::narrow(X::Wide::ZERO));
+            }
+        }
+    }
+
+    fn pair_rows(&self, batch: usize, head: usize, rows: Range<usize>, pairs: &mut [X::Wide]) {
+        let matrix = self.matrix(batch, head);
+        for (first, pairs) in rows.clone().step_by(2).zip(pairs.chunks_exact_mut(matrix.columns().max(1))) {
+            let low = matrix.row(first);
+            if first + 1 < rows.end {
+                for ((pair, &low), &high) in pairs.iter_mut().zip(low).zip(matrix.row(first + 1)) {
+                    *pair = X::pair(low, high);
+                }
+            } else {
+                for (pair, &low) in pairs.iter_mut().zip(low) {
+                    *pair = X::pair(low, X::narrow(X::Wide::ZERO));
+                }
+            }
         }
     }
 }
@@ -97,6 +140,50 @@ impl<'a, T: Element> Operand<'a, T> {
                 Matrix::new(&buffer[..rows.len() * columns], rows.len(), columns, columns)
             }
         }
+    }
+
+    /// Whether the numbers are stored so that two of them are the halves of a `T`.
+    pub(super) fn has_pairs(&self) -> bool {
+        match self {
+            Self::Wide(_) => false,
+            Self::Narrow(heads) => heads.has_pairs(),
+        }
+    }
+
+    /// Rows of one head with neighbours in a row as pairs, in `buffer`.
+    ///
+    /// # Panics
+    /// If the numbers have none.
+    pub(super) fn pair_columns<'b>(
+        &self,
+        batch: usize,
+        head: usize,
+        rows: Range<usize>,
+        buffer: &'b mut Vec<T>,
+    ) -> Matrix<'b, T> {
+        let Self::Narrow(heads) = self else { unreachable!("pairs of wide numbers") };
+        let (count, width) = (rows.len(), heads.shape()[3].div_ceil(2));
+        buffer.resize(count * width, T::ZERO);
+        heads.pair_columns(batch, head, rows, buffer);
+        Matrix::new(buffer, count, width, width)
+    }
+
+    /// Rows of one head, two at a time as rows of pairs, in `buffer`.
+    ///
+    /// # Panics
+    /// If the numbers have none.
+    pub(super) fn pair_rows<'b>(
+        &self,
+        batch: usize,
+        head: usize,
+        rows: Range<usize>,
+        buffer: &'b mut Vec<T>,
+    ) -> Matrix<'b, T> {
+        let Self::Narrow(heads) = self else { unreachable!("pairs of wide numbers") };
+        let (count, columns) = (rows.len().div_ceil(2), heads.shape()[3]);
+        buffer.resize(count * columns, T::ZERO);
+        heads.pair_rows(batch, head, rows, buffer);
+        Matrix::new(buffer, count, columns, columns)
     }
 
     /// One row of one head.

@@ -118,6 +118,11 @@ impl<T: Element> Problem<'_, T> {
         }
     }
 
+    /// Whether the factors of all products are stored so that they can be multiplied in pairs.
+    pub(super) fn has_pairs(&self) -> bool {
+        self.queries.has_pairs() && self.keys.has_pairs() && self.values.has_pairs()
+    }
+
     /// The sink of a query head, if there is one.
     #[inline(always)]
     pub(super) fn sink(&self, head: usize) -> Option<T> {

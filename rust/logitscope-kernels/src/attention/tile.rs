@@ -59,22 +59,52 @@ pub(super) fn transpose<T: Element, S: Simd<T>>(
     width: usize,
     out: &mut [T::Block],
 ) {
+    transpose_bits(simd, matrix, factors, width, out);
+    multiply_lanes(simd, factors, width, out);
+}
+
+/// Multiplies the lanes of each row of a panel by the factors of their rows, 0 for those that are left out.
+#[inline(always)]
+pub(super) fn multiply_lanes<T: Element, S: Simd<T>>(
+    simd: S,
+    factors: &Factors<T>,
+    width: usize,
+    panel: &mut [T::Block],
+) {
+    for block in 0..width {
+        let mut lanes = T::block(T::ZERO);
+        for (lane, factor) in lanes.as_mut().iter_mut().zip(&factors[block * T::LANES..]) {
+            *lane = factor.unwrap_or(T::ZERO);
+        }
+        let factor = simd.load(&lanes);
+        for cells in panel.chunks_exact_mut(width) {
+            simd.store(simd.mul(simd.load(&cells[block]), factor), &mut cells[block]);
+        }
+    }
+}
+
+/// The same without the factors: what the rows hold may be any bits.
+#[inline(always)]
+pub(super) fn transpose_bits<T: Element, S: Simd<T>>(
+    simd: S,
+    matrix: Matrix<'_, T>,
+    factors: &Factors<T>,
+    width: usize,
+    out: &mut [T::Block],
+) {
     let nothing = T::block(T::ZERO);
     let mut square = [nothing; MOST_LANES];
     for block in 0..width {
-        let mut factor = nothing;
         let mut wholes: [&[T::Block]; MOST_LANES] = [&[]; MOST_LANES];
         let mut tails = [nothing; MOST_LANES];
         let first = block * T::LANES;
         for lane in 0..T::LANES.min(matrix.rows() - first) {
-            if let Some(x) = factors[first + lane] {
-                factor.as_mut()[lane] = x;
+            if factors[first + lane].is_some() {
                 let tail;
                 (wholes[lane], tail) = T::blocks(matrix.row(first + lane));
                 tails[lane] = simd.to_block(simd.load_partial(tail, T::ZERO));
             }
         }
-        let factor = simd.load(&factor);
         for (index, columns) in out.chunks_mut(T::LANES * width).enumerate() {
             let mut rows = [&nothing; MOST_LANES];
             for lane in 0..T::LANES {
@@ -82,7 +112,7 @@ pub(super) fn transpose<T: Element, S: Simd<T>>(
             }
             simd.transpose(&rows[..T::LANES], &mut square[..T::LANES]);
             for (column, cells) in square.iter().zip(columns.chunks_exact_mut(width)) {
-                simd.store(simd.mul(simd.load(column), factor), &mut cells[block]);
+                cells[block] = *column;
             }
         }
     }

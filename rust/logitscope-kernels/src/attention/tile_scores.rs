@@ -118,14 +118,14 @@ impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
         let key_rows = self.problem.keys.rows(self.batch, key_head, keys.clone(), &mut scratch.key_rows);
         let weights = room::<T>(&mut scratch.weights, n);
         let queries = Panel { blocks: &scratch.queries, width };
-        rows_product(simd, key_rows, &queries, weights);
+        rows_product::<T, S, false>(simd, key_rows, &queries, weights);
         let bends = self.steps.bends().then(|| room::<T>(&mut scratch.bends, n));
         self.steps.apply(simd, keys, width, weights, bends, &mut scratch.bias);
         let dscores = room::<T>(&mut scratch.dscores, n);
         let douts = Panel { blocks: &scratch.douts, width };
         let value_rows =
             self.problem.values.rows(self.batch, key_head, keys.clone(), &mut scratch.value_rows);
-        rows_product(simd, value_rows, &douts, dscores);
+        rows_product::<T, S, false>(simd, value_rows, &douts, dscores);
         let kept = self.problem.dropout.map(|rule| {
             rule.fill::<T>(self.batch, self.head, self.queries.start, keys, width, &mut scratch.dropout)
         });

@@ -18,6 +18,19 @@ impl Avx512 {
     }
 }
 
+/// Token of AVX-512 with products of bfloat16; made only after the CPU was checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512Bf16(());
+
+impl Avx512Bf16 {
+    /// # Safety
+    /// The CPU must have the features that `dispatch.rs` lists for this set.
+    #[inline(always)]
+    pub(crate) unsafe fn new_unchecked() -> Self {
+        Avx512Bf16(())
+    }
+}
+
 /// Calls an intrinsic. One place states why that is sound for the whole file.
 macro_rules! intrinsic {
     ($name:ident $(::<$($constant:tt),+>)? ($($argument:expr),*)) => {
@@ -113,16 +126,17 @@ unsafe fn halves_f64(a: __m512d) -> [__m256d; 2] {
 }
 
 macro_rules! implement_avx512 {
-    ($type:ty, $lanes:literal, $vector:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $stream:ident, $add:ident, $sub:ident,
+    ($token:ty, { $($pairs:tt)* }, $type:ty, $lanes:literal, $vector:ty, $mask:ty, $set1:ident, $load:ident, $store:ident, $stream:ident, $add:ident, $sub:ident,
      $mul:ident, $div:ident, $fmadd:ident, $max:ident, $round:ident, $scalef:ident, $cmp:ident, $blend:ident, $keep:ident,
      $mask_load:ident, $mask_store:ident, $getmant:ident, $getexp:ident, $transpose:ident, $halves:ident, $add_halves:ident, $max_of_halves:ident,
      $sum:ident, $max_lane:ident) => {
-        impl Simd<$type> for Avx512 {
+        impl Simd<$type> for $token {
             type Vector = $vector;
             type Mask = $mask;
 
             const ISA: Isa = Isa::Avx512;
             const REGISTERS: usize = 32;
+            $($pairs)*
 
             #[inline(always)]
             fn splat(self, x: $type) -> $vector {
@@ -237,7 +251,39 @@ macro_rules! implement_avx512 {
         }
     };
 }
+/// The places of the numbers of two vectors, narrowed one after the other, where those of a lane are side by side.
+const INTERLEAVED: [i16; 32] = {
+    let mut places = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        places[i] = (i / 2 + i % 2 * 16) as i16;
+        i += 1;
+    }
+    places
+};
+
+#[inline(always)]
+unsafe fn pair_bf16(low: __m512, high: __m512) -> __m512 {
+    // SAFETY: the caller holds an `Avx512Bf16` token; vectors are reinterpreted as bits of the same size.
+    unsafe {
+        let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+        let places = _mm512_loadu_si512(INTERLEAVED.as_ptr().cast());
+        _mm512_castsi512_ps(_mm512_permutexvar_epi16(places, both))
+    }
+}
+
+#[inline(always)]
+unsafe fn add_pairs_bf16(a: __m512, b: __m512, c: __m512) -> __m512 {
+    // SAFETY: as above.
+    unsafe {
+        let (a, b) = (std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b));
+        _mm512_dpbf16_ps(c, a, b)
+    }
+}
+
 implement_avx512!(
+    Avx512,
+    {},
     f32,
     16,
     __m512,
@@ -269,6 +315,8 @@ implement_avx512!(
     max_lane_f32
 );
 implement_avx512!(
+    Avx512,
+    {},
     f64,
     8,
     __m512d,
@@ -298,4 +346,48 @@ implement_avx512!(
     _mm256_max_pd,
     sum_f64,
     max_lane_f64
+);
+implement_avx512!(
+    Avx512Bf16,
+    {
+        const HAS_PAIRS: bool = true;
+
+        #[inline(always)]
+        fn pair(self, low: __m512, high: __m512) -> __m512 {
+            intrinsic!(pair_bf16(low, high))
+        }
+        #[inline(always)]
+        fn add_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+            intrinsic!(add_pairs_bf16(a, b, c))
+        }
+    },
+    f32,
+    16,
+    __m512,
+    __mmask16,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_stream_ps,
+    _mm512_add_ps,
+    _mm512_sub_ps,
+    _mm512_mul_ps,
+    _mm512_div_ps,
+    _mm512_fmadd_ps,
+    _mm512_max_ps,
+    _mm512_roundscale_ps,
+    _mm512_scalef_ps,
+    _mm512_cmp_ps_mask,
+    _mm512_mask_blend_ps,
+    _mm512_maskz_mov_ps,
+    _mm512_mask_loadu_ps,
+    _mm512_mask_storeu_ps,
+    _mm512_getmant_ps,
+    _mm512_getexp_ps,
+    transpose_f32,
+    halves_f32,
+    _mm256_add_ps,
+    _mm256_max_ps,
+    sum_f32,
+    max_lane_f32
 );

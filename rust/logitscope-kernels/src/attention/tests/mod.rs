@@ -1,6 +1,7 @@
 //! Attention against a dense computation in `f64` that shares no code with it.
 
 mod case;
+mod half;
 mod steps;
 mod top_keys;
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
-from typing import Any
+
+from logitscope._terminal import progress_bar
 
 
 class Progress:
@@ -13,21 +13,8 @@ class Progress:
     def __init__(self, cases: int) -> None:
         self._cases = cases
         self._index = 0
-        self._bar: Any = None
-        if sys.stderr.isatty() and find_spec("rich") is not None:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.percentage:.0f} %"),
-                TimeRemainingColumn(),
-                TextColumn("left"),
-                console=Console(stderr=True),
-                transient=True,
-            )
+        self._bar = progress_bar("{task.description}", "left")
+        if self._bar is not None:
             self._task = self._bar.add_task("", total=float(cases))
 
     def __enter__(self) -> Progress:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from logitscope._terminal import progress_bar
 
 if TYPE_CHECKING:
     from logitscope.record import Recorder
@@ -56,21 +57,8 @@ class ShownProgress:
         self._scope = scope
         self._total, self._done = 1.0, 0.0
         self._start = self._recorded = self._printed = time.monotonic()
-        self._bar: Any = None
-        if sys.stderr.isatty() and find_spec("rich") is not None:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                TextColumn("{task.fields[title]}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.percentage:.0f} %"),
-                TimeRemainingColumn(),
-                TextColumn("left  {task.description}"),
-                console=Console(stderr=True),
-                transient=True,
-            )
+        self._bar = progress_bar("{task.fields[title]}", "left  {task.description}")
+        if self._bar is not None:
             self._task = self._bar.add_task("", title=title, total=None)
 
     def __enter__(self) -> ShownProgress:

@@ -281,39 +281,46 @@ unsafe fn add_pairs_bf16(a: __m512, b: __m512, c: __m512) -> __m512 {
     }
 }
 
-implement_avx512!(
-    Avx512,
-    {},
-    f32,
-    16,
-    __m512,
-    __mmask16,
-    _mm512_set1_ps,
-    _mm512_loadu_ps,
-    _mm512_storeu_ps,
-    _mm512_stream_ps,
-    _mm512_add_ps,
-    _mm512_sub_ps,
-    _mm512_mul_ps,
-    _mm512_div_ps,
-    _mm512_fmadd_ps,
-    _mm512_max_ps,
-    _mm512_roundscale_ps,
-    _mm512_scalef_ps,
-    _mm512_cmp_ps_mask,
-    _mm512_mask_blend_ps,
-    _mm512_maskz_mov_ps,
-    _mm512_mask_loadu_ps,
-    _mm512_mask_storeu_ps,
-    _mm512_getmant_ps,
-    _mm512_getexp_ps,
-    transpose_f32,
-    halves_f32,
-    _mm256_add_ps,
-    _mm256_max_ps,
-    sum_f32,
-    max_lane_f32
-);
+/// `f32` over a token that may add to it what only some of the CPUs with AVX-512 have.
+macro_rules! implement_avx512_f32 {
+    ($token:ty, { $($pairs:tt)* }) => {
+        implement_avx512!(
+            $token,
+            { $($pairs)* },
+            f32,
+            16,
+            __m512,
+            __mmask16,
+            _mm512_set1_ps,
+            _mm512_loadu_ps,
+            _mm512_storeu_ps,
+            _mm512_stream_ps,
+            _mm512_add_ps,
+            _mm512_sub_ps,
+            _mm512_mul_ps,
+            _mm512_div_ps,
+            _mm512_fmadd_ps,
+            _mm512_max_ps,
+            _mm512_roundscale_ps,
+            _mm512_scalef_ps,
+            _mm512_cmp_ps_mask,
+            _mm512_mask_blend_ps,
+            _mm512_maskz_mov_ps,
+            _mm512_mask_loadu_ps,
+            _mm512_mask_storeu_ps,
+            _mm512_getmant_ps,
+            _mm512_getexp_ps,
+            transpose_f32,
+            halves_f32,
+            _mm256_add_ps,
+            _mm256_max_ps,
+            sum_f32,
+            max_lane_f32
+        );
+    };
+}
+
+implement_avx512_f32!(Avx512, {});
 implement_avx512!(
     Avx512,
     {},
@@ -347,47 +354,15 @@ implement_avx512!(
     sum_f64,
     max_lane_f64
 );
-implement_avx512!(
-    Avx512Bf16,
-    {
-        const HAS_PAIRS: bool = true;
+implement_avx512_f32!(Avx512Bf16, {
+    const HAS_PAIRS: bool = true;
 
-        #[inline(always)]
-        fn pair(self, low: __m512, high: __m512) -> __m512 {
-            intrinsic!(pair_bf16(low, high))
-        }
-        #[inline(always)]
-        fn add_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-            intrinsic!(add_pairs_bf16(a, b, c))
-        }
-    },
-    f32,
-    16,
-    __m512,
-    __mmask16,
-    _mm512_set1_ps,
-    _mm512_loadu_ps,
-    _mm512_storeu_ps,
-    _mm512_stream_ps,
-    _mm512_add_ps,
-    _mm512_sub_ps,
-    _mm512_mul_ps,
-    _mm512_div_ps,
-    _mm512_fmadd_ps,
-    _mm512_max_ps,
-    _mm512_roundscale_ps,
-    _mm512_scalef_ps,
-    _mm512_cmp_ps_mask,
-    _mm512_mask_blend_ps,
-    _mm512_maskz_mov_ps,
-    _mm512_mask_loadu_ps,
-    _mm512_mask_storeu_ps,
-    _mm512_getmant_ps,
-    _mm512_getexp_ps,
-    transpose_f32,
-    halves_f32,
-    _mm256_add_ps,
-    _mm256_max_ps,
-    sum_f32,
-    max_lane_f32
-);
+    #[inline(always)]
+    fn pair(self, low: __m512, high: __m512) -> __m512 {
+        intrinsic!(pair_bf16(low, high))
+    }
+    #[inline(always)]
+    fn add_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        intrinsic!(add_pairs_bf16(a, b, c))
+    }
+});

@@ -232,7 +232,7 @@ def test_that_training_goes_on_when_the_disk_is_full(tmp_path) -> None:
             "--run: /proc cannot be written to",
             marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux has /proc"),
         ),
-        (("--attention", "sofmax"), "attention: there is no 'sofmax'; use softmax, torch"),
+        (("--attention", "sofmax"), "attention: there is no 'sofmax'; use "),
         (("--attention", "torch", "--compare"), "--compare: --attention is torch already"),
         (("--width", "10", "--heads", "4"), "GPTConfig: width 10 is no multiple of 4 heads"),
         (("--context", "50000"), "a window needs 50001"),

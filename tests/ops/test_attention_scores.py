@@ -284,6 +284,23 @@ def test_scores_beyond_float32_give_finite_results_where_they_are_finite(isa):
     assert np.isnan(logitscope.attention(q, k, v).out[0, 0]).all()
 
 
+def test_a_softcap_does_not_hide_that_scores_are_beyond_float32(isa):
+    rng = np.random.default_rng(0)
+    q, k, v = rng.standard_normal((3, 1, 2, 70, 8)).astype(np.float32)
+    q, k = q * np.float32(1e20), k * np.float32(1e20)
+    wide = [x.astype(np.float64) for x in (q, k, v)]
+    got, wanted = (logitscope.attention(*x, softcap=5.0, is_causal=True) for x in ((q, k, v), wide))
+    np.testing.assert_allclose(got.out, wanted.out, rtol=1e-5, atol=1e-6)
+    options = {"softcap": 5.0, "is_causal": True}
+    gradients = logitscope.attention_backward(np.ones_like(v), q, k, v, got, **options)
+    expected = logitscope.attention_backward(np.ones_like(wide[2]), *wide, wanted, **options)
+    np.testing.assert_allclose(gradients.dv, expected.dv, rtol=1e-5, atol=1e-6)
+    cache = logitscope.KVCache(1, 2, 70, 8)
+    cache.append(k, v)
+    last = logitscope.attention_decode(q[:, :, -1:], cache, softcap=5.0)
+    np.testing.assert_allclose(last.out, wanted.out[:, :, -1:], rtol=1e-5, atol=1e-6)
+
+
 def test_the_first_row_with_a_nan_is_named():
     (q, k, v), _ = problem((2, 2, 1, 9, 9), np.float32)
     assert logitscope.attention(q, k, v).first_nan is None

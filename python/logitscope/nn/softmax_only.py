@@ -173,7 +173,7 @@ def StaticNorm(linear: nn.Linear, kind: Literal["weight", "spectral"] = "weight"
     >>> import torch
     >>> from logitscope.nn import StaticNorm
     >>> linear = StaticNorm(torch.nn.Linear(4, 4), "weight")
-    >>> round(float(linear.weight.norm()), 4)
+    >>> round(float(linear.weight.detach().norm()), 4)
     1.0
     """
     if kind == "weight":

@@ -70,8 +70,7 @@ impl<'a, T: Element> ScoreSteps<'a, T> {
                 }
             }
             for score in scores.iter_mut() {
-                let bent = math::tanh(simd, simd.div(simd.load(score), cap));
-                simd.store(simd.mul(cap, bent), score);
+                simd.store(bend(simd, simd.load(score), cap), score);
             }
         }
         if let Some(bias) = self.bias {
@@ -144,4 +143,12 @@ impl<'a, T: Element> ScoreSteps<'a, T> {
         }
         -simd.sum(sum).to_f64()
     }
+}
+
+/// `cap tanh(z / cap)`; NaN where `z` is infinite, since a product that has overflowed may have lost its sign on the way:
+/// such a row is computed anew in f64.
+#[inline(always)]
+pub(super) fn bend<T: Element, S: Simd<T>>(simd: S, z: S::Vector, cap: S::Vector) -> S::Vector {
+    let nan_if_infinite = simd.sub(z, z);
+    simd.mul_add(cap, math::tanh(simd, simd.div(z, cap)), nan_if_infinite)
 }

@@ -6,6 +6,7 @@
 
 use super::CHUNK;
 use super::problem::{Decoding, Run};
+use crate::attention::scores::bend;
 use crate::view::Matrix;
 use logitscope_simd::{Element, Kernel, Simd, Stored, math};
 use std::ops::Range;
@@ -233,8 +234,7 @@ fn score_block<X: Stored, S: Simd<X::Wide>, const R: usize>(
     for (index, lanes) in lanes.iter_mut().enumerate() {
         let mut score = add_lanes::<X::Wide, S>(simd, lanes);
         if problem.softcap != X::Wide::ZERO {
-            let cap = simd.splat(problem.softcap);
-            score = simd.mul(cap, math::tanh(simd, simd.div(score, cap)));
+            score = bend(simd, score, simd.splat(problem.softcap));
         }
         if let Some(slopes) = problem.slopes {
             let mut distances = X::Wide::block(X::Wide::ZERO);

@@ -8,8 +8,8 @@ use super::scores::ScoreSteps;
 use super::sight::{Sees, Sight};
 use super::sigmoid;
 use super::tile::{
-    QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite, multiply_lanes, no_factors,
-    room, transpose_bits, untranspose, zeroed,
+    Factors, QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite, multiply_lanes,
+    no_factors, room, transpose_bits, untranspose, zeroed,
 };
 use super::top_keys::TopKeys;
 use super::wide::WideRow;
@@ -87,17 +87,9 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
         for (lane, query) in queries.clone().enumerate() {
             factors[lane] = Some(problem.factor(batch, head, query));
         }
-        let rows = if S::HAS_PAIRS {
-            problem.queries.pair_columns(batch, head, queries.clone(), &mut scratch.rows)
-        } else {
-            problem.queries.rows(batch, head, queries.clone(), &mut scratch.rows)
-        };
-        let transposed = room::<T>(&mut scratch.queries, rows.columns() * width);
-        transpose_bits(simd, rows, &factors, width, transposed);
-        if !S::HAS_PAIRS {
-            multiply_lanes(simd, &factors, width, transposed);
-        }
-        let transposed = Panel { blocks: transposed, width };
+        let part = (batch, head, queries);
+        let transposed =
+            transpose_queries(simd, problem, part, &factors, width, &mut scratch.rows, &mut scratch.queries);
         let out = zeroed::<T>(&mut scratch.out, value_dim * width);
         let bins = tile.map.as_ref().map(|(bins, _)| *bins);
         let map = zeroed::<T>(&mut scratch.map, bins.map_or(0, |bins| bins.columns * width));
@@ -117,14 +109,8 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 continue;
             }
             let scores = room::<T>(&mut scratch.scores, range.len() * width);
-            if S::HAS_PAIRS {
-                let keys = problem.keys.pair_columns(batch, key_head, range.clone(), &mut scratch.rows);
-                rows_product::<T, S, true>(simd, keys, &transposed, scores);
-                multiply_lanes(simd, &factors, width, scores);
-            } else {
-                let keys = problem.keys.rows(batch, key_head, range.clone(), &mut scratch.rows);
-                rows_product::<T, S, false>(simd, keys, &transposed, scores);
-            }
+            let part = (batch, key_head, &range);
+            multiply_keys(simd, problem, part, &transposed, &factors, &mut scratch.rows, scores);
             steps.apply(simd, &range, width, scores, None, &mut scratch.bias);
             if sees == Sees::Part {
                 clear_hidden(simd, &sight, range.clone(), width, T::NEG_INFINITY, scores);
@@ -158,7 +144,6 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 let factors = rule.fill::<T>(batch, head, queries.start, &range, width, factors);
                 dropout::multiply(simd, factors, scores);
             }
-            let part = (batch, key_head, &range);
             add_values(
                 simd,
                 problem,
@@ -186,6 +171,51 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
             }
         }
         finish(simd, tile, &sight, &largest, &states, biases.as_ref(), out, map, width, &mut scratch.results);
+    }
+}
+
+/// The queries of a tile, one a lane; multiplied by their factors unless they stay as they are stored.
+#[inline(always)]
+fn transpose_queries<'b, T: Element, S: Simd<T>>(
+    simd: S,
+    problem: &Problem<'_, T>,
+    (batch, head, queries): (usize, usize, &Range<usize>),
+    factors: &Factors<T>,
+    width: usize,
+    rows: &mut Vec<T>,
+    transposed: &'b mut Vec<T::Block>,
+) -> Panel<'b, T> {
+    let rows = if S::HAS_PAIRS {
+        problem.queries.pair_columns(batch, head, queries.clone(), rows)
+    } else {
+        problem.queries.rows(batch, head, queries.clone(), rows)
+    };
+    let transposed = room::<T>(transposed, rows.columns() * width);
+    transpose_bits(simd, rows, factors, width, transposed);
+    if !S::HAS_PAIRS {
+        multiply_lanes(simd, factors, width, transposed);
+    }
+    Panel { blocks: transposed, width }
+}
+
+/// The products of a range of keys with the queries, one row a key, scaled.
+#[inline(always)]
+fn multiply_keys<T: Element, S: Simd<T>>(
+    simd: S,
+    problem: &Problem<'_, T>,
+    (batch, key_head, range): (usize, usize, &Range<usize>),
+    queries: &Panel<'_, T>,
+    factors: &Factors<T>,
+    rows: &mut Vec<T>,
+    scores: &mut [T::Block],
+) {
+    if S::HAS_PAIRS {
+        let keys = problem.keys.pair_columns(batch, key_head, range.clone(), rows);
+        rows_product::<T, S, true>(simd, keys, queries, scores);
+        multiply_lanes(simd, factors, queries.width, scores);
+    } else {
+        let keys = problem.keys.rows(batch, key_head, range.clone(), rows);
+        rows_product::<T, S, false>(simd, keys, queries, scores);
     }
 }
 

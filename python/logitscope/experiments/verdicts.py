@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 _HEAD = """# Verdicts
 
-What the experiments of this repository found, from full runs. Made by
+What the experiments of this repository found, each in a full run on the day and machine that it names. To renew all:
 
 ```console
 $ logitscope run all --verdicts docs/verdicts.md
 ```
 
-and never edited by hand; `{data}` beside it has every figure. A claim is *reproduced* if all its checks hold, whose
-limits were set before the run. The margin is by what share of its limit the check that is met least is met. Figures
-are means over the seeds unless they say otherwise.
+With a slug for `all` it renews one. `{data}` beside it has every figure. A claim is *reproduced* if all its checks
+hold, whose limits were set before the run. The margin is by what share of its limit the check that is met least is met.
+Figures are means over the seeds unless they say otherwise.
 """
 
 
@@ -39,7 +39,7 @@ def renew(path: Path, outcome: Outcome) -> None:
     machine = f"{cpu_name()}, {os.cpu_count()} cores"
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     entries[outcome.plan.paper.slug] = outcome.as_dict() | {"date": date, "machine": machine}
-    _write(data, json.dumps(entries, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    _write(data, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
     _write(path, render(entries, data.name))
 
 

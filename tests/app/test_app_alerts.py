@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 
+from logitscope.record import Event
 from logitscope_app.models.alerts import FLAT_POINTS, MOST, RULES, WINDOW, Watchman, look, nan_origin
 from logitscope_app.models.series import Points
 
@@ -53,6 +54,14 @@ def test_that_the_first_tensor_that_is_not_finite_is_named(value, name):
     )
     assert nan_origin({"loss/train": _curve(_noise(40))}) is None
     assert Watchman().alerts(curves) == (origin,)
+
+
+def test_that_what_a_watch_has_found_out_of_a_nan_counts_for_more_than_curves():
+    told = Event(1, 40, 0.0, "error", "First NaN at step 40: head 2, row 7 of the attention in blocks.1")
+    curves = {"loss/train": _curve([*_noise(41), np.nan])}
+    (alert,) = Watchman().alerts(curves, [told])
+    assert (alert.rule, alert.step, alert.level) == ("nan origin", 40, "error")
+    assert alert.message.endswith("head 2, row 7 of the attention in blocks.1")
 
 
 def test_that_every_alert_names_a_remedy_that_is_there():

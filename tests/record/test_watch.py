@@ -134,7 +134,9 @@ def test_that_the_standard_tags_are_written_at_their_steps(path, model):
         }
         layers.update({f"attention/sink/layer{i}": 3 for i in (0, 1)})
         names = ("max", "std", "lse_mean", "entropy", "saturation", "lost_mass")
-        arrays = {f"attention/{name}": 3 for name in ("map", "entropy", "max_logit", "sink_mass", "tokens")}
+        arrays = {
+            f"attention/{name}": 3 for name in ("map", "entropy", "max_logit", "lse", "sink_mass", "tokens")
+        }
         assert tags == {**layers, **{f"logits/{name}": 5 for name in names}, **arrays}
         assert run.steps("attention/map").tolist() == [0, 4, 8]
         assert run.steps("attention/entropy/layer1").tolist() == [0, 2, 4, 6, 8]
@@ -196,7 +198,7 @@ def test_that_a_layer_that_was_skipped_leaves_nan_in_its_place(path, model):
         entropy = run.array("attention/entropy").array
         assert np.isnan(entropy[0]).all()
         assert np.isfinite(entropy[1]).all()
-        assert [tag.name for tag in run.tags() if "lse" in tag.name] == ["attention/lse_mean/layer1"]
+        assert [tag.name for tag in run.tags() if "lse_mean" in tag.name] == ["attention/lse_mean/layer1"]
 
 
 def test_that_layers_of_different_size_are_filled_up(path):

@@ -12,10 +12,11 @@ import numpy as np
 from logitscope_app.models.text import number, step_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from logitscope.record import Event
     from logitscope.record.types import EventLevel
     from logitscope_app.models.series import Points
 
@@ -205,6 +206,8 @@ NAN_REMEDY = (
     "Go back to a checkpoint before this step; keep scores in range with softcap=, and see first_nan of "
     "logitscope.attention's result for head and row"
 )
+TOLD = "First NaN at step "
+"""How the event begins by which ``watch`` tells module, head and row."""
 _RARE = "attention/sink/"
 """Figures of maps, recorded so rarely that they tell nothing of an order; others of the same layer do."""
 _FORWARD = ("attention/", "logits/", "loss", "grad_norm", "weight_norm")
@@ -217,14 +220,14 @@ class Watchman:
     def __init__(self) -> None:
         self._found: dict[str, tuple[Points, tuple[Alert, ...]]] = {}
 
-    def alerts(self, curves: Mapping[str, Points]) -> tuple[Alert, ...]:
-        """All alerts in the order of their steps."""
+    def alerts(self, curves: Mapping[str, Points], events: Sequence[Event] = ()) -> tuple[Alert, ...]:
+        """All alerts in the order of their steps; what a watch has found out of a NaN counts for more than curves."""
         for tag, points in curves.items():
             known = self._found.get(tag)
             if known is None or known[0] is not points:
                 self._found[tag] = (points, tuple(look(tag, points)))
         found = [alert for _, alerts in self._found.values() for alert in alerts]
-        origin = nan_origin(curves)
+        origin = told_origin(events) or nan_origin(curves)
         return tuple(sorted([*found, *([origin] if origin else [])], key=lambda alert: alert.step))
 
 
@@ -251,6 +254,16 @@ def look(tag: str, points: Points) -> Iterator[Alert]:
                 tag=tag, value=number(value), against=number(other, 3), where=_where(tag)
             )
             yield Alert(rule.name, int(points.steps[index]), "warning", tag, words, f"{rule.remedy}.")
+
+
+def told_origin(events: Sequence[Event]) -> Alert | None:
+    """The event in which a watch says where the first NaN came from, as an alert."""
+    for event in events:
+        if event.message.startswith(TOLD) and event.step is not None:
+            return Alert(
+                "nan origin", event.step, "error", "", f"NaN origin: {event.message}", f"{NAN_REMEDY}."
+            )
+    return None
 
 
 def nan_origin(curves: Mapping[str, Points]) -> Alert | None:

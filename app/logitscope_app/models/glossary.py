@@ -95,6 +95,23 @@ GLOSSARY = (
         "Moves slowly; steady growth means that the scores grow.",
     ),
     Meaning(
+        "attention/logit_std*",
+        "Spread of the attention scores of the keys that a row sees.",
+        "Near 1 at the start; a few once heads have learnt where to look. Steady growth sharpens every head.",
+    ),
+    Meaning(
+        "activation/saturation*",
+        "Share of an activation's inputs at which its slope is under 0.01: no gradient passes there.",
+        "About half for ReLU, near 0 for GELU and SiLU. Growth towards 1 means that the layer falls silent.",
+        "of inputs",
+    ),
+    Meaning(
+        "activation/dead*",
+        "Share of units that are flat at every row that was looked at.",
+        "0, or a few per cent with ReLU. A unit that stays dead never learns again.",
+        "of units",
+    ),
+    Meaning(
         "attention/map*",
         "Attention weights: row = the token that looks, column = the token looked at.",
         "Heads differ: diagonals (recent tokens), stripes (special ones), blocks. A bright column 0: a sink.",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 GROUPS = ("Attention", "Logit scaling", "Training", "Text")
 OTHER_GROUP = "More"
-HEAD_FIGURES = ("entropy", "max_logit", "sink_mass")
+HEAD_FIGURES = ("entropy", "max_logit", "sink_mass", "lse", "logit_std")
 """Arrays of one figure a head that lie beside a map in the same folder and are written on its tiles."""
 
 _GROUP_OF_FOLDER = {
@@ -25,6 +25,7 @@ _GROUP_OF_FOLDER = {
     "grad_norm": "Training",
     "weight_norm": "Training",
     "update_ratio": "Training",
+    "activation": "Training",
     "learning_rate": "Training",
     "temperature": "Logit scaling",
     "tokens_per_second": "Training",

@@ -113,7 +113,7 @@ class RunData:
         self._events = (*self._events, *events)[-EVENTS_KEPT:]
         self._knobs = tuple(self._reader.knobs())
         self._panels = plan(self._reader.panels(), list(self._tags.values()), self._dimension)
-        self._alerts = self._watchman.alerts(self._points)
+        self._alerts = self._watchman.alerts(self._points, self._events)
         if new_steps:
             self._timeline = self._make_timeline(new_steps, new_pictures)
 

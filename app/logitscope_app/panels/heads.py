@@ -158,7 +158,7 @@ class HeadsCard(Card):
         if not isinstance(state, HeadsState) or self.selected is None:
             return
         layer, head = self.selected
-        figures = [f"{name} {number(float(values[layer, head]), 3)}" for name, values in state.figures]
+        figures = [f"{name} {number(float(values[layer, head]), 3)}" for name, values in state.figures[:3]]
         title = f"L{layer} H{head}"
         self.caption.setText(f"{title}  ·  {reading}" if reading else "  ·  ".join([title, *figures]))
 

@@ -160,6 +160,7 @@ class FusedSelfAttention(SelfAttention):
         if request is not None and self.observer is not None:
             map_ = self._map(q, k, request, options)
             slice_ = _slice(q, k, request, options) if request.slices else {}
+            slice_["logit_std"] = _logit_std(q, k, request, options)
             self.observer.observe(self, _observation(q, k, result, map_, options["is_causal"], **slice_))
         return result
 
@@ -215,6 +216,28 @@ def _observation(
         visible=np.arange(1, queries + 1) if is_causal else np.full(queries, keys),
         **slice_,
     )
+
+
+_ROWS = 32
+"""Rows whose scores are computed once more for their spread, which no kernel hands out."""
+
+
+@torch.no_grad()
+def _logit_std(q: Tensor, k: Tensor, request: AttentionRequest, options: dict[str, Any]) -> Any:
+    """Standard deviation of the scores of each head, (H,), from some rows of one batch element; without a mask."""
+    if options.get("mask") is not None or 0 in q.shape[:3] or not k.shape[2]:
+        return None
+    sample = min(request.sample, q.shape[0] - 1)
+    scores_of = torch.linspace(0, q.shape[2] - 1, min(_ROWS, q.shape[2])).long()
+    inverse = torch.as_tensor(options.get("inv_temperature", 1.0), device=q.device).expand(q.shape[:3])
+    rows = q[sample][:, scores_of].detach().float() * inverse[sample][:, scores_of, None]
+    keys = k[sample].detach().float().repeat_interleave(q.shape[1] // k.shape[1], 0)
+    scores = rows @ keys.transpose(-1, -2) * options.get("scale", q.shape[3] ** -0.5)
+    if options["is_causal"]:
+        hidden = torch.arange(k.shape[2]) > scores_of[:, None] + (k.shape[2] - q.shape[2])
+        scores = scores.masked_fill(hidden.to(scores.device), torch.nan)
+    centred = scores - scores.nanmean((1, 2), keepdim=True)
+    return (centred**2).nanmean((1, 2)).sqrt().numpy(force=True)
 
 
 def _slice(q: Tensor, k: Tensor, request: AttentionRequest, options: dict[str, Any]) -> dict[str, Any]:

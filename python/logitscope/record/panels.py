@@ -27,8 +27,19 @@ ATTENTION = (
         y_label="of maximum",
     ),
     Panel("Weight on the first token", "lines", ("attention/sink/*",), "Attention", y_label="of all weight"),
+    Panel("Spread of attention logits", "lines", ("attention/logit_std/*",), "Logit scaling"),
     Panel("Largest attention logit", "lines", ("attention/max_logit/*",), "Logit scaling"),
     Panel("Attention log-sum-exp", "lines", ("attention/lse_mean/*",), "Logit scaling"),
+)
+ACTIVATIONS = (
+    Panel(
+        "Flat activations",
+        "lines",
+        ("activation/saturation/*",),
+        "Training",
+        y_label="of inputs",
+    ),
+    Panel("Dead units", "lines", ("activation/dead/*",), "Training", y_label="of units"),
 )
 SLICES = (
     Panel(

@@ -26,10 +26,16 @@ class HeadSummary:
     max_logit: NDArray[np.float32]  # (H,)
     entropy: NDArray[np.float32]  # (H,), of the maximum
     lse_mean: float
+    lse: NDArray[np.float32] | None = None  # (H,), mean over rows
+    logit_std: NDArray[np.float32] | None = None  # (H,), of the scores of visible keys
 
 
 def summarize_heads(
-    max_logit: ArrayLike, entropy: ArrayLike, lse: ArrayLike, visible: ArrayLike | None = None
+    max_logit: ArrayLike,
+    entropy: ArrayLike,
+    lse: ArrayLike,
+    visible: ArrayLike | None = None,
+    logit_std: NDArray[np.float32] | None = None,
 ) -> HeadSummary | None:
     """Reduce statistics of attention rows to figures of heads; None when there are no rows.
 
@@ -38,7 +44,9 @@ def summarize_heads(
     max_logit, entropy, lse
         Shape (B, H, L); entropy in nats.
     visible
-        Keys that each row sees, shape (L,); ``L`` for all rows when not given.
+        Keys that each row sees, shape (L,) or (B, H, L); ``L`` for all rows when not given.
+    logit_std
+        Spread of each head's scores, shape (H,), where it is known.
 
     Returns
     -------
@@ -58,16 +66,23 @@ def summarize_heads(
     if not nats.size:
         return None
     keys = np.full(nats.shape[-1], nats.shape[-1]) if visible is None else np.asarray(visible)
-    several = keys > 1
-    relative = np.full(nats.shape[1], np.nan, np.float32)
-    if several.any():
-        relative = (nats[..., several] / np.log(keys[several])).mean(axis=(0, 2), dtype=np.float64)
-    seen = log_sums[log_sums != -np.inf]
-    return HeadSummary(
-        np.asarray(largest.max(axis=(0, 2)), np.float32),
-        np.asarray(relative, np.float32),
-        float(seen.mean(dtype=np.float64)) if seen.size else float("nan"),
-    )
+    keys = np.broadcast_to(keys, nats.shape)
+    relative = np.where(keys > 1, nats / np.log(np.maximum(keys, 2)), 0.0)
+    sums, counts = (_of_heads(part, log_sums != -np.inf) for part in (log_sums, np.ones(nats.shape)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return HeadSummary(
+            np.asarray(largest.max(axis=(0, 2)), np.float32),
+            (_of_heads(relative, keys > 1) / (keys > 1).sum(axis=(0, 2))).astype(np.float32),
+            float(sums.sum() / counts.sum()),
+            (sums / counts).astype(np.float32),
+            logit_std,
+        )
+
+
+def _of_heads(figures: NDArray[Any], rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Sums over the rows that count, shape (H,)."""
+    total: NDArray[np.float64] = np.where(rows, figures, 0.0).sum(axis=(0, 2), dtype=np.float64)
+    return total
 
 
 def sink_mass(map_: NDArray[np.float32]) -> NDArray[np.float32]:

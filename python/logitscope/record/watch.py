@@ -1,9 +1,9 @@
-"""Records what happens inside a model: attention, class logits, gradients and weights.
+"""Records what happens inside a model: attention, class logits, activations, gradients and weights.
 
-torch is not imported: a model is anything with ``named_modules`` and ``named_parameters``. Attention modules
-hand out their statistics themselves (see `AttentionObservation`), at a step when they are asked for, so that
-watching costs what the kernels give anyway. A failure in here is recorded once as an event, switches the
-failing part off, and never reaches the training.
+torch is not imported: a model is anything with ``named_modules`` and ``named_parameters``. Attention modules of
+logitscope hand out their statistics themselves (see `AttentionObservation`), at a step when they are asked for, so that
+watching costs what the kernels give anyway; plain torch attention is looked at from outside (inside.py). A failure in
+here is recorded once as an event, switches the failing part off, and never reaches the training.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,48 +18,26 @@ import numpy as np
 from logitscope.errors import ArgumentError, DTypeError
 from logitscope.record import panels
 from logitscope.record.arguments import check_step
+from logitscope.record.hooks import Hook, Observer
+from logitscope.record.inside import Inside
+from logitscope.record.layers import Layer, LayerBoard
 from logitscope.record.norms import norms
-from logitscope.record.statistics import HeadSummary, sink_mass, summarize_heads, summarize_logits
+from logitscope.record.observation import AttentionObservation, AttentionRequest
+from logitscope.record.parts import find_logits, is_observable, part_of
+from logitscope.record.passage import is_torch_model
+from logitscope.record.schedule import SCHEDULES, Schedule
+from logitscope.record.statistics import summarize_heads, summarize_logits
 from logitscope.record.updates import Updates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from numpy.typing import NDArray
-
     from logitscope.record.recorder import Recorder
 
+__all__ = ["AttentionObservation", "AttentionRequest", "Watch", "watch"]
+
 logger = logging.getLogger("logitscope.record")
-
-SCHEDULES = {"economy": (20, 100), "normal": (5, 20), "full": (1, 5)}
-"""Steps from one record of statistics to the next, and from one map to the next."""
-_HEAD_NAMES = ("head", "lm_head")
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionRequest:
-    """What an attention module is asked to hand out in this forward pass, besides its statistics."""
-
-    map_bins: tuple[int, int] | None
-    """Rows and columns of the map that is wanted, at most; None when none is."""
-    sample: int
-    """Which element of the batch the map is of."""
-    slices: bool = False
-    """Whether the queries and keys of that element are wanted, too."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AttentionObservation:
-    """What an attention module hands out in a forward pass."""
-
-    max_logit: NDArray[np.float32]  # (B, H, L)
-    entropy: NDArray[np.float32]  # (B, H, L), nats
-    lse: NDArray[np.float32]  # (B, H, L)
-    map: NDArray[np.float32] | None = None  # (H, R, C)
-    visible: NDArray[np.int64] | None = None  # (L,), keys that each row sees; L when not given
-    query: NDArray[np.float32] | None = None  # (H, L, D), so that q . k / sqrt(D) are the scores
-    key: NDArray[np.float32] | None = None  # (Hk, L, D)
 
 
 def watch(
@@ -82,7 +59,9 @@ def watch(
     Parameters
     ----------
     model
-        A torch module. Its attention modules are those with the attributes ``observer`` and ``num_heads``.
+        A torch module. Its attention modules are those with the attributes ``observer`` and ``num_heads``; other
+        attention is seen where it calls ``scaled_dot_product_attention``, is an ``nn.MultiheadAttention``, or
+        takes a softmax over the last of four axes. Of a compiled model only observable modules are seen.
     recorder
         Where to; `Recorder.watch` fills it in.
     schedule
@@ -139,18 +118,8 @@ def watch(
     if not (hasattr(model, "named_modules") and hasattr(model, "named_parameters")):
         message = f"watch: model is a {type(model).__name__}; give a torch module"
         raise DTypeError(message)
-    plan = _Schedule(every, maps_every, tuple(map_bins), sample, evaluation, slices_every)
-    return Watch(model, recorder, plan, _find_logits(model, logits), optimizer)
-
-
-@dataclass(frozen=True, slots=True)
-class _Schedule:
-    every: int
-    maps_every: int
-    map_bins: tuple[int, ...]
-    sample: int
-    evaluation: bool
-    slices_every: int | None = None
+    plan = Schedule(every, maps_every, (map_bins[0], map_bins[1]), sample, evaluation, slices_every)
+    return Watch(model, recorder, plan, find_logits(model, logits), optimizer)
 
 
 class Watch:
@@ -172,33 +141,36 @@ class Watch:
     10 True
     """
 
-    def __init__(
-        self, model: Any, recorder: Recorder, schedule: _Schedule, head: Any, optimizer: Any
-    ) -> None:
+    def __init__(self, model: Any, recorder: Recorder, schedule: Schedule, head: Any, optimizer: Any) -> None:
         self._recorder, self._schedule = recorder, schedule
         self._step: int | None = None
         self._updated = 0
         self._broken: set[str] = set()
-        self._layers = [module for _, module in model.named_modules() if _is_observable(module)]
+        self._layers = [module for _, module in model.named_modules() if is_observable(module)]
         self._index = {id(module): index for index, module in enumerate(self._layers)}
-        self._parameters = [(_part(name), parameter) for name, parameter in model.named_parameters()]
+        self._parameters = [(part_of(name), parameter) for name, parameter in model.named_parameters()]
         self._updates = Updates(self._parameters)
         self._asked: set[int] = set()
-        self._seen: dict[int, tuple[HeadSummary, NDArray[np.float32] | None]] = {}
-        self._slices: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._board = LayerBoard(recorder)
         self._logits_seen = False
         taken = [module for module in self._layers if module.observer is not None]
         if taken:
             message = f"watch: a {type(taken[0]).__name__} is watched already; close the other Watch first"
             raise ArgumentError(message)
-        self._observer = _Observer(self)
+        self._observer = Observer(self)
         self._handles: list[Any] = []
         for module in self._layers:
             module.observer = self._observer
         if head is not None:
-            self._handles.append(head.register_forward_hook(_Hook(self._on_logits)))
+            self._handles.append(head.register_forward_hook(Hook(self._on_logits)))
         if optimizer is not None:
-            self._handles.append(optimizer.register_step_pre_hook(_Hook(self._on_optimizer_step)))
+            self._handles.append(optimizer.register_step_pre_hook(Hook(self._on_optimizer_step)))
+        self._inside: Inside | None = None
+        if is_torch_model(model):
+            self._inside = Inside(
+                model, recorder, schedule, self._board, len(self._layers), self._guarded, self._flush
+            )
+            self._handles += self._inside.handles
         panels.declare(recorder, panels.TRAINING)
         panels.declare(recorder, panels.ATTENTION if self._layers else ())
         panels.declare(recorder, panels.SLICES if self._layers and schedule.slices_every else ())
@@ -207,12 +179,12 @@ class Watch:
     @property
     def due(self) -> bool:
         """Whether statistics are recorded at this step."""
-        return self._step is not None and (self._step % self._schedule.every == 0 or self.map_due)
+        return self._schedule.due(self._step)
 
     @property
     def map_due(self) -> bool:
         """Whether attention maps are recorded at this step."""
-        return self._step is not None and self._step % self._schedule.maps_every == 0
+        return self._schedule.map_due(self._step)
 
     def step(self, step: int) -> None:
         """Begin a step: the next forward pass, its gradients and its tokens belong to it."""
@@ -221,6 +193,8 @@ class Watch:
         self._guarded("updates", self._record_updates)
         self._step, self._logits_seen = step, False
         self._asked.clear()
+        if self._inside is not None:
+            self._inside.step(step)
 
     def tokens(self, tokens: Iterable[str]) -> None:
         """Record the tokens of the watched element of the batch, at a step that records maps."""
@@ -268,62 +242,43 @@ class Watch:
             self._recorder.event(note[:1000], step=self._step, level="error")
             return None
 
+    def request(self, module: Any) -> AttentionRequest | None:
+        """What an observable module is to hand out in this forward pass; None for nothing."""
+        request = self._guarded("attention", self._request, module)
+        return request if isinstance(request, AttentionRequest) else None
+
+    def observe(self, module: Any, observation: AttentionObservation) -> None:
+        """Take what an observable module hands out."""
+        self._guarded("attention", self._observe, module, observation)
+
     def _wants(self, module: Any) -> bool:
-        return self.due and (self._schedule.evaluation or bool(getattr(module, "training", True)))
+        return self.due and self._schedule.covers(module)
 
     def _request(self, module: Any) -> AttentionRequest | None:
         index = self._index.get(id(module))
         if index is None or index in self._asked or not self._wants(module):
             return None
         self._asked.add(index)  # of several passes in a step (accumulation, recomputation) the first counts
-        rows, columns = self._schedule.map_bins
-        slices = self._schedule.slices_every
-        return AttentionRequest(
-            (rows, columns) if self.map_due else None,
-            self._schedule.sample,
-            bool(slices) and self.map_due and self._step is not None and self._step % (slices or 1) == 0,
-        )
+        schedule = self._schedule
+        bins = schedule.map_bins if self.map_due else None
+        return AttentionRequest(bins, schedule.sample, schedule.slices_due(self._step))
 
-    def _observe(self, module: Any, observation: AttentionObservation) -> None:
-        summary = summarize_heads(
-            observation.max_logit, observation.entropy, observation.lse, observation.visible
-        )
+    def _observe(self, module: Any, seen: AttentionObservation) -> None:
+        summary = summarize_heads(seen.max_logit, seen.entropy, seen.lse, seen.visible, seen.logit_std)
         if summary is not None:
-            seen = None if observation.map is None else np.array(observation.map, np.float32)
-            self._seen[self._index[id(module)]] = summary, seen
-            if observation.query is not None and observation.key is not None:
-                pair = np.array(observation.query, np.float32), np.array(observation.key, np.float32)
-                self._slices[self._index[id(module)]] = pair
-        if len(self._seen) == len(self._layers):
+            map_ = None if seen.map is None else np.array(seen.map, np.float32)
+            pair = None
+            if seen.query is not None and seen.key is not None:
+                pair = np.array(seen.query, np.float32), np.array(seen.key, np.float32)
+            self._board.take(self._index[id(module)], Layer(summary, map_, pair))
+        if self._inside is None and len(self._board) == len(self._layers):
             self._flush()
 
     def _flush(self) -> None:
-        """Record what the layers have handed out in this step."""
-        seen, self._seen = self._seen, {}
-        slices, self._slices = self._slices, {}
-        if not seen or self._step is None:
-            return
-        scalars = {}
-        for index, (summary, _) in sorted(seen.items()):
-            scalars[f"attention/max_logit/layer{index}"] = float(summary.max_logit.max())
-            scalars[f"attention/entropy/layer{index}"] = float(summary.entropy.mean())
-            scalars[f"attention/entropy_min/layer{index}"] = float(summary.entropy.min())
-            scalars[f"attention/entropy_max/layer{index}"] = float(summary.entropy.max())
-            scalars[f"attention/lse_mean/layer{index}"] = summary.lse_mean
-        maps = {index: map_ for index, (_, map_) in seen.items() if map_ is not None}
-        sinks = {index: sink_mass(map_) for index, map_ in sorted(maps.items())}
-        scalars.update({f"attention/sink/layer{index}": float(mass.mean()) for index, mass in sinks.items()})
-        self._recorder.scalars(scalars, self._step)
-        if maps:
-            count = len(self._layers)
-            for name in ("entropy", "max_logit"):
-                figures = {index: getattr(summary, name) for index, (summary, _) in seen.items()}
-                self._recorder.array(f"attention/{name}", _stack(figures, count), self._step)
-            self._recorder.array("attention/sink_mass", _stack(sinks, count), self._step)
-            self._recorder.array("attention/map", _stack(maps, count), self._step)
-        for place, name in enumerate(("query", "key") if slices else ()):
-            parts = {index: pair[place] for index, pair in slices.items()}
-            self._recorder.array(f"attention/{name}", _stack(parts, len(self._layers)), self._step)
+        """Record what the layers have shown in this step."""
+        if self._step is not None:
+            plain = 0 if self._inside is None else self._inside.count
+            self._board.flush(self._step, len(self._layers) + plain)
 
     def _on_logits(self, module: Any, _arguments: Any, output: Any) -> None:
         if self._logits_seen or not self._wants(module) or self._step is None:
@@ -355,80 +310,3 @@ class Watch:
         if parts:
             found["grad_norm"] = math.hypot(*parts)
         self._recorder.scalars(found, step)
-
-
-class _Observer:
-    """What stands in the ``observer`` of an attention module. A copied or saved model has None there."""
-
-    def __init__(self, owner: Watch) -> None:
-        self._owner = owner
-
-    def request(self, module: Any) -> AttentionRequest | None:
-        """What the module is to hand out in this forward pass; None for nothing."""
-        request = self._owner._guarded("attention", self._owner._request, module)
-        return request if isinstance(request, AttentionRequest) else None
-
-    def observe(self, module: Any, observation: AttentionObservation) -> None:
-        """Take what the module hands out."""
-        self._owner._guarded("attention", self._owner._observe, module, observation)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()
-
-
-class _Hook:
-    """A hook that does nothing in a copied or saved model."""
-
-    def __init__(self, action: Callable[..., None]) -> None:
-        self._action = action
-
-    def __call__(self, *arguments: Any) -> None:
-        self._action(*arguments)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Hook, (_ignore,)
-
-
-def _ignore(*_arguments: Any) -> None:
-    """Do nothing, in place of a hook."""
-
-
-def _is_observable(module: Any) -> bool:
-    return hasattr(module, "observer") and hasattr(module, "num_heads")
-
-
-def _find_logits(model: Any, logits: Any) -> Any:
-    if logits is None or isinstance(logits, str):
-        wanted = _HEAD_NAMES if logits is None else (logits,)
-        modules = {_bare(name): module for name, module in model.named_modules()}
-        found = next((modules[name] for name in wanted if name in modules), None)
-        if found is None and logits is not None:
-            names = ", ".join(name for name in modules if name and "." not in name) or "none"
-            message = f"watch: logits is {logits!r}, which is no module of the model; it has {names}"
-            raise ArgumentError(message)
-        return found
-    if not hasattr(logits, "register_forward_hook"):
-        message = f"watch: logits is a {type(logits).__name__}; give a torch module or the name of one"
-        raise DTypeError(message)
-    return logits
-
-
-def _bare(name: str) -> str:
-    """The name without what torch.compile and data parallel wrappers put before it."""
-    return name.removeprefix("_orig_mod.").removeprefix("module.")
-
-
-def _part(name: str) -> str:
-    """The part of a model that a parameter belongs to: ``blocks.3`` of ``blocks.3.attention.weight``."""
-    first, _, rest = _bare(name).partition(".")
-    second = rest.partition(".")[0]
-    return f"{first}.{second}" if second.isdigit() else first
-
-
-def _stack(parts: dict[int, NDArray[np.float32]], count: int) -> NDArray[np.float32]:
-    """Arrays of layers one above the other; NaN where a layer has none or is smaller than another."""
-    shape = tuple(np.max([part.shape for part in parts.values()], axis=0))
-    stacked = np.full((count, *shape), np.nan, np.float32)
-    for index, part in parts.items():
-        stacked[index][tuple(map(slice, part.shape))] = part
-    return stacked

@@ -1,0 +1,117 @@
+"""One forward pass of a torch model seen from inside: which module is at work, which functions it calls.
+
+torch's own ways are used, its hooks for all modules and its ``TorchFunctionMode``, which know this thread only and
+are there for the length of the pass. Nothing of the model is replaced, and other passes cost nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Spectator(Protocol):
+    """Who looks. What it raises reaches the training, so it must not."""
+
+    def enter(self, module: Any, inputs: tuple[Any, ...]) -> None:
+        """A module begins."""
+
+    def leave(self, module: Any, output: Any) -> None:
+        """A module is done."""
+
+    def before(self, name: str, module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+        """A function of that name is about to be called by a module."""
+
+    def after(
+        self, name: str, module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any], output: Any
+    ) -> None:
+        """The function has returned."""
+
+
+class Passage:
+    """Shows a pass to a spectator between `open` and `close`.
+
+    Parameters
+    ----------
+    model
+        A ``torch.nn.Module``.
+    spectator
+        Who looks.
+    functions
+        Names of the functions whose calls are shown.
+    """
+
+    def __init__(self, model: Any, spectator: Spectator, functions: frozenset[str]) -> None:
+        self._model, self._spectator = model, spectator
+        self._functions = functions
+        self._stack: list[Any] = []
+        self._thread = 0
+        self._undo: list[Callable[[], object]] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a pass is being looked at."""
+        return bool(self._undo)
+
+    def open(self) -> None:
+        """Begin to look, on this thread."""
+        torch = sys.modules["torch"]
+        hooks = torch.nn.modules.module
+        self._thread = threading.get_ident()
+        self._stack = [self._model]
+        mode = _mode(torch, self)
+        self._undo.append(hooks.register_module_forward_pre_hook(self._enter).remove)
+        self._undo.append(hooks.register_module_forward_hook(self._leave, always_call=True).remove)
+        mode.__enter__()
+        self._undo.append(lambda: mode.__exit__(None, None, None))
+
+    def close(self) -> None:
+        """Look no longer; of no effect when that was done."""
+        while self._undo:
+            self._undo.pop()()
+        self._stack = []
+
+    def call(self, function: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+        """Call a function of torch, shown before and after where it is one of those that are."""
+        name = getattr(function, "__name__", "")
+        if name not in self._functions or not self._stack:
+            return function(*arguments, **options)
+        module = self._stack[-1]
+        self._spectator.before(name, module, arguments, options)
+        output = function(*arguments, **options)
+        self._spectator.after(name, module, arguments, options, output)
+        return output
+
+    def _enter(self, module: Any, inputs: tuple[Any, ...]) -> None:
+        if threading.get_ident() == self._thread and module is not self._model:
+            self._stack.append(module)
+            self._spectator.enter(module, inputs)
+
+    def _leave(self, module: Any, _inputs: tuple[Any, ...], output: Any) -> None:
+        if threading.get_ident() == self._thread and len(self._stack) > 1 and self._stack[-1] is module:
+            self._stack.pop()
+            self._spectator.leave(module, output)
+
+
+def _mode(torch: Any, passage: Passage) -> Any:
+    """What torch asks at each call of one of its functions."""
+
+    class Mode(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(
+            self, function: Any, types: Any, arguments: Any = (), options: Any = None
+        ) -> Any:
+            return passage.call(function, arguments, options or {})
+
+    return Mode()
+
+
+def is_torch_model(model: Any) -> bool:
+    """Whether a model is a torch module that runs as Python, not compiled."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(model, torch.nn.Module):
+        return False
+    return type(model).__name__ != "OptimizedModule" and getattr(model, "_compiled_call_impl", None) is None

@@ -9,11 +9,15 @@ from PySide6.QtCore import QPointF, Qt
 from logitscope.record import Panel
 from logitscope_app.models.run_data import RunData
 from logitscope_app.models.states import (
+    Cloud,
+    Guides,
     HeadsState,
     HeatmapState,
     HistogramState,
     LinesState,
+    Mark,
     PanelState,
+    ScatterState,
     TableRow,
     TableState,
     TextState,
@@ -46,7 +50,12 @@ def _states():
     states[WhatIfState] = WhatIfState(
         Panel("W", "what-if", ("attention/query", "attention/key")), 5, query=heads, key=heads
     )
-    states[PanelState] = PanelState(Panel("?", "spectrum", ("s",)), 5, "cannot draw")
+    clouds = tuple(Cloud(f"s/{k}", f"k{k}", 10.0 ** np.arange(1, 5), np.arange(4.0) + k) for k in range(2))
+    guides = Guides((Mark("L1", 300.0, True), Mark("limit", 2.0, False)), (0.5, 2.0))
+    states[ScatterState] = ScatterState(
+        Panel("S", "scatter", ("s/*",), x_label="classes"), 5, clouds=clouds, log_x=True, guides=guides
+    )
+    states[PanelState] = PanelState(Panel("?", "image", ("s",)), 5, "cannot draw")
     return states
 
 
@@ -250,6 +259,85 @@ def test_that_a_histogram_reads_its_bins(show, theme):
     assert card.aside.text() == "1 … 2: 5"
     card.plot.hovered.emit(9.0)
     assert card.aside.text() == ""
+
+
+def test_that_points_are_read_under_the_pointer_on_either_axis(show, theme):
+    card = show(STATES[ScatterState])
+    assert card.plot.log_x
+    assert not card.plot.log_y
+    card.plot.hovered.emit(1200.0)
+    assert card.aside.text() == "classes 1,000"
+    assert [(entry.label, entry.value) for entry in card.legend.entries] == [("k0", "2"), ("k1", "3")]
+    card.log_x_action.setChecked(False)
+    card.plot.hovered.emit(4000.0)
+    assert card.aside.text() == "classes 1,000"
+    card.plot.hovered.emit(None)
+    assert card.aside.text() == ""
+    assert [entry.value for entry in card.legend.entries] == ["", ""]
+
+
+def test_that_points_lie_where_their_axes_say(show, theme):
+    state = STATES[ScatterState]
+    card = show(state)
+    card.log_y_action.setChecked(True)
+    card.grab()
+    x, y = card.plot.item.listDataItems()[1].getData()
+    np.testing.assert_allclose(x, np.log10(state.clouds[1].x))
+    np.testing.assert_allclose(y, np.log10(state.clouds[1].y))
+    low, high = card.plot.view.viewRange()[0]
+    assert low < 1
+    assert high > 4
+
+
+def test_that_marks_and_bands_follow_the_axes_and_go_with_the_state(show, theme):
+    state = STATES[ScatterState]
+    card = show(state)
+    assert [line.value() for line in card.guides.lines] == [0.5, 2.0, pytest.approx(np.log10(300)), 2.0]
+    card.log_y_action.setChecked(True)
+    card.log_x_action.setChecked(False)
+    values = [line.value() for line in card.guides.lines]
+    assert values == pytest.approx([np.log10(0.5), np.log10(2), 300, np.log10(2)])
+    card.set_state(dataclasses.replace(state, guides=Guides((Mark("none", -1.0, False),))))
+    assert card.guides.lines == []
+
+
+def test_that_lines_over_a_logarithmic_axis_keep_cursor_and_pointer(qtbot, show, theme):
+    state = STATES[LinesState]
+    panel = dataclasses.replace(state.panel, options={"log_x": True, "y_marks": {"half": 0.5}})
+    card = show(dataclasses.replace(state, panel=panel, guides=Guides((Mark("half", 0.5, False),)), step=100))
+    assert card.plot.log_x
+    assert [line.value() for line in card.guides.lines] == [0.5]
+    card.grab()
+    scene = card.plot.view.mapViewToScene(QPointF(1.5, 3.0))
+    seen = []
+    card.plot.hovered.connect(seen.append)
+    card.plot.widget.scene().sigMouseMoved.emit(scene)
+    assert seen == [pytest.approx(10**1.5, rel=0.05)]
+
+
+def test_that_a_prediction_has_the_colour_of_what_it_predicts(show, theme):
+    first = STATES[LinesState].curves[0]
+    named = [("measured/0", False), ("measured/1", False), ("theory/0", True), ("theory/1", True)]
+    curves = tuple(dataclasses.replace(first, tag=tag, label=tag, dashed=dashed) for tag, dashed in named)
+    card = show(dataclasses.replace(STATES[LinesState], curves=curves))
+    colours = [entry.colour for entry in card.legend.entries]
+    assert colours[:2] == colours[2:]
+    assert colours[0] != colours[1]
+
+
+def test_that_a_curve_over_a_histogram_is_as_high_as_its_bars(show, theme):
+    state = dataclasses.replace(STATES[HistogramState], curve=np.array([[-9.0, 1, 2], [100.0, 2, 1]]))
+    card = show(state)
+    curve = card.plot.item.listDataItems()[1]
+    np.testing.assert_allclose(curve.getOriginalDataset(), [[1, 2], [5, 2.5]])
+
+
+def test_that_fixed_limits_say_what_a_colour_means(show, theme):
+    state = dataclasses.replace(STATES[HeatmapState], limits=(0.0, 1.0))
+    pictures = [dataclasses.replace(state, values=np.full((2, 2), value)) for value in (0.0, 1.0)]
+    dark, bright = (_colours(show(picture)) for picture in pictures)
+    assert dark - bright
+    assert bright - dark
 
 
 def test_that_tables_write_dashes_and_names_for_what_is_no_number(show, theme):

@@ -12,6 +12,7 @@ from logitscope_app.models.states import (
     HistogramState,
     LinesState,
     PanelState,
+    ScatterState,
     TableState,
     TextState,
 )
@@ -58,16 +59,16 @@ def test_that_layers_are_a_row():
     assert state.ordered
 
 
-@pytest.mark.parametrize("kind", ["lines", "heatmap", "heads", "histogram", "text"])
+@pytest.mark.parametrize("kind", ["lines", "heatmap", "heads", "histogram", "scatter", "spectrum", "text"])
 @pytest.mark.parametrize("tags", [("x",), ()])
 def test_that_a_panel_without_values_says_so(kind, tags):
     assert resolve(Panel("X", kind, tags), _Data(), 3).message
 
 
 def test_that_an_unknown_kind_names_its_tags():
-    state = resolve(Panel("X", "spectrum", ("a", "b")), _Data(), 3)
+    state = resolve(Panel("X", "image", ("a", "b")), _Data(), 3)
     assert type(state) is PanelState
-    assert "spectrum" in state.message
+    assert "image" in state.message
     assert "a, b" in state.message
 
 
@@ -115,3 +116,78 @@ def test_that_texts_take_the_first_tag_that_has_one():
     state = resolve(Panel("T", "text", ("a", "b")), _Data(texts={"b": "hello"}), 1)
     assert isinstance(state, TextState)
     assert (state.tag, state.text) == ("b", "hello")
+
+
+def test_that_points_are_clouds_by_tag_and_a_tag_without_any_is_left_out():
+    arrays = {"tau/a": np.array([[1, 2, 3], [4, 5, 6]]), "tau/b": np.ones((2, 1), np.float32)}
+    panel = Panel("S", "scatter", ("tau/*", "tau/c"), options={"joined": True, "log_y": True})
+    state = resolve(panel, _Data(arrays=arrays), 9)
+    assert isinstance(state, ScatterState)
+    assert [(cloud.label, cloud.x.tolist(), cloud.y.tolist()) for cloud in state.clouds] == [
+        ("a", [1, 2, 3], [4, 5, 6]),
+        ("b", [1], [1]),
+    ]
+    assert (state.joined, state.log_x, state.log_y, state.step) == (True, False, True, 9)
+
+
+@pytest.mark.parametrize("array", [np.ones(4), np.ones((3, 4)), np.ones((2, 0)), np.ones((2, 2, 2))])
+def test_that_points_of_another_shape_are_a_message(array):
+    state = resolve(Panel("S", "scatter", ("good", "bad")), _Data(arrays={"bad": array}), 0)
+    assert "(2, n)" in state.message
+    assert "bad" in state.message
+
+
+def test_that_a_spectrum_goes_down_from_its_largest_value():
+    arrays = {"u": np.array([[0.5, 3.0], [2.0, 1.0]])}
+    state = resolve(Panel("S", "spectrum", ("u",), options={"log_x": False}), _Data(arrays=arrays), 0)
+    (cloud,) = state.clouds
+    assert cloud.x.tolist() == [1, 2, 3, 4]
+    assert cloud.y.tolist() == [3, 2, 1, 0.5]
+    assert (state.joined, state.log_x, state.log_y) == (True, False, True)
+
+
+def test_that_marks_are_numbers_or_the_value_of_a_tag_at_the_step():
+    options = {"x_marks": {"b": 5}, "y_marks": {"learnt": "level", "no value": "none"}, "y_band": [0.5, 2]}
+    data = _Data({"level": {0: 8.0, 10: 4.0}, "a": {0: 1.0}}, {"u": np.ones(3)})
+    for panel in (
+        Panel("S", "spectrum", ("u",), options=options),
+        Panel("L", "lines", ("a",), options=options),
+    ):
+        guides = resolve(panel, data, 7).guides
+        assert [(m.label, m.value, m.upright) for m in guides.marks] == [("b", 5, True), ("learnt", 8, False)]
+        assert guides.band == (0.5, 2)
+    assert [mark.value for mark in resolve(panel, data, 10).guides.marks] == [5, 4]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"x_marks": [1], "y_marks": 3, "y_band": [2], "dashed": 5},
+        {"x_marks": {"a": None, "b": float("inf"), "c": True, "d": [1]}, "y_band": [2, 1]},
+        {"y_band": "ab", "curve_tag": 7, "limits": [1, "2"]},
+    ],
+)
+@pytest.mark.parametrize("kind", ["lines", "histogram", "spectrum", "scatter", "heatmap"])
+def test_that_options_that_make_no_sense_change_nothing(kind, options):
+    stored = np.array([[0.0, 1.0, 2.0], [3.0, 4.0, 0.0]])
+    data = _Data({"a": {0: 1.0}}, {"h": stored})
+    state = resolve(Panel("X", kind, ("a" if kind == "lines" else "h",), options=options), data, 0)
+    assert not state.message
+    if kind == "heatmap":
+        assert state.limits is None
+    else:
+        assert state.guides.marks == ()
+        assert state.guides.band is None
+
+
+def test_that_predictions_are_dashed_and_curves_lie_over_histograms():
+    data = _Data({"theory/0": {0: 1.0}, "measured/0": {0: 2.0}})
+    state = resolve(Panel("L", "lines", ("*/0",), options={"dashed": ["theory/*"]}), data, 0)
+    assert [(curve.tag, curve.dashed) for curve in state.curves] == [
+        ("theory/0", True),
+        ("measured/0", False),
+    ]
+    arrays = {"h": np.array([[0.0, 1.0], [3.0, 0.0]]), "c": np.array([[0.0, 1.0], [5.0, 6.0]])}
+    panel = Panel("H", "histogram", ("h",), options={"curve_tag": "c"})
+    assert resolve(panel, _Data(arrays=arrays), 0).curve.tolist() == [[0, 1], [5, 6]]
+    assert resolve(panel, _Data(arrays={"h": arrays["h"]}), 0).curve.shape == (2, 0)

@@ -15,6 +15,7 @@ from logitscope_app.models.states import (
     HistogramState,
     LinesState,
     PanelState,
+    ScatterState,
     TableState,
     TextState,
     WhatIfState,
@@ -49,6 +50,11 @@ def rows(state: PanelState) -> Iterator[Row]:
             edges = state.edges.tolist()
             for low, high, count in zip(edges, edges[1:], state.counts.tolist(), strict=False):
                 yield (state.step, low, high, count)
+        case ScatterState():
+            yield ("tag", "step", "x", "y")
+            for cloud in state.clouds:
+                points = zip(cloud.x.tolist(), cloud.y.tolist(), strict=True)
+                yield from ((cloud.tag, state.step, x, y) for x, y in points)
         case TableState():
             yield ("tag", "step", "value", "min", "max", "points")
             for row in state.rows:

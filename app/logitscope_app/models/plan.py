@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from logitscope.record import Panel
+from logitscope_app.models.guides import further_tags
 from logitscope_app.models.text import sentence
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def plan(
     for panel in declared:
         shown = expand(panel.tags, names)
         claimed.update(shown)
+        claimed.update(further_tags(panel))
         claimed.update(tag for tag in label_tags(panel) if tag)
         if panel.kind == "heads" and shown:
             claimed.update(sibling(shown[0], name) for name in (*HEAD_FIGURES, "lse_mean"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from logitscope_app.models.guides import guides_of, limits_of
 from logitscope_app.models.plan import HEAD_FIGURES, expand, label_tags, sibling
 from logitscope_app.models.states import (
+    Cloud,
     Curve,
     FloatArray,
     HeadsState,
@@ -16,6 +19,7 @@ from logitscope_app.models.states import (
     HistogramState,
     LinesState,
     PanelState,
+    ScatterState,
     TableRow,
     TableState,
     TextState,
@@ -64,10 +68,13 @@ def resolve(panel: Panel, data: Data, step: int | None) -> PanelState:
 def _lines(panel: Panel, data: Data, step: int | None) -> LinesState:
     tags = expand(panel.tags, data.names())
     labels = short_labels(tags)
+    given = panel.options.get("dashed")
+    patterns = given if isinstance(given, list | tuple) else ()
     curves = []
     for tag, label in zip(tags, labels, strict=True):
         points = data.points(tag)
-        curves.append(Curve(tag, sentence(label), points, points.at(step)))
+        dashed = any(fnmatchcase(tag, str(pattern)) for pattern in patterns)
+        curves.append(Curve(tag, sentence(label), points, points.at(step), dashed=dashed))
     found = [data.compared(tag) for tag in tags]
     for run, runs in enumerate(zip(*found, strict=True), 1):
         for tag, label, (name, points) in zip(tags, labels, runs, strict=True):
@@ -77,7 +84,8 @@ def _lines(panel: Panel, data: Data, step: int | None) -> LinesState:
     message = ""
     if not any(len(curve.points) for curve in curves):
         message = f"No values yet for {_listed(panel.tags)}."
-    return LinesState(panel, step, message, tuple(curves), ordered=_is_ordered(labels))
+    guides = guides_of(panel, data.points, step)
+    return LinesState(panel, step, message, tuple(curves), _is_ordered(labels), guides)
 
 
 def _is_ordered(labels: Sequence[str]) -> bool:
@@ -109,7 +117,13 @@ def _heatmap(panel: Panel, data: Data, step: int | None) -> HeatmapState:
         return HeatmapState(panel, found.step, wanted)
     rows, columns = _labels(panel, data, step, values.shape)
     return HeatmapState(
-        panel, found.step, tag=panel.tags[0], values=_floats(values), row_labels=rows, column_labels=columns
+        panel,
+        found.step,
+        tag=panel.tags[0],
+        values=_floats(values),
+        row_labels=rows,
+        column_labels=columns,
+        limits=limits_of(panel, "limits"),
     )
 
 
@@ -166,7 +180,37 @@ def _histogram(panel: Panel, data: Data, step: int | None) -> HistogramState:
         wanted = f"A histogram is stored as (2, bins + 1); {panel.tags[0]} has shape {found.array.shape}."
         return HistogramState(panel, found.step, wanted)
     edges, counts = _floats(found.array)
-    return HistogramState(panel, found.step, tag=panel.tags[0], edges=edges, counts=counts[:-1])
+    tag = panel.options.get("curve_tag")
+    curve = data.array(tag, step) if isinstance(tag, str) else None
+    points = _floats(curve.array) if curve is not None and _is_cloud(curve.array) else np.empty((2, 0))
+    guides = guides_of(panel, data.points, step)
+    return HistogramState(panel, found.step, "", panel.tags[0], edges, counts[:-1], points, guides)
+
+
+def _scatter(panel: Panel, data: Data, step: int | None) -> ScatterState:
+    found = _arrays(panel, data, step)
+    wrong = next((tag for tag, _, array in found if not _is_cloud(array.array)), None)
+    if wrong is not None or not found:
+        told = f"Points are stored as (2, n), x and y; those of {wrong} are not."
+        return ScatterState(panel, step, told if found else f"No points yet for {_listed(panel.tags)}.")
+    clouds = tuple(Cloud(tag, label, *_floats(array.array)) for tag, label, array in found)
+    joined, log_x, log_y = (bool(panel.options.get(name, False)) for name in ("joined", "log_x", "log_y"))
+    last = max(array.step for *_, array in found)
+    return ScatterState(panel, last, "", clouds, joined, log_x, log_y, guides_of(panel, data.points, step))
+
+
+def _spectrum(panel: Panel, data: Data, step: int | None) -> ScatterState:
+    found = _arrays(panel, data, step)
+    if not found:
+        return ScatterState(panel, step, f"No values yet for {_listed(panel.tags)}.")
+    clouds = []
+    for tag, label, array in found:
+        values = np.sort(_floats(array.array).ravel())[::-1]
+        clouds.append(Cloud(tag, label, np.arange(1.0, len(values) + 1), values))
+    log_x, log_y = (bool(panel.options.get(name, True)) for name in ("log_x", "log_y"))
+    last = max(array.step for *_, array in found)
+    guides = guides_of(panel, data.points, step)
+    return ScatterState(panel, last, "", tuple(clouds), True, log_x, log_y, guides)
 
 
 def _text(panel: Panel, data: Data, step: int | None) -> TextState:
@@ -183,6 +227,8 @@ _RESOLVERS: dict[str, Callable[[Panel, Data, int | None], PanelState]] = {
     "heatmap": _heatmap,
     "heads": _heads,
     "histogram": _histogram,
+    "scatter": _scatter,
+    "spectrum": _spectrum,
     "what-if": _what_if,
     "text": _text,
 }
@@ -195,6 +241,18 @@ def _first_array(panel: Panel, data: Data, step: int | None) -> tuple[StepArray 
     if found is None:
         return None, f"No picture up to this step for {panel.tags[0]}."
     return found, ""
+
+
+def _arrays(panel: Panel, data: Data, step: int | None) -> list[tuple[str, str, StepArray]]:
+    """Tag, label and array of each tag that has one up to the step."""
+    tags = expand(panel.tags, data.names())
+    labelled = zip(tags, short_labels(tags), strict=True)
+    arrays = ((tag, sentence(label), data.array(tag, step)) for tag, label in labelled)
+    return [(tag, label, array) for tag, label, array in arrays if array is not None]
+
+
+def _is_cloud(array: FloatArray) -> bool:
+    return array.ndim == 2 and array.shape[0] == 2 and array.shape[1] > 0
 
 
 def _labels(

@@ -9,6 +9,7 @@ import numpy as np
 
 from logitscope.errors import LogitscopeError
 from logitscope_app.models.alerts import Alert, Watchman
+from logitscope_app.models.guides import further_tags
 from logitscope_app.models.plan import HEAD_FIGURES, expand, label_tags, plan, sibling
 from logitscope_app.models.resolve import resolve
 from logitscope_app.models.series import Points, latest_index
@@ -214,7 +215,8 @@ class RunData:
 
     def _state(self, index: int, panel: Panel, step: int | None) -> PanelState:
         """The state of a panel, the same object as last time when nothing that it shows has changed."""
-        followed = step if panel.kind in ("lines", "table") else None
+        follows = panel.kind in ("lines", "table") or further_tags(panel)
+        followed = step if follows else None
         key: tuple[object, ...] = (panel, followed, *self._inputs(panel, step))
         if panel.kind == "lines":
             tags = expand(panel.tags, self.names()) if self._compared else ()
@@ -235,6 +237,7 @@ class RunData:
     def _inputs(self, panel: Panel, step: int | None) -> list[tuple[str, int, int | None]]:
         tags = list(expand(panel.tags, self.names()))
         tags += [tag for tag in label_tags(panel) if tag]
+        tags += further_tags(panel)
         if panel.kind == "heads" and panel.tags:
             tags += [sibling(panel.tags[0], name) for name in HEAD_FIGURES]
         return [(tag, self._count(tag), self._picture(tag, step)) for tag in tags]

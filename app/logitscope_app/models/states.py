@@ -26,6 +26,23 @@ class PanelState:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A line across a plot at a figure that matters: upright at an x, otherwise level at a y."""
+
+    label: str
+    value: float
+    upright: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Guides:
+    """What a plot shows beside its values: marks, and a stretch of heights that is shaded."""
+
+    marks: tuple[Mark, ...] = ()
+    band: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
     """One line of a plot and its value at the cursor."""
@@ -36,6 +53,8 @@ class Curve:
     at: tuple[int, float] | None
     run: int = 0
     """0 is the run that is shown; from 1 on those that it is compared with."""
+    dashed: bool = False
+    """Whether it is what the others are held against, such as what theory says."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,16 +66,40 @@ class LinesState(PanelState):
 
     curves: tuple[Curve, ...] = ()
     ordered: bool = False
+    guides: Guides = field(default_factory=Guides)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cloud:
+    """Points (n,) of the plane that belong together."""
+
+    tag: str
+    label: str
+    x: FloatArray
+    y: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScatterState(PanelState):
+    """Clouds of points; those of a spectrum are its values from the largest down, over their number."""
+
+    clouds: tuple[Cloud, ...] = ()
+    joined: bool = False
+    """Whether a line goes through the points of a cloud."""
+    log_x: bool = False
+    log_y: bool = False
+    guides: Guides = field(default_factory=Guides)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeatmapState(PanelState):
-    """One matrix."""
+    """One matrix; its colours reach over ``limits`` if there are any, otherwise over what is in it."""
 
     tag: str = ""
     values: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
     row_labels: tuple[str, ...] = ()
     column_labels: tuple[str, ...] = ()
+    limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +121,9 @@ class HistogramState(PanelState):
     tag: str = ""
     edges: FloatArray = field(default_factory=lambda: np.empty(0))
     counts: FloatArray = field(default_factory=lambda: np.empty(0))
+    curve: FloatArray = field(default_factory=lambda: np.empty((2, 0)))
+    """(2, n) points of a curve that is drawn over the counts, in a scale of its own."""
+    guides: Guides = field(default_factory=Guides)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from PySide6.QtWidgets import QVBoxLayout
 
-from logitscope_app.models.colour import scale_of
+from logitscope_app.models.colour import Scale, scale_of
 from logitscope_app.models.states import HeatmapState
 from logitscope_app.panels.card import Card
 from logitscope_app.panels.map_view import MapView
@@ -38,6 +38,6 @@ class HeatmapCard(Card):
         state = self.state
         assert isinstance(state, HeatmapState)
         log = bool(state.panel.options.get("log", False))
-        self.map.show_map(
-            state.values, scale_of(state.values, log=log), state.row_labels, state.column_labels
-        )
+        fixed = state.limits if not log else None
+        scale = Scale(*fixed) if fixed else scale_of(state.values, log=log)
+        self.map.show_map(state.values, scale, state.row_labels, state.column_labels)

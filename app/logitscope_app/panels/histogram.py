@@ -12,9 +12,11 @@ from PySide6.QtWidgets import QVBoxLayout
 from logitscope_app.models.states import HistogramState
 from logitscope_app.models.text import number
 from logitscope_app.panels.card import Card
+from logitscope_app.panels.guides import GuideLines
 from logitscope_app.panels.plot import Plot, pen
 
 if TYPE_CHECKING:
+    from logitscope_app.models.states import FloatArray
     from logitscope_app.theme.palette import Palette
 
 _FILL_ALPHA = 90
@@ -28,7 +30,10 @@ class HistogramCard(Card):
     def __init__(self, palette: Palette) -> None:
         self.plot = Plot(palette, cursor=False)
         self._bars = pg.PlotDataItem(stepMode="center", fillLevel=0)
-        self.plot.item.addItem(self._bars)
+        self._curve = pg.PlotDataItem(connect="finite")
+        for item in (self._bars, self._curve):
+            self.plot.item.addItem(item)
+        self.guides = GuideLines(self.plot)
         super().__init__(palette)
         layout = QVBoxLayout(self.content)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -49,6 +54,10 @@ class HistogramCard(Card):
         self._bars.setData(state.edges, state.counts)
         self._bars.setPen(pen(colour, 1.2))
         self._bars.setFillBrush(pg.mkBrush(fill))
+        self._curve.setPen(pen(self.palette_.series_colour(1)))
+        self._curve.setData(*_over(state))
+        self.plot.set_x_label(state.panel.x_label, self.palette_.muted)
+        self.guides.show(state.guides, self.palette_)
 
     def _on_hover(self, x: float | None) -> None:
         state = self.state
@@ -62,3 +71,13 @@ class HistogramCard(Card):
             self.aside.setText(f"{number(float(low), 3)} … {number(float(high), 3)}: {count}")
         else:
             self.aside.clear()
+
+
+def _over(state: HistogramState) -> FloatArray:
+    """The curve where there are bars, as high as they are."""
+    x, y = state.curve
+    seen = (x >= state.edges[0]) & (x <= state.edges[-1]) & np.isfinite(y)
+    if not seen.any():
+        return np.empty((2, 0))
+    highest = float(np.abs(y[seen]).max()) or 1.0
+    return np.stack([x[seen], y[seen] * (float(state.counts.max()) / highest)])

@@ -10,6 +10,7 @@ from logitscope_app.models.states import (
     HistogramState,
     LinesState,
     PanelState,
+    ScatterState,
     TableState,
     TextState,
     WhatIfState,
@@ -19,6 +20,7 @@ from logitscope_app.panels.heads import HeadsCard
 from logitscope_app.panels.heatmap import HeatmapCard
 from logitscope_app.panels.histogram import HistogramCard
 from logitscope_app.panels.lines import LinesCard
+from logitscope_app.panels.scatter import ScatterCard
 from logitscope_app.panels.table import TableCard
 from logitscope_app.panels.text import TextCard
 from logitscope_app.panels.what_if import WhatIfCard
@@ -31,6 +33,7 @@ CARDS: dict[type[PanelState], type[Card]] = {
     HeadsState: HeadsCard,
     HeatmapState: HeatmapCard,
     HistogramState: HistogramCard,
+    ScatterState: ScatterCard,
     TableState: TableCard,
     TextState: TextCard,
     WhatIfState: WhatIfCard,

@@ -49,19 +49,21 @@ class Line:
 
     def show(self, points: Points, step: int | None, colour: str, *, dashed: bool = False) -> None:
         """Draw ``points`` in ``colour`` and mark what is true at ``step``."""
-        key = (points, colour, self._plot.log_y, dashed)
+        key = (points, colour, self._plot.log_x, self._plot.log_y, dashed)
         if key != self._key:
             self._key = key
             self._draw(points, colour, Qt.PenStyle.DashLine if dashed else Qt.PenStyle.SolidLine)
         index = latest_index(points.steps, step)
-        height = float("nan") if index is None else float(self._heights[index])
-        if self._plot.log_y:
-            height = float(np.log10(height)) if height > 0 else float("nan")
-        seen = bool(np.isfinite(height))
-        self._mark.setVisible(seen)
-        if seen:
-            self._mark.setPos(float(points.steps[index]), height)
-            self._mark.setBrush(QColor(colour))
+        x = y = None
+        if index is not None:
+            x = self._plot.place(float(points.steps[index]), upright=True)
+            y = self._plot.place(float(self._heights[index]), upright=False)
+        if x is None or y is None or not np.isfinite(y):
+            self._mark.hide()
+            return
+        self._mark.setPos(x, y)
+        self._mark.setBrush(QColor(colour))
+        self._mark.show()
 
     def clear(self) -> None:
         """Draw nothing."""
@@ -102,6 +104,8 @@ class Line:
         view = self._plot.view
         whole = view.autoRangeEnabled()[0]
         low, high = (-np.inf, np.inf) if whole else view.viewRange()[0]
+        if self._plot.log_x and not whole:
+            low, high = 10.0**low, 10.0**high
         count = _POINTS_PER_PIXEL * max(round(view.width()), 100)
         for item, envelope in self._long:
             item.setData(*envelope.window(low, high, count))

@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QVBoxLayout
 from logitscope_app.models.states import LinesState
 from logitscope_app.models.text import number, step_number
 from logitscope_app.panels.card import Card
+from logitscope_app.panels.guides import GuideLines
 from logitscope_app.panels.legend import Entry, Legend
 from logitscope_app.panels.line import Line
 from logitscope_app.panels.plot import Plot
@@ -31,6 +32,7 @@ class LinesCard(Card):
     def __init__(self, palette: Palette) -> None:
         self.plot = Plot(palette)
         self.legend = Legend(palette)
+        self.guides = GuideLines(self.plot)
         self._lines: list[Line] = []
         self._hover: float | None = None
         self._log_known = False
@@ -56,24 +58,34 @@ class LinesCard(Card):
         assert isinstance(state, LinesState)
         if not self._log_known:
             self._log_known = True
+            self.plot.set_log_x(bool(state.panel.options.get("log_x", False)))
             self.log_action.setChecked(bool(state.panel.options.get("log_y", False)))
+        self.plot.set_x_label(state.panel.x_label, self.palette_.muted)
         several = sum(curve.run == 0 for curve in state.curves) > 1
         while len(self._lines) < len(state.curves):
             self._lines.append(Line(self.plot))
         for line, curve, colour in zip(self._lines, state.curves, self._colours(state), strict=False):
-            line.show(curve.points, state.step, colour, dashed=curve.run > 0 and several)
+            dashed = curve.dashed or (curve.run > 0 and several)
+            line.show(curve.points, state.step, colour, dashed=dashed)
         for line in self._lines[len(state.curves) :]:
             line.clear()
         self.plot.set_cursor(state.step)
+        self.guides.show(state.guides, self.palette_)
         self._write(state)
 
     def _colours(self, state: LinesState) -> tuple[str, ...]:
-        """A colour a tag, compared runs dashed; where there is one tag, a colour a run."""
+        """A colour a tag, compared runs dashed; where there is one tag, a colour a run.
+
+        What is dashed of itself takes the colours of the others in their order: a prediction that of what it predicts.
+        """
         tags = [curve.tag for curve in state.curves if curve.run == 0]
+        dashed = [curve.tag for curve in state.curves if curve.run == 0 and curve.dashed]
+        plain = [tag for tag in tags if tag not in dashed]
         if state.ordered:
             colours = dict(zip(tags, ordered(len(tags), self.palette_.ramp), strict=True))
         elif len(tags) > 1:
-            colours = {tag: self.palette_.series_colour(index) for index, tag in enumerate(tags)}
+            numbered = [*enumerate(plain), *enumerate(dashed)]
+            colours = {tag: self.palette_.series_colour(index) for index, tag in numbered}
         else:
             return tuple(self.palette_.series_colour(curve.run) for curve in state.curves)
         return tuple(colours[curve.tag] for curve in state.curves)

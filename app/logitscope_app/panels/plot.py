@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pyqtgraph as pg
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from logitscope_app.theme.palette import Palette
 
 LINE_WIDTH = 1.6
+_AXIS_HEIGHT, _LABEL_HEIGHT = 18, 14
 
 
 class Plot(QObject):
@@ -41,7 +43,7 @@ class Plot(QObject):
         self.item.setDownsampling(auto=True, mode="peak")
         self.view = self.item.getViewBox()
         self.view.setDefaultPadding(0.03)
-        self.log_y = False
+        self.log_x = self.log_y = False
         for side in ("left", "bottom"):
             axis = self.item.getAxis(side)
             axis.tickStrings = self._tick_strings(side)
@@ -49,7 +51,8 @@ class Plot(QObject):
             axis.enableAutoSIPrefix(False)
             # Its grid lies over the whole plot: without a cache every move of the cursor would set all numbers anew.
             axis.setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
-        self.item.getAxis("bottom").setHeight(18)
+        self.item.getAxis("bottom").setHeight(_AXIS_HEIGHT)
+        self._x_label = ""
         self._cursor = pg.InfiniteLine(angle=90, movable=False) if cursor else None
         self._hover = pg.InfiniteLine(angle=90, movable=False)
         for line in (self._cursor, self._hover):
@@ -69,6 +72,8 @@ class Plot(QObject):
             axis = self.item.getAxis(side)
             axis.setPen(pg.mkPen(palette.border))
             axis.setTextPen(pg.mkPen(palette.muted))
+        if self._x_label:
+            self._write_x_label(palette.muted)
         self.item.showGrid(x=False, y=True, alpha=0.16)
         if self._cursor is not None:
             self._cursor.setPen(pg.mkPen(palette.accent, width=1))
@@ -77,14 +82,44 @@ class Plot(QObject):
     def set_cursor(self, x: float | None) -> None:
         """Move the cursor; None hides it."""
         if self._cursor is not None:
-            self._cursor.setVisible(x is not None)
-            if x is not None:
-                self._cursor.setValue(x)
+            place = None if x is None else self.place(x, upright=True)
+            self._cursor.setVisible(place is not None)
+            if place is not None:
+                self._cursor.setValue(place)
+
+    def set_log_x(self, on: bool) -> None:
+        """A logarithmic horizontal axis; what is not positive is left out."""
+        self.log_x = on
+        self.item.setLogMode(x=on, y=self.log_y)
 
     def set_log_y(self, on: bool) -> None:
         """A logarithmic vertical axis; values that are not positive are left out."""
         self.log_y = on
-        self.item.setLogMode(x=False, y=on)
+        self.item.setLogMode(x=self.log_x, y=on)
+
+    def set_x_label(self, text: str, colour: str) -> None:
+        """Say below the axis what x is; nothing where it is the step, as everywhere."""
+        text = "" if text == "step" else text
+        if text != self._x_label:
+            self._x_label = text
+            axis = self.item.getAxis("bottom")
+            axis.showLabel(bool(text))
+            axis.setHeight(_AXIS_HEIGHT + _LABEL_HEIGHT if text else _AXIS_HEIGHT)
+            self._write_x_label(colour)
+
+    def place(self, value: float, *, upright: bool) -> float | None:
+        """Where a value lies on an axis, the horizontal one if ``upright``; None for what has no logarithm."""
+        if not (self.log_x if upright else self.log_y):
+            return value
+        return math.log10(value) if value > 0 else None
+
+    def _write_x_label(self, colour: str) -> None:
+        size = small_font().pixelSize()
+        self.item.getAxis("bottom").setLabel(self._x_label, **{"color": colour, "font-size": f"{size}px"})
+
+    def _x_at(self, position: Any) -> float:
+        x = float(self.view.mapSceneToView(position).x())
+        return 10.0**x if self.log_x else x
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Give the wheel to the page unless Ctrl is held; end the hover when the pointer leaves."""
@@ -100,10 +135,9 @@ class Plot(QObject):
     def _on_moved(self, position: Any) -> None:
         inside = self.view.sceneBoundingRect().contains(position)
         self._hover.setVisible(inside)
-        x = self.view.mapSceneToView(position).x() if inside else None
-        if x is not None:
-            self._hover.setValue(x)
-        self.hovered.emit(x)
+        if inside:
+            self._hover.setValue(self.view.mapSceneToView(position).x())
+        self.hovered.emit(self._x_at(position) if inside else None)
 
     def _on_clicked(self, event: Any) -> None:
         if event.button() != Qt.MouseButton.LeftButton:
@@ -111,12 +145,12 @@ class Plot(QObject):
         if event.double():
             self.item.enableAutoRange()
         elif self.view.sceneBoundingRect().contains(event.scenePos()):
-            self.picked.emit(self.view.mapSceneToView(event.scenePos()).x())
+            self.picked.emit(self._x_at(event.scenePos()))
 
     def _tick_strings(self, side: str) -> Any:
         def strings(values: Sequence[float], scale: float, spacing: float | None) -> list[str]:
             # On a logarithmic axis the values are exponents, and minor ticks have no spacing.
-            if side == "left" and self.log_y:
+            if self.log_y if side == "left" else self.log_x:
                 return [_log_tick(10.0**value) for value in values]
             return [_tick(value * scale, (spacing or 1.0) * scale) for value in values]
 

@@ -83,10 +83,21 @@ class StepText:
 class Panel:
     """How tags are drawn, as data in the run file, so that a viewer needs none of the run's code.
 
-    ``tags`` may hold patterns (``grad_norm/*``). ``options`` by kind: lines ``log_y``; heatmap and heads ``log``,
-    ``row_labels_tag`` and ``col_labels_tag`` (text tags with a JSON list of strings). A ``heads`` panel shows an
-    array of shape (layers, heads, rows, columns); ``entropy`` and ``max_logit`` beside it, shape (layers, heads),
-    are written on its tiles and ``tokens`` beside it labels its axes.
+    ``tags`` may hold patterns (``grad_norm/*``). A ``heads`` panel shows an array of shape (layers, heads, rows,
+    columns); ``entropy`` and ``max_logit`` beside it, shape (layers, heads), are written on its tiles and ``tokens``
+    beside it labels its axes. A ``scatter`` panel shows arrays (2, n) of points, x above y, a colour a tag; a
+    ``spectrum`` panel arrays of any shape, their values from the largest down over 1, 2, 3 ...
+
+    Options by kind:
+
+    - lines, scatter, spectrum: ``log_x``, ``log_y`` (both true for a spectrum unless they say otherwise)
+    - lines: ``dashed``, patterns of tags that others are held against
+    - scatter: ``joined``, to draw a line through the points of a tag
+    - heatmap and heads: ``log``, ``row_labels_tag`` and ``col_labels_tag`` (text tags with a JSON list of strings);
+      heatmap: ``limits``, the two values at the ends of the colours
+    - histogram: ``curve_tag``, an array (2, n) that is drawn over it in a scale of its own
+    - lines, scatter, spectrum, histogram: ``x_marks`` and ``y_marks``, dotted lines: a label and a number, or a label
+      and a scalar tag whose value at the step shown is taken; ``y_band``, two heights between which is shaded
     """
 
     title: str

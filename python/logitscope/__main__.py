@@ -121,6 +121,14 @@ def _parser() -> argparse.ArgumentParser:
             files.IMPORT_EXAMPLES,
         ),
         (
+            "migrate",
+            files.add_migrate_arguments,
+            files.run_migrate,
+            "bring run files of earlier versions to the newest format",
+            "Change run files of earlier formats in place; they are read without that, too.",
+            files.MIGRATE_EXAMPLES,
+        ),
+        (
             "bench",
             bench.add_arguments,
             bench.run,

@@ -37,7 +37,7 @@ def run_python(program, *arguments):
     return result
 
 
-def test_that_a_locked_file_delays_scalars_and_sheds_arrays(path, caplog):
+def test_that_a_locked_file_delays_texts_and_sheds_arrays_while_scalars_go_into_the_tail(path, caplog):
     with record.start("locked", path=path) as scope:
         scope.scalar("a", 0, 0)
         other = sqlite3.connect(path, isolation_level=None)
@@ -46,11 +46,14 @@ def test_that_a_locked_file_delays_scalars_and_sheds_arrays(path, caplog):
             scope.scalar("a", step, step)
             scope.array("b", np.zeros(9), step)
         scope.text("t", "later", 9)
-        assert scope.waiting == 10
+        assert scope.waiting == 1
         assert scope.dropped == {"array": 9}
+        with record.RunReader(path) as run:
+            assert run.scalars("a").values.tolist() == list(range(10))
         other.execute("ROLLBACK")
         other.close()
         scope.scalar("a", 10, 10)
+        scope.sync()
         assert scope.waiting == 0
     with record.RunReader(path) as run:
         assert run.scalars("a").values.tolist() == list(range(11))
@@ -157,6 +160,7 @@ def test_that_a_file_put_in_its_place_is_left_alone(path, tmp_path):
         scope.scalar("a", 1, 1)
         os.replace(tmp_path / "mine.scope", path)
         scope.scalar("a", 2, 2)
+        scope.sync()
         assert scope.path == tmp_path / "run-2.scope"
     with record.RunReader(path) as run:
         assert (run.info.name, run.tags()) == ("mine", [])
@@ -271,3 +275,101 @@ print([run.name for run in record.list_runs(os.path.dirname(sys.argv[1]))])
         place.chmod(0o755)
     status = "stopped" if killed else "finished"
     assert result.stdout.splitlines() == [f"{status} [3.] False", "refused", "['x']"]
+
+
+def tail(path):
+    return path.with_name(path.name + "-tail")
+
+
+def test_that_a_tail_that_cannot_be_written_leaves_rows_to_the_database(path, monkeypatch):
+    with record.start("x", path=path) as scope:
+        scope.scalar("a", 0, 0)
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("logitscope.record.tail.os.write", full)
+        scope.scalar("a", 1, 1)
+        with record.RunReader(path) as run:
+            assert run.scalars("a").values.tolist() == [0, 1]
+        monkeypatch.undo()
+        scope.scalar("a", 2, 2)
+    assert not tail(path).exists()
+    with record.RunReader(path) as run:
+        assert run.scalars("a").values.tolist() == [0, 1, 2]
+
+
+def test_that_a_tail_that_broke_off_is_cut_back_to_whole_rows(path, monkeypatch):
+    write = os.write
+    with record.start("x", path=path) as scope:
+        scope.scalar("a", 0, 0)
+        scope.scalar("a", 1, 1)
+        monkeypatch.setattr("logitscope.record.tail.os.write", lambda file, data: write(file, data[:5]))
+        scope.scalar("a", 2, 2)
+        monkeypatch.undo()
+        for step in (3, 4):
+            scope.scalar("a", step, step)
+        with record.RunReader(path) as run:
+            assert run.scalars("a").values.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no tail")
+def test_that_a_lost_tail_is_made_anew(path):
+    with record.start("x", path=path) as scope:
+        for step in range(5):
+            scope.scalar("a", step, step)
+        tail(path).unlink()
+        scope.sync()
+        scope.scalar("a", 5, 5)
+        scope.sync()
+        scope.scalar("a", 6, 6)
+        assert tail(path).exists()
+        with record.RunReader(path) as run:
+            assert run.scalars("a").values.tolist() == list(range(7))
+    with record.RunReader(path) as run:
+        assert run.scalars("a").values.tolist() == list(range(7))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no tail")
+def test_that_a_reader_follows_a_tail_that_begins_anew_again_and_again(path, monkeypatch):
+    monkeypatch.setattr("logitscope.record.tail.LONGEST", 300)
+    monkeypatch.setattr("logitscope.record.mover.PAUSE", 0.001)
+    steps, row = [], 0
+    with record.start("x", path=path) as scope:
+        scope.scalar("a", 0, 0)
+        with record.RunReader(path) as run:
+            for step in range(1, 4000):
+                scope.scalars({"a": step} if step % 7 else {"a": step, "b": 1}, step)
+                if step % 10 == 0:
+                    run.poll()
+                    series = run.scalars("a", row)
+                    row = series.last_row
+                    steps.extend(series.steps.tolist())
+            run.poll()
+            steps.extend(run.scalars("a", row).steps.tolist())
+            assert run.info.last_step == 3999
+    assert steps == list(range(4000))
+
+
+def test_that_threads_lose_and_double_nothing(path, monkeypatch):
+    import threading
+
+    monkeypatch.setattr("logitscope.record.mover.PAUSE", 0.001)
+    with record.start("x", path=path) as scope:
+
+        def work(name):
+            for step in range(500):
+                scope.scalar(name, step, step)
+                if step % 50 == 0:
+                    scope.array("map", np.ones(3), step)
+                    scope.scalars({name: step, f"{name}/{step}": 1}, step)
+
+        threads = [threading.Thread(target=work, args=(f"t{number}",)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    with record.RunReader(path) as run:
+        for number in range(4):
+            expected = sorted([*range(500), *range(0, 500, 50)])
+            assert run.scalars(f"t{number}").values.tolist() == expected

@@ -113,7 +113,8 @@ def test_that_the_runs_that_are_damaged_below_are_whole(finished, killed):
     assert read_everything(finished) == counts
     assert killed.with_name(killed.name + "-wal").stat().st_size > 100_000
     copy = shutil.copy(killed, killed.with_name("copy.scope"))
-    shutil.copy(f"{killed}-wal", f"{copy}-wal")
+    for suffix in ("-wal", "-tail"):
+        shutil.copy(f"{killed}{suffix}", f"{copy}{suffix}")
     assert read_everything(copy) == counts
 
 
@@ -177,11 +178,11 @@ def test_that_a_database_of_another_program_is_refused_and_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("version", "advice"), [(2, "install a newer logitscope"), (0, "cannot be converted")]
+    ("version", "advice"), [(schema.VERSION + 1, "install a newer logitscope"), (0, "it is damaged")]
 )
 def test_that_another_format_is_told(finished, tmp_path, version, advice):
     path = changed(finished, tmp_path, f"PRAGMA user_version = {version}")
-    with pytest.raises(RunFileError, match=rf"has format {version}, .* reads format 1; .*{advice}"):
+    with pytest.raises(RunFileError, match=rf"has format {version}, .* reads 1 and 2; {advice}"):
         record.RunReader(path)
 
 
@@ -295,7 +296,8 @@ def run_row(**fields):
 
 
 def state_row(*columns):
-    return "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?)", (*columns, checksum(columns))
+    columns = (*columns, 0)
+    return "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?)", (*columns, checksum(columns))
 
 
 PANEL = {"title": "t", "kind": "lines", "tags": [], "group": "", "x_label": "", "y_label": "", "notes": ""}

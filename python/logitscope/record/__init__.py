@@ -5,9 +5,11 @@ from logitscope.record.callbacks import huggingface_callback, lightning_callback
 from logitscope.record.export import export_run
 from logitscope.record.knob import Knob
 from logitscope.record.merged import MergedReader, open_run
+from logitscope.record.migrate import migrate_run
 from logitscope.record.reader import RunReader
 from logitscope.record.recorder import Recorder, start
 from logitscope.record.runs import list_runs
+from logitscope.record.schema import VERSION as FORMAT
 from logitscope.record.tensorboard import import_tensorboard
 from logitscope.record.types import (
     Event,
@@ -22,6 +24,7 @@ from logitscope.record.types import (
 from logitscope.record.watch import AttentionObservation, AttentionRequest, Watch, watch
 
 __all__ = [
+    "FORMAT",
     "AttentionObservation",
     "AttentionRequest",
     "Event",
@@ -43,6 +46,7 @@ __all__ = [
     "import_tensorboard",
     "lightning_callback",
     "list_runs",
+    "migrate_run",
     "open_run",
     "start",
     "watch",

@@ -1,4 +1,4 @@
-"""The commands ``logitscope export`` and ``logitscope import``."""
+"""The commands ``logitscope export``, ``import`` and ``migrate``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logitscope.record.export import FORMATS, export_run
+from logitscope.record.migrate import migrate_run
+from logitscope.record.schema import VERSION
 
 if TYPE_CHECKING:
     import argparse
@@ -15,6 +17,8 @@ EXPORT_EXAMPLES = """examples:
   logitscope export runs/my.scope                        my.csv: the scalars, a row a value
   logitscope export runs/my.scope --format tensorboard   a directory for TensorBoard
   logitscope export runs/my.scope --format svg           a picture of the dashboard"""
+MIGRATE_EXAMPLES = """examples:
+  logitscope migrate runs/*.scope                        files of earlier formats; others are left as they are"""
 IMPORT_EXAMPLES = """examples:
   logitscope import lightning_logs                       a run file for each directory of event files
   logitscope import events.out.tfevents.1 --out runs"""
@@ -35,6 +39,20 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIRECTORY", help="where the run files go (default: runs)"
     )
+
+
+def add_migrate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``migrate``."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run files, changed in place")
+
+
+def run_migrate(arguments: argparse.Namespace) -> int:
+    """Bring run files to the newest format."""
+    for run in arguments.runs:
+        found = migrate_run(run)
+        told = "has the newest format" if found == VERSION else f"format {found} -> {VERSION}"
+        print(f"{run}: {told}")
+    return 0
 
 
 def target_of(arguments: argparse.Namespace) -> Path:

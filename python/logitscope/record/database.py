@@ -14,7 +14,7 @@ from logitscope.errors import RunFileError
 from logitscope.record import codec, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _WAIT_SECONDS = 2.0
@@ -28,10 +28,10 @@ class Database:
         self.path = path
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._connection: sqlite3.Connection | None = None
-        schema.check_header(path)
+        self.format = schema.check_header(path)
         try:
             self._connection = self._open()
-            schema.check_schema(self._connection, path)
+            self.format = schema.check_schema(self._connection, path)
             self._version = self._data_version()
         except _FAILURES as error:
             self.close()
@@ -55,6 +55,15 @@ class Database:
             self._open_connection().execute(sql, values)
         except _FAILURES as error:
             self._raise(error)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Have all queries within see the file at one moment."""
+        self.rows("BEGIN")
+        try:
+            yield
+        finally:
+            self.rows("ROLLBACK")
 
     def has_changed(self) -> bool:
         """Whether the file was changed, by this connection or another, since this was asked last."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from logitscope.record.rows import damaged, intact, parse
+from logitscope.record.rows import damaged, intact, parse, read_state
 from logitscope.record.types import Event, EventLevel, Series, TagKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from logitscope.record.database import Database
+    from logitscope.record.tail import TailReader
 
 
 _COLUMNS = {
@@ -23,6 +24,8 @@ _COLUMNS = {
     "texts": "tag",
     "events": "level, message",
 }
+_TRIES = 100
+"""Times that the tail may begin anew while it is read."""
 _KINDS = {"scalars": "iifib", "arrays": "iifisss", "texts": "iifi", "events": "infss"}
 
 
@@ -93,10 +96,13 @@ class Block:
 class RunIndex:
     """Tags, scalars and events of a run, and where its arrays and texts are."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, tail: TailReader, run_id: str) -> None:
+        self._tail, self._run_id = tail, run_id
         self.tags: dict[int, Tag] = {}
         self.numbers: dict[str, int] = {}
         self.events: list[Event] = []
+        self.last_step = -1
+        """The highest step of the scalars."""
         self._database = database
         self._blocks: dict[int, Block] = {}
         self._entries: dict[int, Entries] = {}
@@ -104,8 +110,21 @@ class RunIndex:
 
     def refresh(self) -> None:
         """Take in what is new: values first, so that their tags, written with or before them, are there."""
-        fresh = {table: self._fresh(table, columns) for table, columns in _COLUMNS.items()}
-        self._take_tags()
+        for _ in range(_TRIES):
+            with self._database.snapshot():
+                fresh = {table: self._fresh(table, columns) for table, columns in _COLUMNS.items()}
+                self._take_tags()
+                stored = self._database.rows("SELECT max(row) FROM scalars")[0][0] or 0
+                state = read_state(self._database)
+            late = self._tail.rows(self._run_id, state[4])
+            if late is not None:
+                break
+        else:
+            raise damaged(self._database, "state")
+        known = self._last["scalars"] + len(fresh["scalars"])
+        for row in late[max(0, known - stored) :]:
+            known += 1
+            fresh["scalars"].append((known, *row.values))
         self._take_scalars(fresh["scalars"])
         for table in ("arrays", "texts"):
             for row, step, _, tag, *_rest in fresh[table]:
@@ -186,4 +205,5 @@ class RunIndex:
             groups.setdefault(row[3], []).append(row)
         for number, group in groups.items():
             numbers, steps, times, _, values = zip(*group, strict=True)
+            self.last_step = max(self.last_step, *steps)
             self._blocks[number].extend(list(numbers), list(steps), list(times), b"".join(values))

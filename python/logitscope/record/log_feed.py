@@ -97,7 +97,7 @@ class LogFeed:
         """Take over a row of a small table; the rows before it are written first where it says how things ended."""
         if row.table == "run":
             if self._writer is None:
-                self._writer = Writer(self.database, row.values)
+                self._writer = Writer(self.database, row.values, tail=False)
                 self._writer.clock = lambda: self._time
                 self._time = row.values[2] if isinstance(row.values[2], float) else 0.0
         elif self._writer is not None:

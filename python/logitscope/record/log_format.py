@@ -43,12 +43,24 @@ def encode(table: str, values: tuple[object, ...], payload: bytes = b"") -> byte
     return _PREFIX.pack(MARK, len(body), zlib.crc32(body, zlib.crc32(_LENGTH.pack(len(body))))) + body
 
 
+def encode_scalars(step: int, time: float, tag_set: int, packed: bytes) -> bytes:
+    """The record of a row of ``scalars``, as `encode` makes it, written out for speed.
+
+    Examples
+    --------
+    >>> encode_scalars(7, 0.5, 1, b"12345678") == encode("scalars", (7, 0.5, 1), b"12345678")
+    True
+    """
+    body = b'["scalars",[%d,%r,%d]]\n%b' % (step, time, tag_set, packed)
+    length = _LENGTH.pack(len(body))
+    return MARK + length + _LENGTH.pack(zlib.crc32(body, zlib.crc32(length))) + body
+
+
 def encode_row(row: Row) -> bytes:
     """The record of a row on its way into a file."""
     if row.table == "scalars":
-        *values, packed = row.values
-        assert isinstance(packed, bytes)
-        return encode("scalars", tuple(values), packed)
+        columns: tuple[Any, ...] = row.values
+        return encode_scalars(*columns)
     payload = row.payload.encode() if isinstance(row.payload, str) else row.payload or b""
     return encode(row.table, row.values, payload)
 

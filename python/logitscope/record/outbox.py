@@ -103,6 +103,10 @@ class Outbox(ABC):
         """Write a row, and the declarations that are new. What cannot be written waits or is shed."""
         self.write_all(() if row is None else (row,))
 
+    def scalars(self, step: int, time: float, tag_set: int, packed: bytes) -> None:
+        """Write a row of ``scalars``, the commonest; ``packed`` are its numbers."""
+        self.write(Row("scalars", "scalar", len(packed) // 8, step, (step, time, tag_set, packed)))
+
     def write_all(self, rows: Sequence[Row]) -> None:
         """Write several rows at once."""
         with self.lock:

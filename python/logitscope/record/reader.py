@@ -17,6 +17,7 @@ from logitscope.record.index import RunIndex
 from logitscope.record.log_feed import LogFeed, is_log
 from logitscope.record.rows import read_info, read_knobs, read_panels
 from logitscope.record.schema import checksum
+from logitscope.record.tail import TailReader
 from logitscope.record.types import Event, KnobInfo, Panel, RunInfo, Series, StepArray, StepText, TagInfo
 
 if TYPE_CHECKING:
@@ -63,12 +64,13 @@ class RunReader:
         except BaseException:
             self._close_feed()
             raise
+        self._tail = TailReader(self.path)
+        self._index: RunIndex | None = None
         try:
             self._info = self._read_info()
         except BaseException:
             self.close()
             raise
-        self._index: RunIndex | None = None
 
     @property
     def info(self) -> RunInfo:
@@ -80,7 +82,7 @@ class RunReader:
         with self._lock:
             if self._feed is not None:
                 self._feed.pull()
-            changed = self._database.has_changed()
+            changed = self._database.has_changed() | self._tail.has_changed()
             if changed and self._index is not None:
                 self._index.refresh()
             info = self._read_info()
@@ -191,7 +193,13 @@ class RunReader:
         return f"RunReader({str(self.path)!r})"
 
     def _read_info(self) -> RunInfo:
-        return replace(read_info(self._database), path=self.path)
+        info = replace(read_info(self._database), path=self.path)
+        seen = -1 if self._index is None else self._index.last_step
+        return (
+            info
+            if seen <= (-1 if info.last_step is None else info.last_step)
+            else replace(info, last_step=seen)
+        )
 
     def _close_feed(self) -> None:
         if self._feed is not None:
@@ -199,7 +207,7 @@ class RunReader:
 
     def _loaded(self) -> RunIndex:
         if self._index is None:
-            index = RunIndex(self._database)
+            index = RunIndex(self._database, self._tail, self._info.run_id)
             index.refresh()
             self._index = index
         return self._index

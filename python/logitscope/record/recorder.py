@@ -7,7 +7,6 @@ import json
 import math
 import operator
 import os
-import re
 import struct
 import sys
 import time
@@ -18,17 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from logitscope.errors import ArgumentError, RunFileError
+from logitscope.errors import ArgumentError
 from logitscope.record import codec, schema
 from logitscope.record.arguments import check_step, check_text, plain, to_number, to_numpy
 from logitscope.record.knob import Knob, KnobBoard
 from logitscope.record.log_writer import LogWriter
 from logitscope.record.network import is_on_network
 from logitscope.record.outbox import Row
+from logitscope.record.place import reserve
 from logitscope.record.process import this_process
 from logitscope.record.ranks import this_rank
 from logitscope.record.types import EventLevel, Panel, PanelKind
-from logitscope.record.writer import Writer, free_path
+from logitscope.record.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,11 +37,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from logitscope.record.outbox import Outbox
-    from logitscope.record.ranks import Rank
     from logitscope.record.types import RunStatus, TagKind
     from logitscope.record.watch import Watch
 
-SUFFIX = ".scope"
+_ONE = struct.Struct("<d")
 MAX_BINS = 1 << 20
 
 
@@ -103,7 +102,7 @@ def start(
         message = f"start: storage is {storage!r}; use auto, database or log"
         raise ArgumentError(message)
     rank = this_rank()
-    chosen = _reserve(name, path, rank)
+    chosen = reserve(name, path, rank)
     log = storage == "log" or (storage == "auto" and is_on_network(chosen))
     notes = {**(meta or {}), **(rank.meta() if rank else {})}
     return Recorder(name, chosen, notes, buffer=buffer, log=log)
@@ -163,7 +162,12 @@ class Recorder:
 
     def scalar(self, tag: str, value: Any, step: int) -> None:
         """Record a number: a Python, NumPy or torch scalar; NaN and infinities are kept as they are."""
-        self.scalars({tag: value}, step)
+        known = self._tag_sets.get((tag,))
+        if known is None or type(step) is not int or not 0 <= step < 1 << 63:
+            self.scalars({tag: value}, step)
+            return
+        number = value if type(value) is float else to_number("scalars", tag, value)
+        self._writer.scalars(step, self.clock(), known[0], _ONE.pack(number))
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
         """Record several numbers of one step; cheaper than as many calls of `scalar`."""
@@ -176,8 +180,7 @@ class Recorder:
             value if type(value) is float else to_number("scalars", tag, value)
             for tag, value in values.items()
         ]
-        columns = (step, self.clock(), tag_set, packer.pack(*numbers))
-        self._writer.write(Row("scalars", "scalar", len(numbers), step, columns))
+        self._writer.scalars(step, self.clock(), tag_set, packer.pack(*numbers))
 
     def array(self, tag: str, array: Any, step: int) -> None:
         """Record an array of numbers or booleans, exactly; NumPy, torch, or what NumPy makes an array of."""
@@ -364,34 +367,6 @@ class Recorder:
                 self._writer.declare(("tag set", values[0]), "tag_sets", (*values, schema.checksum(values)))
                 self._tag_sets[names] = values[0], struct.Struct(f"<{len(names)}d")
             return self._tag_sets[names]
-
-
-def _reserve(name: str, path: str | os.PathLike[str] | None, rank: Rank | None) -> Path:
-    """The path of a new file, made empty where that is possible so that no other run takes it."""
-    if path is None:
-        stem = re.sub(r"[^\w.+-]+", "-", name).strip("-.")[:100] or "run"
-        directory = Path(os.environ.get("LOGITSCOPE_RUNS") or "runs")
-        chosen = directory / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}{SUFFIX}"
-    else:
-        chosen = Path(path)
-    chosen = chosen.absolute()
-    if rank is not None:
-        chosen = chosen.with_name(f"{chosen.stem}-rank{rank.rank}{chosen.suffix}")
-    while True:
-        try:
-            chosen.parent.mkdir(parents=True, exist_ok=True)
-            chosen.open("x").close()
-        except FileExistsError:
-            if path is not None and rank is None and chosen.exists():
-                message = f"start: {chosen} exists already; give a new path, or none for a name with the time"
-                raise RunFileError(message) from None
-            if not chosen.exists():  # it is the directory that is a file
-                return chosen
-            chosen = free_path(chosen)
-        except OSError:
-            return chosen
-        else:
-            return chosen
 
 
 def _ending(error: BaseException | None) -> tuple[RunStatus, str]:

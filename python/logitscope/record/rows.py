@@ -23,15 +23,25 @@ def read_info(database: Database) -> RunInfo:
     """The run as a whole; a run whose process is gone is ``stopped``."""
     columns = 'run_id, name, created, meta, host, pid, pid_started, "check"'
     run_id, name, created, meta, host, pid, started = _only(database, f"SELECT {columns} FROM run", "ssfssis")
-    columns = 'status, message, updated, last_step, "check"'
-    status, message, updated, last_step = _only(database, f"SELECT {columns} FROM state", "ssfn")
-    if status not in get_args(RunStatus):
-        raise damaged(database, "state")
+    status, message, updated, last_step, _ = read_state(database)
     if status == "running" and is_alive(Process(host, pid, started)) is False:
         status, message = "stopped", "the writing process is gone"
     notes = parse(database, "run", meta, dict)
     notes = {str(key): str(value) for key, value in notes.items()}
     return RunInfo(database.path, run_id, name, status, created, updated, last_step, message, notes)
+
+
+def read_state(database: Database) -> tuple[RunStatus, str, float, int | None, int]:
+    """Status, message, time, highest step, and how far the tail has been taken over; format 1 has no tail."""
+    columns, kinds = "status, message, updated, last_step", "ssfn"
+    if database.format > 1:
+        columns, kinds = f"{columns}, tail", f"{kinds}i"
+    status, message, updated, last_step, *tail = _only(
+        database, f'SELECT {columns}, "check" FROM state', kinds
+    )
+    if status not in get_args(RunStatus):
+        raise damaged(database, "state")
+    return status, message, updated, last_step, tail[0] if tail else 0
 
 
 def read_panels(database: Database) -> list[Panel]:

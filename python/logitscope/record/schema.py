@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x6C676974
 """``lgit``, at byte 68 of the file, big-endian."""
-VERSION = 1
-"""At byte 60 of the file, big-endian; a change of any table raises it."""
+VERSION = 2
+"""At byte 60 of the file, big-endian; a change of any table raises it, and adds how to come from the one before."""
 MAX_TEXT_CHARACTERS = 1 << 24
 MAX_TAG_CHARACTERS = 512
 
@@ -33,9 +33,10 @@ TABLES = (
     """CREATE TABLE run (
     id INTEGER PRIMARY KEY, run_id TEXT, name TEXT, created REAL, meta TEXT,
     host TEXT, pid INTEGER, pid_started TEXT, "check" INTEGER)""",
-    # What changes with every write; one row.
+    # What changes with every write; one row. tail: how far the tail has been taken over (tail.py).
     """CREATE TABLE state (
-    id INTEGER PRIMARY KEY, status TEXT, message TEXT, updated REAL, last_step INTEGER, "check" INTEGER)""",
+    id INTEGER PRIMARY KEY, status TEXT, message TEXT, updated REAL, last_step INTEGER, tail INTEGER,
+    "check" INTEGER)""",
     # kind: scalar, array, histogram, text.
     """CREATE TABLE tags (id INTEGER PRIMARY KEY, name TEXT, kind TEXT, "check" INTEGER)""",
     # The tags whose values one row of scalars holds, as a JSON list of ids.
@@ -59,6 +60,10 @@ TABLES = (
     id INTEGER PRIMARY KEY, name TEXT, "default" REAL, low REAL, high REAL, log INTEGER, notes TEXT,
     "check" INTEGER, value REAL, value_check INTEGER, applied REAL, applied_check INTEGER)""",
 )
+_OLD_STATE = """CREATE TABLE state (
+    id INTEGER PRIMARY KEY, status TEXT, message TEXT, updated REAL, last_step INTEGER, "check" INTEGER)"""
+VERSIONS = {1: (TABLES[0], _OLD_STATE, *TABLES[2:]), VERSION: TABLES}
+"""The tables of each version that is read."""
 
 
 def checksum(values: Iterable[object]) -> int:
@@ -84,8 +89,8 @@ def create(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def check_header(path: Path) -> None:
-    """Tell a run file by its first bytes, before SQLite opens it: that could change a foreign database."""
+def check_header(path: Path) -> int:
+    """Tell a run file by its first bytes, before SQLite opens it: that could change a foreign database; its version."""
     try:
         with path.open("rb") as file:
             header = file.read(100)
@@ -100,16 +105,21 @@ def check_header(path: Path) -> None:
         message = f"run file: {path} is an SQLite database of another program; name a *.scope file"
         raise RunFileError(message)
     version = int.from_bytes(header[60:64], "big")
-    if version != VERSION:
-        advice = "install a newer logitscope" if version > VERSION else "it cannot be converted"
-        message = f"run file: {path} has format {version}, this logitscope reads format {VERSION}; {advice}"
+    if version not in VERSIONS:
+        known = " and ".join(map(str, VERSIONS))
+        advice = "install a newer logitscope" if version > VERSION else "it is damaged"
+        message = f"run file: {path} has format {version}, this logitscope reads {known}; {advice}"
         raise RunFileError(message)
+    return version
 
 
-def check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file whose schema is not exactly that of `TABLES`."""
+def check_schema(connection: sqlite3.Connection, path: Path) -> int:
+    """Refuse a file whose schema is not exactly that of its version, which is told."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = VERSIONS.get(version, ())
     found = set(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
-    names = [table.split()[2] for table in TABLES]
-    if found != {("table", name, name, sql) for name, sql in zip(names, TABLES, strict=True)}:
+    names = [table.split()[2] for table in tables]
+    if not tables or found != {("table", name, name, sql) for name, sql in zip(names, tables, strict=True)}:
         message = f"run file: {path} has tables that no run file has; it is damaged or of another program"
         raise RunFileError(message)
+    return version

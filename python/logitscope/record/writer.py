@@ -2,7 +2,8 @@
 
 A commit in WAL mode with ``synchronous=NORMAL`` is an append that the system holds when it returns: it
 survives the death of the process, at some 30 µs. Moving it into the database file is the work of a thread
-(checkpoint.py).
+(checkpoint.py). Rows of scalars come faster than that: they are appended to the tail (tail.py), which a second
+thread takes over into the database, many in one commit.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 import time
+import zlib
 from typing import TYPE_CHECKING
 
 from logitscope.record import schema
 from logitscope.record.checkpoint import Checkpointer, leak
+from logitscope.record.mover import Mover
 from logitscope.record.outbox import Outbox, Row, State, logger
+from logitscope.record.tail import SUFFIX, Tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +30,10 @@ _BUSY_SECONDS = 0.05
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the file is still there."""
 _SYNC_TRIES = 100
+_MOST_FRESH = 1 << 17
+"""Rows of the tail that are in memory, too, until the database has them; then rows wait as they do without a tail."""
+_CHECKED = b"%d\x1f%d\x1f%r\x1f%d\x1f%b\x1f"
+"""What `schema.checksum` sums of a row of scalars."""
 _INSERT = {
     "scalars": "INSERT INTO scalars VALUES (?, ?, ?, ?, ?, ?)",
     "arrays": "INSERT INTO arrays VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -34,15 +43,67 @@ _INSERT = {
 
 
 class Writer(Outbox):
-    """The only writer of one run file."""
+    """The only writer of one run file; with ``tail``, scalars go there first.
 
-    def __init__(self, path: Path, run: tuple[object, ...], *, buffer: int = 4096) -> None:
+    ``_gate`` guards the tail and what of it the database does not have yet. It is taken for moments only and after
+    ``lock``, which is held for a whole commit, so that a row of scalars never waits for one.
+    """
+
+    def __init__(
+        self, path: Path, run: tuple[object, ...], *, buffer: int = 4096, tail: bool = os.name == "posix"
+    ) -> None:
+        self._gate = threading.Lock()
+        self._tail: Tail | None = None
+        self._wants_tail = tail
+        self._is_fast = False
+        self._fresh: list[tuple[int, float, int, bytes]] = []
+        self._mover = Mover(self.move)
         self._connection: sqlite3.Connection | None = None
         self._checkpointer: Checkpointer | None = None
         self._identity: tuple[object, ...] = ()
         self._look_at = 0.0
         self._data_version = -1
         super().__init__(path, run, buffer=buffer)
+
+    def scalars(self, step: int, time: float, tag_set: int, packed: bytes) -> None:
+        """Append a row to the tail where nothing stands in the way."""
+        with self._gate:
+            if self._is_fast and self._tail is not None and len(self._fresh) < _MOST_FRESH:
+                try:
+                    self._tail.append(step, time, tag_set, packed)
+                except OSError:
+                    self._is_fast = False
+                else:
+                    self._fresh.append((step, time, tag_set, packed))
+                    if not self._mover.awake:
+                        self._mover.wake()
+                    return
+        super().scalars(step, time, tag_set, packed)
+
+    def declare(self, key: object, table: str, values: tuple[object, ...]) -> None:
+        """Have a row of a small table in the file, before the next row."""
+        if table == "tag_sets":
+            with self._gate:
+                self._is_fast = False
+        super().declare(key, table, values)
+
+    def write_all(self, rows: Sequence[Row]) -> None:
+        """Write several rows at once, after what is in the tail."""
+        with self.lock:
+            with self._gate:
+                self._is_fast = False
+            super().write_all(rows)
+            self._open_gate()
+
+    def move(self) -> bool:
+        """Take over what is in the tail; whether there is more."""
+        with self.lock:
+            if self._fresh and not self._closed:
+                super().write_all(())
+                self._open_gate()
+            with self._gate:
+                self._mover.awake = more = bool(self._fresh) and not self._closed
+            return more
 
     def knob_values(self) -> dict[str, tuple[float, int]] | None:
         """Each knob's value and its check as the viewer left them; None when unchanged or unreadable now."""
@@ -78,6 +139,13 @@ class Writer(Outbox):
     def _is_open(self) -> bool:
         return self._connection is not None
 
+    def _open_gate(self) -> None:
+        """Let scalars into the tail again, where they keep their order there; a locked database is no hindrance."""
+        with self._gate:
+            behind = any(table == "tag_sets" for table, _ in self._missing.values())
+            behind |= any(row.table == "scalars" for row in self._waiting)
+            self._is_fast = self._tail is not None and not behind and not self._closed
+
     def _flush(self) -> None:
         for _ in range(_SYNC_TRIES):  # a checkpoint may be going on already
             if self._connection is None:
@@ -102,18 +170,23 @@ class Writer(Outbox):
         if connection is None:  # connecting failed before: the caller's handler has seen why
             return
         before, size = self._state.copy(), 8192
+        with self._gate:
+            fresh = self._fresh[:]
+            end = 0 if self._tail is None else self._tail.end
         try:
             connection.execute("BEGIN IMMEDIATE")
             for table, values in self._missing.values():
                 marks = ", ".join("?" * len(values))
                 connection.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)
+            self._insert_scalars(connection, fresh)
+            size += 64 * len(fresh)
             for row in rows:
                 self._insert(connection, row)
                 size += len(row.payload or "")
             state = self._state
-            values = (state.status, state.message, self.clock(), state.last_step)
+            values = (state.status, state.message, self.clock(), state.last_step, end)
             connection.execute(
-                'UPDATE state SET status = ?, message = ?, updated = ?, last_step = ?, "check" = ?',
+                'UPDATE state SET status = ?, message = ?, updated = ?, last_step = ?, tail = ?, "check" = ?',
                 (*values, schema.checksum(values)),
             )
             connection.execute("COMMIT")
@@ -124,8 +197,28 @@ class Writer(Outbox):
                 connection.execute("ROLLBACK")
             raise
         self._missing.clear()
+        with self._gate:
+            del self._fresh[: len(fresh)]
+            if self._tail is not None and not self._fresh:
+                with contextlib.suppress(OSError):
+                    self._tail.shorten()
         if self._checkpointer is not None:
             self._checkpointer.written(size)
+
+    def _insert_scalars(
+        self, connection: sqlite3.Connection, fresh: Sequence[tuple[int, float, int, bytes]]
+    ) -> None:
+        first = self._state.rows.get("scalars", 0) + 1
+        connection.executemany(
+            _INSERT["scalars"],
+            (
+                (number, *row, zlib.crc32(_CHECKED % (number, *row)))
+                for number, row in enumerate(fresh, first)
+            ),
+        )
+        if fresh:
+            self._state.rows["scalars"] = first + len(fresh) - 1
+            self._state.saw(max(row[0] for row in fresh))
 
     def _insert(self, connection: sqlite3.Connection, row: Row) -> None:
         state = self._state
@@ -149,7 +242,7 @@ class Writer(Outbox):
         """Open the file, or make it; on failure nothing stays open."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
-            for suffix in ("-wal", "-shm", "-journal"):  # of a file deleted meanwhile
+            for suffix in ("-wal", "-shm", "-journal", SUFFIX):  # of a file deleted meanwhile
                 _beside(self.path, suffix).unlink(missing_ok=True)
         connection = sqlite3.connect(
             self.path,
@@ -175,6 +268,7 @@ class Writer(Outbox):
         self._connection, self._data_version = connection, -1
         self._identity = self._look_up()
         self._checkpointer = Checkpointer(self.path)
+        self._open_tail()
 
     def _create(self, connection: sqlite3.Connection) -> None:
         """Make the tables, before WAL mode: so the file's first page tells from the start what it is."""
@@ -184,11 +278,31 @@ class Writer(Outbox):
         connection.execute(
             f"INSERT INTO run VALUES (1, {marks}, ?)", (*self._run, schema.checksum(self._run))
         )
-        values = ("running", "", self.clock(), None)
-        connection.execute("INSERT INTO state VALUES (1, ?, ?, ?, ?, ?)", (*values, schema.checksum(values)))
+        values = ("running", "", self.clock(), None, 0)
+        connection.execute(
+            "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, ?)", (*values, schema.checksum(values))
+        )
         connection.execute("COMMIT")
         self._state = State(status=self._state.status, message=self._state.message)
         self._missing = dict(self._declared)
+        self._close_tail(remove=False)  # it is the old file's; what is in it is in memory, too
+
+    def _open_tail(self) -> None:
+        """Have a tail that begins where the database says; without one, rows go into the database at once."""
+        if not self._wants_tail or self._tail is not None or self._fresh:
+            return
+        with contextlib.suppress(OSError, sqlite3.Error):
+            assert self._connection is not None
+            offset = self._connection.execute("SELECT tail FROM state").fetchone()[0]
+            with self._gate:
+                self._tail = Tail(self.path, str(self._run[0]), offset)
+
+    def _close_tail(self, *, remove: bool) -> None:
+        with self._gate:
+            self._is_fast = False
+            if self._tail is not None:
+                self._tail.close(remove=remove)
+                self._tail = None
 
     def _look(self) -> None:
         """Notice, once a second, that the file was deleted or replaced, and go on in a new one."""
@@ -196,6 +310,10 @@ class Writer(Outbox):
         if self._connection is None or now < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY
+        if self._tail is not None and self._tail.is_lost():
+            self._close_tail(remove=False)
+        if not self._fresh:
+            self._open_tail()
         identity = self._look_up()
         if identity == self._identity:
             return
@@ -226,8 +344,14 @@ class Writer(Outbox):
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
         self._connection = self._checkpointer = None
+        if self._closed:
+            self._mover.stop()
+            self._close_tail(remove=not self._fresh)
 
     def _leave(self) -> None:
+        self._gate = threading.Lock()
+        self._tail, self._is_fast, self._fresh = None, False, []
+        self._mover = Mover(self.move)
         if self._connection is not None:
             leak(self._connection)
         if self._checkpointer is not None:

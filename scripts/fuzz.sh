@@ -15,6 +15,13 @@ cannot() {
 }
 
 MODE=${1:-}
+# The readers of run files: with atheris by coverage, without it at random.
+VENV=${VENV:-.venv}
+if [ -x "$VENV/bin/python" ] && "$VENV/bin/python" -c 'import logitscope' 2>/dev/null; then
+    "$VENV/bin/python" -c 'import atheris' 2>/dev/null || "$VENV/bin/python" -m pip install -q atheris 2>/dev/null || true
+    "$VENV/bin/python" fuzz/readers.py --seconds "${FUZZ_READER_SECONDS:-20}" --seed "${FUZZ_SEED:-0}"
+fi
+
 cargo +nightly --version >/dev/null 2>&1 || cannot "$MODE" "needs a nightly compiler (rustup toolchain install nightly)"
 command -v c++ >/dev/null || cannot "$MODE" "needs a C++ compiler for libFuzzer (such as the package g++)"
 command -v cargo-fuzz >/dev/null || cargo install -q cargo-fuzz --locked ||

@@ -116,8 +116,8 @@ def _parser() -> argparse.ArgumentParser:
             "import",
             files.add_import_arguments,
             files.run_import,
-            "make run files of TensorBoard's event files",
-            "Make run files of TensorBoard's event files: scalars, histograms and texts.",
+            "make run files of TensorBoard's and W&B's files",
+            "Make run files of TensorBoard's event files and W&B's offline runs: scalars, histograms and texts.",
             files.IMPORT_EXAMPLES,
         ),
         (

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from logitscope import record
 from logitscope.errors import RunFileError
+from logitscope.record import log_format
 from logitscope.record.log_format import HEADER, MARK, SMALL_TABLES, encode, records
 
 STEPS = 40
@@ -33,6 +34,19 @@ def write(scope):
             scope.array("map", np.full((9, 9), step, np.float32), step)
             scope.text("sample", f"text of {step} ünï", step)
             scope.event(f"event of {step}", step=step)
+
+
+def test_that_a_declaration_that_is_none_of_ours_takes_no_rows_away(tmp_path, caplog):
+    path = tmp_path / "made-up.scope"
+    with record.start("x", path=path, storage="log") as scope:
+        scope.scalar("a", 1, 1)
+    made_up = log_format.encode("tags", ("one", "b", "scalar", 0))
+    event = log_format.encode("events", (3, 1.5, "info", "hello"))
+    path.write_bytes(path.read_bytes() + made_up + event)
+    with record.RunReader(path) as run:
+        assert run.scalars("a").values.tolist() == [1]
+        assert [event.message for event in run.events()] == ["hello"]
+    assert caplog.records == []
 
 
 def test_that_a_log_is_read_as_a_database_is(path):

@@ -21,6 +21,7 @@ from logitscope.record.types import (
     StepText,
     TagInfo,
 )
+from logitscope.record.wandb_import import import_wandb
 from logitscope.record.watch import AttentionObservation, AttentionRequest, Watch, watch
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "export_run",
     "huggingface_callback",
     "import_tensorboard",
+    "import_wandb",
     "lightning_callback",
     "list_runs",
     "migrate_run",

@@ -21,7 +21,8 @@ MIGRATE_EXAMPLES = """examples:
   logitscope migrate runs/*.scope                        files of earlier formats; others are left as they are"""
 IMPORT_EXAMPLES = """examples:
   logitscope import lightning_logs                       a run file for each directory of event files
-  logitscope import events.out.tfevents.1 --out runs"""
+  logitscope import events.out.tfevents.1 --out runs
+  logitscope import wandb                                a run file for each offline run of W&B"""
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,12 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``import``."""
-    parser.add_argument("source", type=Path, metavar="PATH", help="a TensorBoard event file, or a directory")
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="PATH",
+        help="a TensorBoard event file, a W&B run-*.wandb, or a directory",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIRECTORY", help="where the run files go (default: runs)"
     )
@@ -75,9 +81,16 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 
 def run_import(arguments: argparse.Namespace) -> int:
-    """Make run files of TensorBoard's."""
-    from logitscope.record.tensorboard import import_tensorboard
+    """Make run files of TensorBoard's and W&B's."""
+    from logitscope.record import tensorboard, wandb_import
 
-    for path in import_tensorboard(arguments.source, arguments.out):
+    source: Path = arguments.source
+    if source.suffix == ".wandb" or (source.is_dir() and any(source.rglob(wandb_import.FILES))):
+        made = wandb_import.import_wandb(source, arguments.out)
+        if source.is_dir() and any(source.rglob(tensorboard.FILES)):
+            made += tensorboard.import_tensorboard(source, arguments.out)
+    else:
+        made = tensorboard.import_tensorboard(source, arguments.out)
+    for path in made:
         print(path)
     return 0

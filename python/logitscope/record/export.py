@@ -81,7 +81,8 @@ def needed(module: str, what: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        message = f"{what}: needs {error.name}; use pip install logitscope[export]"
+        extra = "wandb" if (error.name or "").startswith("wandb") else "logitscope[export]"
+        message = f"{what}: needs {error.name}; use pip install {extra}"
         raise DeviceError(message) from None
 
 

@@ -107,6 +107,8 @@ class LogFeed:
                 self._time = time if isinstance(time, float) else self._time
                 self._writer.mark(str(status), str(message))
                 return []
+            if type(row.values[0]) is not int:
+                return rows  # no row of ours: the database would take none of those after it
             if row.table == "tags":
                 self._kinds[row.values[0]] = row.values[2]
             if row.table == "tag_sets":

@@ -6,13 +6,11 @@ import atexit
 import json
 import math
 import operator
-import os
 import struct
 import sys
 import time
 import uuid
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -31,7 +29,9 @@ from logitscope.record.types import EventLevel, Panel, PanelKind
 from logitscope.record.writer import Writer
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from logitscope.record.recorder import Recorder
 
-_EVENTS = "*tfevents*"
+FILES = "*tfevents*"
 
 
 def import_tensorboard(
@@ -49,7 +49,7 @@ def import_tensorboard(
     import_tensorboard: there is no event file in /
     """
     place = Path(source)
-    files = sorted(place.rglob(_EVENTS)) if place.is_dir() else [place] if place.is_file() else []
+    files = sorted(place.rglob(FILES)) if place.is_dir() else [place] if place.is_file() else []
     if not files:
         message = (
             f"import_tensorboard: there is no event file in {place.absolute()}; name one, or a directory"

@@ -1,0 +1,144 @@
+"""Offline runs of W&B as runs."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logitscope.errors import RunFileError
+from logitscope.record.export import needed
+from logitscope.record.recorder import start
+from logitscope.record.wandb_log import frames
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from logitscope.record.recorder import Recorder
+
+FILES = "*.wandb"
+
+
+def import_wandb(
+    source: str | os.PathLike[str], directory: str | os.PathLike[str] | None = None
+) -> list[Path]:
+    """Make run files of W&B's offline runs: scalars, histograms and texts, with their times.
+
+    Parameters
+    ----------
+    source
+        A ``run-*.wandb`` file, or a directory: all such files below it, as ``WANDB_MODE=offline`` leaves them.
+    directory
+        Where the run files go; by default where `start` puts them. Needs ``pip install wandb``.
+
+    Returns
+    -------
+    list of Path
+        The run files.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from logitscope import record
+    >>> try:
+    ...     record.import_wandb(tempfile.mkdtemp())
+    ... except record.RunFileError as error:
+    ...     print(str(error)[:41])
+    import_wandb: there is no *.wandb file in
+    """
+    place = Path(source)
+    files = sorted(place.rglob(FILES)) if place.is_dir() else [place] if place.is_file() else []
+    if not files:
+        message = f"import_wandb: there is no {FILES} file in {place.absolute()}; name one, or a directory"
+        raise RunFileError(message)
+    return [_take(file, directory) for file in files]
+
+
+def _take(file: Path, directory: str | os.PathLike[str] | None) -> Path:
+    """Take over one run."""
+    path = None if directory is None else Path(directory) / f"{file.stem}.scope"
+    messages = _messages(file)
+    first = next((record.run for kind, record in messages if kind == "run"), None)
+    meta = {"imported from": str(file)}
+    name = file.stem
+    if first is not None:
+        name = first.display_name or first.run_id or name
+        meta |= {item.key: item.value_json for item in first.config.update if not item.key.startswith("_")}
+    with start(name, path=path, meta=meta) as scope:
+        for kind, record in messages:
+            if kind == "history":
+                _record(scope, record.history)
+            elif kind == "exit" and record.exit.exit_code:
+                scope.fail(f"exit: {record.exit.exit_code}")
+    return scope.path
+
+
+def _record(scope: Recorder, history: Any) -> None:
+    """Record what was logged in one call."""
+    values: dict[str, Any] = {}
+    for item in history.item:
+        keys = list(item.nested_key) or [item.key]
+        inner = values
+        for key in keys[:-1]:
+            below = inner.setdefault(key, {})
+            inner = below if isinstance(below, dict) else {}
+        inner[keys[-1]] = _parsed(item.value_json)
+    step = values.pop("_step", None)
+    step = history.step.num if step is None else step
+    if type(step) is not int or step < 0:
+        return
+    scope.clock = partial(float, values.pop("_timestamp", 0.0) or 0.0)
+    scalars: dict[str, float] = {}
+    for tag, value in _leaves(values):
+        if isinstance(value, (int, float)):
+            scalars[tag] = float(value)
+        elif isinstance(value, str):
+            scope.text(tag, value, step)
+        elif isinstance(value, dict):
+            scope.counts(tag, value["bins"], value["values"], step)
+    scope.scalars(scalars, step)
+
+
+def _leaves(values: dict[str, Any], folder: str = "") -> Iterator[tuple[str, Any]]:
+    """Numbers, texts and histograms with their tags; pictures, tables and what W&B notes for itself are left out."""
+    for key, value in values.items():
+        tag = f"{folder}{key}"
+        if key.startswith("_") or not key:
+            continue
+        if isinstance(value, dict) and "_type" not in value:
+            yield from _leaves(value, f"{tag}/")
+        elif isinstance(value, dict):
+            edges, counts = value.get("bins"), value.get("values")
+            lists = isinstance(edges, list) and isinstance(counts, list)
+            if value["_type"] == "histogram" and lists and len(edges or ()) == len(counts or ()) + 1 > 1:
+                yield tag, value
+        else:
+            yield tag, value
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _messages(file: Path) -> Iterator[tuple[str, Any]]:
+    """Each message of a file with its kind."""
+    messages = needed("wandb.proto.wandb_internal_pb2", "import of W&B files")
+    decoding = needed("google.protobuf.message", "import of W&B files")
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        message = f"import_wandb: {file} cannot be read ({error.strerror or error})"
+        raise RunFileError(message) from error
+    for frame in frames(data):
+        record = messages.Record()
+        try:
+            record.ParseFromString(frame)
+        except decoding.DecodeError as error:
+            message = f"import_wandb: {file} holds a message that cannot be read ({error}); it is damaged"
+            raise RunFileError(message) from error
+        yield str(record.WhichOneof("record_type")), record

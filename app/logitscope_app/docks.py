@@ -21,8 +21,15 @@ if TYPE_CHECKING:
     from logitscope_app.theme.palette import Palette
 
 RUNS, KNOBS, EVENTS = "Runs", "Knobs", "Events"
-_WIDTHS = {RUNS: 215, "Attention": 705, "Training": 605, KNOBS: 290}
-_HEIGHTS = ({"Training": 50, "Logit scaling": 50}, {"Text": 55, EVENTS: 45})
+_WIDTHS = (
+    (215, (RUNS,)),
+    (705, ("Attention",)),
+    (605, ("Training", "Logit scaling")),
+    (290, (KNOBS, "Text", EVENTS)),
+)
+"""The width of each column, and the docks in it that it is always made of."""
+_LEAST_SHARE = 0.3
+"""Of the height of its column, for a view of few panels beside one of many."""
 _FEATURES = (
     QDockWidget.DockWidgetFeature.DockWidgetMovable | QDockWidget.DockWidgetFeature.DockWidgetFloatable
 )
@@ -126,15 +133,27 @@ class Docks(QObject):
 
     def proportion(self) -> None:
         """Give the docks that are seen their default sizes."""
-        self._resize(_WIDTHS, Qt.Orientation.Horizontal)
-        for column in _HEIGHTS:
-            self._resize(column, Qt.Orientation.Vertical)
+        late = [name for name in self.grids if name not in GROUPS]
+        widths: dict[str, float] = {}
+        for width, names in _WIDTHS:
+            column = [*names, *late] if "Training" in names else names
+            widths |= dict.fromkeys([name for name in column if name in self.seen][:1], width)
+        self._resize(widths, Qt.Orientation.Horizontal)
+        below = next((name for name in ("Logit scaling", *late) if name in self.seen), "Logit scaling")
+        share = 0.5 if below in GROUPS else self._share(below)
+        self._resize({"Training": 1 - share, below: share}, Qt.Orientation.Vertical)
+        self._resize({"Text": 0.55, EVENTS: 0.45}, Qt.Orientation.Vertical)
         if KNOBS in self.seen:
             # Knobs need what they need; the docks below share the rest.
             knobs = self._docks[KNOBS]
             self._window.resizeDocks([knobs], [knobs.sizeHint().height()], Qt.Orientation.Vertical)
 
-    def _resize(self, sizes: dict[str, int], way: Qt.Orientation) -> None:
+    def _share(self, name: str) -> float:
+        """How much of its column a view of an experiment gets beside the training's: by the number of panels."""
+        own, others = len(self.grids[name].cards), len(self.grids["Training"].cards)
+        return min(max(own / max(own + others, 1), _LEAST_SHARE), 1 - _LEAST_SHARE)
+
+    def _resize(self, sizes: dict[str, float], way: Qt.Orientation) -> None:
         seen = [name for name in sizes if name in self.seen]
         if len(seen) > 1:
             total = self._window.width() if way == Qt.Orientation.Horizontal else self._window.height()

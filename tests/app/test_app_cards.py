@@ -8,6 +8,7 @@ from PySide6.QtCore import QPointF, Qt
 
 from logitscope.record import Panel
 from logitscope_app.models.run_data import RunData
+from logitscope_app.models.series import piled
 from logitscope_app.models.states import (
     Cloud,
     Guides,
@@ -323,6 +324,43 @@ def test_that_a_prediction_has_the_colour_of_what_it_predicts(show, theme):
     colours = [entry.colour for entry in card.legend.entries]
     assert colours[:2] == colours[2:]
     assert colours[0] != colours[1]
+
+
+def test_that_areas_fill_the_plot_and_the_legend_keeps_the_parts(show, theme):
+    state = STATES[LinesState]
+    first = state.curves[0]
+    half = first.points.__class__(np.arange(3), np.full(3, 0.5))
+    parts = [dataclasses.replace(first, tag=tag, label=tag, points=half, at=(2, 0.5)) for tag in "ab"]
+    card = show(dataclasses.replace(state, curves=tuple(parts), piles=tuple(piled([half, half])), step=2))
+    assert [entry.value for entry in card.legend.entries] == ["0.5", "0.5"]
+    image = card.plot.widget.grab().toImage()
+    view, widget = card.plot.view, card.plot.widget
+    for height, index in ((0.27, 0), (0.73, 1)):  # between the lines of the grid
+        spot = widget.mapFromScene(view.mapViewToScene(QPointF(0.6, height)))
+        assert image.pixelColor(spot).name() == DARK.series_colour(index)
+
+
+def test_that_a_histogram_keeps_its_bins_however_narrow_or_near_it_is_seen(show, theme):
+    edges, counts = np.linspace(0.0, 1.0, 65), np.arange(64.0)
+    card = show(dataclasses.replace(STATES[HistogramState], edges=edges, counts=counts))
+    for place in ((0, 1), (0.4, 0.5)):
+        for width in (60, 400):
+            card.plot.item.setXRange(*place, padding=0)
+            card.resize(width, 150)
+            card.set_state(dataclasses.replace(card.state))
+            card.grab()
+            x, y = card.plot.item.listDataItems()[0].getData()
+            assert (len(x), len(y)) == (65, 64)
+
+
+def test_that_points_in_any_order_are_all_drawn_however_near_they_are_seen(show, theme):
+    x = np.random.default_rng(0).permutation(1000) / 1000
+    state = STATES[ScatterState]
+    card = show(dataclasses.replace(state, clouds=(Cloud("s", "s", x, x),), log_x=False, guides=Guides()))
+    card.resize(60, 150)
+    card.plot.item.setXRange(0.4, 0.5, padding=0)
+    card.grab()
+    np.testing.assert_array_equal(card.plot.item.listDataItems()[0].getData()[0], x)
 
 
 def test_that_a_curve_over_a_histogram_is_as_high_as_its_bars(show, theme):

@@ -191,3 +191,14 @@ def test_that_predictions_are_dashed_and_curves_lie_over_histograms():
     panel = Panel("H", "histogram", ("h",), options={"curve_tag": "c"})
     assert resolve(panel, _Data(arrays=arrays), 0).curve.tolist() == [[0, 1], [5, 6]]
     assert resolve(panel, _Data(arrays={"h": arrays["h"]}), 0).curve.shape == (2, 0)
+
+
+def test_that_parts_of_a_whole_lie_on_each_other_where_all_are_known():
+    data = _Data({"a": {0: 0.5, 2: 0.25, 4: 1.0}, "b": {0: 0.5, 4: 0.0}, "c": {0: 1.0, 4: 2.0}})
+    state = resolve(Panel("L", "lines", ("a", "b", "c"), options={"stacked": True}), data, 4)
+    assert [(pile.steps.tolist(), pile.values.tolist()) for pile in state.piles] == [
+        ([0, 4], [0.5, 1.0]),
+        ([0, 4], [1.0, 1.0]),
+        ([0, 4], [2.0, 3.0]),
+    ]
+    assert [curve.at for curve in state.curves] == [(4, 1.0), (4, 0.0), (4, 2.0)]

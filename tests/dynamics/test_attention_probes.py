@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from logitscope import dynamics, nn, record
+from logitscope.data import TextData
 from logitscope.errors import ArgumentError
+from logitscope.experiments.language import attention_maps
 
 
 def gpt(attention):
@@ -59,3 +61,17 @@ def test_that_a_model_without_attention_is_refused():
         ArgumentError, match=r"^AttentionNormProbe: the model has no attention that can be watched"
     ):
         dynamics.AttentionNormProbe(torch.nn.Linear(2, 2))
+
+
+def test_that_a_look_at_maps_in_between_disturbs_no_probe():
+    model, tokens = gpt("sigmoid")
+    text = TextData.from_text("abcdefg" * 400, name="letters")
+    with dynamics.AttentionNormProbe(model) as probe:
+        model(tokens)
+        before = probe.last[0]
+        assert attention_maps(model, text).shape == (2, 2, 10, 10)
+        assert probe.last[0] is before
+        model(tokens)
+        assert probe.last[0] is not before
+        assert probe.last[0].out_norm == before.out_norm
+    assert all(attention.observer is None for attention in model.attentions)

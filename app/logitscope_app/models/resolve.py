@@ -10,6 +10,7 @@ import numpy as np
 
 from logitscope_app.models.guides import guides_of, limits_of
 from logitscope_app.models.plan import HEAD_FIGURES, expand, label_tags, sibling
+from logitscope_app.models.series import piled
 from logitscope_app.models.states import (
     Cloud,
     Curve,
@@ -85,7 +86,9 @@ def _lines(panel: Panel, data: Data, step: int | None) -> LinesState:
     if not any(len(curve.points) for curve in curves):
         message = f"No values yet for {_listed(panel.tags)}."
     guides = guides_of(panel, data.points, step)
-    return LinesState(panel, step, message, tuple(curves), _is_ordered(labels), guides)
+    parts = [curve.points for curve in curves if curve.run == 0] if panel.options.get("stacked") else []
+    piles = tuple(piled(parts)) if parts else ()
+    return LinesState(panel, step, message, tuple(curves), _is_ordered(labels), guides, piles)
 
 
 def _is_ordered(labels: Sequence[str]) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
@@ -44,6 +47,21 @@ class Points:
         """The last point at or before ``step`` (the very last for None); None when there is none yet."""
         index = latest_index(self.steps, step)
         return None if index is None else (int(self.steps[index]), float(self.values[index]))
+
+
+def piled(curves: Sequence[Points]) -> list[Points]:
+    """Each curve on top of those before it, at the steps that all of them have.
+
+    Examples
+    --------
+    >>> one = Points(np.array([0, 1, 2]), np.array([0.25, 0.5, 1.0]))
+    >>> [points.values.tolist() for points in piled([one, Points(np.array([0, 2]), np.array([0.5, 0.0]))])]
+    [[0.25, 1.0], [0.75, 1.0]]
+    """
+    steps = reduce(np.intersect1d, (points.steps for points in curves))
+    # Of a step that was recorded twice the last value counts, as everywhere.
+    parts = [points.values[np.searchsorted(points.steps, steps, side="right") - 1] for points in curves]
+    return [Points(steps, heights) for heights in np.cumsum(parts, axis=0)]
 
 
 def latest_index(steps: NDArray[Any], step: int | None) -> int | None:

@@ -67,6 +67,8 @@ class LinesState(PanelState):
     curves: tuple[Curve, ...] = ()
     ordered: bool = False
     guides: Guides = field(default_factory=Guides)
+    piles: tuple[Points, ...] = ()
+    """Where the curves are parts of a whole: each on top of those before it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

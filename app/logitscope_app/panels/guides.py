@@ -19,6 +19,9 @@ _BAND_ALPHA = 28
 _LABEL_PLACES = (0.95, 0.84, 0.73)
 """How far up or along their lines labels lie, in turns: those of neighbours would lie on each other."""
 
+_ANCHORS = {True: [(0, 0.5), (1, 0.5)], False: [(1, 1), (1, 0)]}
+"""On which side of its line a label lies, upright or not: the second where the line is near the far edge."""
+
 
 class GuideLines:
     """Draws what a state says of marks and limits; what has not changed is not drawn again."""

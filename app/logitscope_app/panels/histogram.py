@@ -32,7 +32,7 @@ class HistogramCard(Card):
         self._bars = pg.PlotDataItem(stepMode="center", fillLevel=0)
         self._curve = pg.PlotDataItem(connect="finite")
         for item in (self._bars, self._curve):
-            self.plot.item.addItem(item)
+            self.plot.add_whole(item)
         self.guides = GuideLines(self.plot)
         super().__init__(palette)
         layout = QVBoxLayout(self.content)

@@ -47,12 +47,31 @@ class Line:
             # What the cursor passes over is not drawn again.
             item.curve.setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
 
-    def show(self, points: Points, step: int | None, colour: str, *, dashed: bool = False) -> None:
-        """Draw ``points`` in ``colour`` and mark what is true at ``step``."""
-        key = (points, colour, self._plot.log_x, self._plot.log_y, dashed)
+    def show(
+        self,
+        points: Points,
+        step: int | None,
+        colour: str,
+        *,
+        dashed: bool = False,
+        behind: int | None = None,
+    ) -> None:
+        """Draw ``points`` in ``colour`` and mark what is true at ``step``.
+
+        With ``behind`` the line is the upper edge of an area, which that many others lie in front of.
+        """
+        key = (points, colour, self._plot.log_x, self._plot.log_y, dashed, behind)
         if key != self._key:
             self._key = key
-            self._draw(points, colour, Qt.PenStyle.DashLine if dashed else Qt.PenStyle.SolidLine)
+            self._strong.setFillLevel(None if behind is None else 0.0)
+            self._strong.setFillBrush(None if behind is None else colour)
+            self._strong.setZValue(1 if behind is None else 1 / (2 + behind))
+            self._draw(
+                points,
+                None if behind is not None else smoothed(points.values),
+                colour,
+                Qt.PenStyle.DashLine if dashed else Qt.PenStyle.SolidLine,
+            )
         index = latest_index(points.steps, step)
         x = y = None
         if index is not None:
@@ -72,9 +91,10 @@ class Line:
         self._strong.setData([], [])
         self._mark.hide()
 
-    def _draw(self, points: Points, colour: str, style: Qt.PenStyle) -> None:
+    def _draw(
+        self, points: Points, smooth: NDArray[np.float64] | None, colour: str, style: Qt.PenStyle
+    ) -> None:
         steps = points.steps.astype(np.float64)
-        smooth = smoothed(points.values)
         self._heights = points.values if smooth is None else smooth
         self._faint.setPen(pen(colour, 1.0, _FAINT_ALPHA))
         self._strong.setPen(pen(colour, style=style))

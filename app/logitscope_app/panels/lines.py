@@ -64,10 +64,14 @@ class LinesCard(Card):
         several = sum(curve.run == 0 for curve in state.curves) > 1
         while len(self._lines) < len(state.curves):
             self._lines.append(Line(self.plot))
-        for line, curve, colour in zip(self._lines, state.curves, self._colours(state), strict=False):
+        colours = self._colours(state)
+        for index, points in enumerate(state.piles):
+            self._lines[index].show(points, state.step, colours[index], behind=index)
+        shown = [] if state.piles else state.curves
+        for line, curve, colour in zip(self._lines, shown, colours, strict=False):
             dashed = curve.dashed or (curve.run > 0 and several)
             line.show(curve.points, state.step, colour, dashed=dashed)
-        for line in self._lines[len(state.curves) :]:
+        for line in self._lines[len(state.piles or shown) :]:
             line.clear()
         self.plot.set_cursor(state.step)
         self.guides.show(state.guides, self.palette_)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from logitscope_app.theme.palette import Palette
 
 _BAR = 10
+_BAR_LABELS = (0.0, 0.5, 1.0)
 _LABEL_PIXELS = 10
 _WIDEST_LABEL = 84.0
 _ZOOM = 1.25
@@ -300,8 +301,8 @@ class MapView(QWidget):
 
     def _bar_space(self) -> float:
         metrics = QFontMetricsF(self.font())
-        ends = (number(self._scale.low, 2), number(self._scale.high, 2))
-        return GAP + _BAR + 4 + max(metrics.horizontalAdvance(text) for text in ends) + 2
+        texts = [number(self._scale.value(position), 2) for position in _BAR_LABELS]
+        return GAP + _BAR + 4 + max(map(metrics.horizontalAdvance, texts)) + 2
 
     @staticmethod
     def _label_space(metrics: QFontMetricsF, labels: Sequence[str], count: int) -> float:
@@ -366,7 +367,7 @@ class MapView(QWidget):
         painter.setFont(self._label_font)
         painter.setPen(QColor(self._palette.muted))
         metrics = QFontMetricsF(self._label_font)
-        for position in (0.0, 0.5, 1.0):
+        for position in _BAR_LABELS:
             text = number(self._scale.value(position), 2)
             y = bar.bottom() - position * (bar.height() - metrics.height()) - metrics.height()
             painter.drawText(QPointF(bar.right() + 4, y + metrics.ascent()), text)

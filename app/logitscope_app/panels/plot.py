@@ -79,6 +79,12 @@ class Plot(QObject):
             self._cursor.setPen(pg.mkPen(palette.accent, width=1))
         self._hover.setPen(pg.mkPen(palette.faint, width=1, style=Qt.PenStyle.DashLine))
 
+    def add_whole(self, item: pg.PlotDataItem) -> None:
+        """Add what is drawn as it is: thinning out and cutting off need one y for each x, and xs that only grow."""
+        self.item.addItem(item)
+        item.setDownsampling(auto=False)
+        item.setClipToView(False)
+
     def set_cursor(self, x: float | None) -> None:
         """Move the cursor; None hides it."""
         if self._cursor is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SIZE = 6
 _SMALL = 4
 _MANY = 30
-"""From so many points on they are drawn smaller."""
+"""From so many points on they are drawn smaller, and left to the line through them if there is one."""
 
 
 class ScatterCard(Card):
@@ -64,14 +64,14 @@ class ScatterCard(Card):
         self.plot.set_x_label(state.panel.x_label, self.palette_.muted)
         while len(self._clouds) < len(state.clouds):
             self._clouds.append(pg.PlotDataItem(connect="finite"))
-            self.plot.item.addItem(self._clouds[-1])
+            self.plot.add_whole(self._clouds[-1])
         for index, (item, cloud) in enumerate(zip(self._clouds, state.clouds, strict=False)):
             colour = self.palette_.series_colour(index)
             item.setData(
                 cloud.x.astype(np.float64),
                 cloud.y.astype(np.float64),
                 pen=pen(colour) if state.joined else None,
-                symbol="o",
+                symbol=None if state.joined and len(cloud.x) >= _MANY else "o",
                 symbolBrush=colour,
                 symbolPen=None,
                 symbolSize=_SIZE if len(cloud.x) < _MANY else _SMALL,

@@ -72,7 +72,9 @@ class AttentionNormProbe(AttentionProbe):
             hook.remove()
 
     def _measure(self, layer: int, output: Tensor) -> None:
-        observation = self._observed.pop(layer)
+        observation = self._observed.pop(layer, None)
+        if observation is None:  # another observer has the module for now
+            return
         module: Any = self.modules[layer][1]
         sums = np.exp(observation.lse) if getattr(module, "sigmoid_bias", None) is not None else None
         self.last[layer] = AttentionNorms(

@@ -76,18 +76,34 @@ def _declare_panels(scope: Recorder) -> None:
         scope.panel(title, kind, list(tags), group="Entropy", **options)
 
     for arm, name in ARMS.items():
-        panel(f"Entropy of heads, {name}", "heatmap", f"heads/{arm}", x_label="head", y_label="layer")
+        panel(
+            f"Entropy of heads, {name}",
+            "heatmap",
+            f"heads/{arm}",
+            x_label="head",
+            y_label="layer",
+            limits=[0, 1],
+            notes="Shares of the largest entropy: bright heads look everywhere alike.",
+        )
     panel("Mean entropy by layer", "lines", "layers/*", y_label="of maximum")
     panel(
-        "Level of the regulariser and entropy, by layer",
-        "lines",
+        "Entropy of heads and the levels they learn",
+        "scatter",
         "level/*",
+        x_label="head, layer by layer",
         y_label="of maximum",
-        notes="A head is free within 0.2 of the level that it has learned.",
+        notes="Of the regularised model. A head within the margin of its level is free.",
     )
-    panel("Heads by quarter of the largest entropy, at the end", "lines", "quarters/*", x_label="quarter")
+    for arm in ("softmax_only", "regularised"):
+        panel(
+            f"Heads by quarter of the largest entropy, {ARMS[arm]}",
+            "lines",
+            *(f"quarters/{arm}/{quarter}" for quarter in QUARTERS),
+            y_label="share of the heads",
+            stacked=True,
+        )
     panel("Loss", "lines", "loss/*", y_label="nats/character")
-    panel("Penalty", "lines", "penalty/*", y_label="nats/character", log_y=True)
+    panel("Share of the penalty in the loss", "lines", "penalty/*", log_y=True)
 
 
 def _model(arm: str, seed: int, text: TextData) -> GPT:
@@ -125,14 +141,10 @@ def _train(
             _record(scope, arm, model, regularizer, text, step, loss)
         progress.advance(1, f"{arm}, seed {seed}")
     entropy = _entropies(model, text, windows)
-    report = entropy_report(entropy)
-    if scope is not None:
-        for quarter, share in enumerate(report.bins, start=1):
-            scope.scalar(f"quarters/{arm}", float(share), quarter)
     return {
         "loss": held_out(model, text, windows),
         "overloaded": float((entropy > OVERLOADED).mean()),
-        "layers": report.by_layer,
+        "layers": entropy_report(entropy).by_layer,
     }
 
 
@@ -158,11 +170,17 @@ def _record(
     scope.array(f"heads/{arm}", entropy, step)
     values = {f"layers/{arm}_{layer}": float(mean) for layer, mean in enumerate(entropy.mean(1))}
     values[f"loss/{arm}"] = loss
+    if arm in ("softmax_only", "regularised"):
+        quarters = zip(QUARTERS, entropy_report(entropy).bins, strict=True)
+        values |= {f"quarters/{arm}/{quarter}": float(share) for quarter, share in quarters}
     if regularizer is not None and last is not None:
-        values["penalty/regularised"] = float(regularizer.lam * last.penalty.mean())
-        for layer, level in enumerate(regularizer.reg_threshold_weights.detach().mean(1)):
-            values[f"level/learned_{layer}"] = float(level)
-            values[f"level/entropy_{layer}"] = float(last.entropy[layer].mean())
+        penalty = float(regularizer.lam * last.penalty.mean())
+        values["penalty/regularised"] = penalty / (loss + penalty)
+        level = regularizer.reg_threshold_weights.detach().numpy().ravel()
+        heads = {"entropy": last.entropy.detach().numpy().ravel(), "level": level}
+        heads |= {"level_below": level - regularizer.gamma, "level_above": level + regularizer.gamma}
+        for name, heights in heads.items():
+            scope.array(f"level/{name}", np.stack([np.arange(len(heights)), heights]), step)
     scope.scalars(values, step)
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from logitscope.record import Recorder
 
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+MARGINS = {"float16": 7.6, "float32": 16.6, "float64": 36.7}
+"""A row is lost beyond these: the target's logit less the logsumexp of the others."""
 LOOKS = 40
 """How often a training is looked at."""
 SMOKE: dict[str, object] = {
@@ -116,11 +118,15 @@ def _declare_panels(scope: Recorder) -> None:
     def lines(title: str, *tags: str, **options: Any) -> None:
         scope.panel(title, "lines", list(tags), group="Grokking", **options)
 
+    onsets = {f"half in {name}": f"B/onset/{name}" for name in PRECISIONS}
     lines(
         "Accuracy with PerpGrad and without",
         "A/accuracy/*",
+        log_x=True,
         notes="Sums modulo p. AdamW alone fits its pairs and learns nothing of the others.",
     )
+    lines("Accuracy by precision of the softmax", "B/accuracy/*", log_x=True, x_marks=onsets)
+    lines("Accuracy with StableMax and softmax", "C/accuracy/*", log_x=True)
     lines(
         "How far a step only scales the weights",
         "A/cosine/*",
@@ -133,19 +139,22 @@ def _declare_panels(scope: Recorder) -> None:
         "Collapsed rows by precision of the softmax",
         "B/collapsed/*",
         y_label="share of the rows",
-        notes="An event marks where it passes one half.",
+        x_marks=onsets,
+        y_marks={"half": 0.5},
     )
-    lines("Loss by precision of the softmax", "B/loss/*", log_y=True, y_label="nats")
     lines("Rows with a loss of exactly 0", "B/zero_loss/*", y_label="share of the rows")
+    lines("Loss by precision of the softmax", "B/loss/*", log_y=True, y_label="nats")
+    lines("Loss with PerpGrad and without", "A/loss/*", log_y=True, y_label="nats")
+    lines("Loss with StableMax and softmax", "C/loss/*", log_y=True, y_label="nats")
     scope.panel(
         "Margins of the training pairs",
         "histogram",
         ["B/margin"],
         group="Grokking",
         x_label="target's logit less logsumexp of the others",
-        notes="A row is lost beyond 7.6 in float16, 16.6 in float32 and 36.7 in float64. Trained in float32.",
+        x_marks=dict(MARGINS),
+        notes="Trained in float32. A row is lost beyond the mark of a precision.",
     )
-    lines("Accuracy with StableMax and softmax", "C/accuracy/*")
 
 
 def modular_addition(p: int, fraction: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -189,9 +198,11 @@ def _train(task: _Task, scope: Recorder | None, progress: Progress) -> _Course:
             _keep(course, figures, step)
             if scope is not None:
                 _record(scope, task, figures, step)
+                if task.name == "B/float32":
+                    scope.histogram("B/margin", softmax_collapse(logits.detach(), y).margin, step)
         progress.advance(1, f"{task.name}, seed {task.seed}")
     if scope is not None:
-        _tell(scope, task, course, logits.detach(), y)
+        _mark_onset(scope, task, course)
     return course
 
 
@@ -235,17 +246,13 @@ def _record(scope: Recorder, task: _Task, figures: dict[str, float], step: int) 
     scope.scalars(named, step)
 
 
-def _tell(scope: Recorder, task: _Task, course: _Course, logits: Tensor, y: Tensor) -> None:
-    """Say when the softmax collapsed, and show the margins at the end."""
-    if not task.name.startswith("B/"):
-        return
-    onset = course.onset("collapsed", 0.5)
+def _mark_onset(scope: Recorder, task: _Task, course: _Course) -> None:
+    """Say when the softmax collapsed, if it did."""
+    onset = course.onset("collapsed", 0.5) if task.name.startswith("B/") else float("inf")
     if onset < float("inf"):
-        scope.event(
-            f"softmax in {_precision(task)}: more than half of the rows are collapsed", step=int(onset)
-        )
-    if task.precision == torch.float32:
-        scope.histogram("B/margin", softmax_collapse(logits, y).margin, course.steps[-1])
+        name = _precision(task)
+        scope.scalar(f"B/onset/{name}", onset, int(onset))
+        scope.event(f"softmax in {name}: more than half of the rows are collapsed", step=int(onset))
 
 
 def _verdict(courses: dict[tuple[str, int], _Course], seeds: Sequence[int], steps: int) -> Verdict:

@@ -99,11 +99,12 @@ def attention_maps(model: GPT, text: TextData) -> NDArray[np.float32]:
     """Maps of all heads, (L, H, R, C), on the first window that is not trained on."""
     maps: list[Any] = []
     attentions: list[Any] = list(model.attentions)
+    before = [attention.observer for attention in attentions]
     for attention in attentions:
         attention.observer = _MapTaker(maps)
     model(torch.from_numpy(text.validation_windows(1, model.config.context)[0]))
-    for attention in attentions:
-        attention.observer = None
+    for attention, observer in zip(attentions, before, strict=True):
+        attention.observer = observer
     return np.stack(maps)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ SMOKE: dict[str, object] = {"seeds": (0, 1), "widths": (32, 128), "samples": 16,
 
 _SHOWN = 6
 """Components that are drawn."""
+_DRAWN_ABOVE = 1e-5
+"""They are cut off below this share of the largest start."""
 _FITTED = 5
 _FIT_ABOVE = 0.02
 """A rate is fitted while a component is above this share of its start."""
@@ -61,9 +63,9 @@ def run(
     x, y = _digits(samples)
     limit = ntk_kernel(x.numpy(), depth=DEPTH, sigma_w=SIGMA_W, sigma_b=SIGMA_B)
     theory = KernelDynamics(limit, y.numpy())
-    _declare_panels(scope, widths)
+    _declare_panels(scope, widths, (float(limit.min()), float(limit.max())))
     scope.array("kernel/limit", limit, 0)
-    _record_spectrum(scope, theory, samples)
+    scope.array("spectrum/infinite_width", theory.eigvals, 0)
     figures: dict[int, list[_Figures]] = {width: [] for width in widths}
     for seed in seeds:
         for width in widths:
@@ -72,8 +74,10 @@ def run(
                 _measure(x, y, limit, width, seed, steps, shown, largest=width == max(widths))
             )
             progress.advance(2.0 * width**2, f"seed {seed}, width {width}")
-    for width, runs in figures.items():
-        scope.scalars({f"width/{name}": _mean(runs, name) for name in _NAMES}, width)
+    for name in _NAMES:
+        scope.array(
+            f"by_width/{name}", np.array([widths, [_mean(figures[width], name) for width in widths]]), steps
+        )
     rates = np.mean([run.rates for run in figures[max(widths)]], axis=0)
     return _verdict(figures, rates, theory, samples)
 
@@ -94,19 +98,26 @@ class _Figures:
 _NAMES = ("kernel_error", "drift", "prediction_error", "mean_prediction_error")
 
 
-def _declare_panels(scope: Recorder, widths: Sequence[int]) -> None:
+def _declare_panels(scope: Recorder, widths: Sequence[int], limits: tuple[float, float]) -> None:
     group = "Tangent kernel"
-    maps = {"group": group, "x_label": "digit", "y_label": "digit"}
+    maps: dict[str, Any] = {"group": group, "x_label": "digit", "y_label": "digit"}
+    same: dict[str, Any] = {"limits": list(limits)}
     widest = max(widths)
     scope.panel(
         "Kernel of the network",
         "heatmap",
         [f"width{widest}/kernel"],
-        notes=f"Width {widest}, first seed.",
+        notes=f"Width {widest}, first seed; in the colours of that of infinite width.",
         **maps,
+        **same,
     )
     scope.panel(
-        "Kernel of infinite width", "heatmap", ["kernel/limit"], notes="Does not change in training.", **maps
+        "Kernel of infinite width",
+        "heatmap",
+        ["kernel/limit"],
+        notes="Does not change in training.",
+        **maps,
+        **same,
     )
     scope.panel(
         "Their difference", "heatmap", ["kernel/difference"], notes="Fades as the width grows.", **maps
@@ -117,7 +128,9 @@ def _declare_panels(scope: Recorder, widths: Sequence[int]) -> None:
         ["residual/measured/*", "residual/theory/*"],
         group="Training",
         log_y=True,
-        notes=f"Along the six largest eigenvectors, width {widest}. Those with large eigenvalues fall first.",
+        dashed=["residual/theory/*"],
+        notes=f"Along the six largest eigenvectors, width {widest}, theory dashed. Those with large eigenvalues fall "
+        "first. What is small is cut off.",
     )
     scope.panel(
         "Drift of the kernel",
@@ -134,13 +147,24 @@ def _declare_panels(scope: Recorder, widths: Sequence[int]) -> None:
     )
     scope.panel(
         "Spectrum",
-        "lines",
-        ["spectrum/*"],
+        "spectrum",
+        ["spectrum/infinite_width", "spectrum/network"],
         group=group,
         x_label="index",
         y_label="eigenvalue",
+        y_marks={"learnt by now": "spectrum/learnt"},
+        notes="What lies right of where the mark crosses, below N / (rate * steps), is not learnt yet.",
+    )
+    scope.panel(
+        "By width",
+        "scatter",
+        ["by_width/*"],
+        group=group,
+        x_label="width",
+        joined=True,
+        log_x=True,
         log_y=True,
-        notes="What lies above a level has been learnt after so many steps at learning rate N / largest.",
+        notes="Means over the seeds: error of the first kernel, its drift, and error of the predicted residual.",
     )
 
 
@@ -152,13 +176,6 @@ def _digits(samples: int) -> tuple[Tensor, Tensor]:
     x = x * np.sqrt(x.shape[1]) / np.linalg.norm(x, axis=1, keepdims=True)
     y = np.where(digits.target[chosen][:samples] == 3, 1.0, -1.0)
     return torch.from_numpy(x), torch.from_numpy(y)
-
-
-def _record_spectrum(scope: Recorder, theory: KernelDynamics, samples: int) -> None:
-    rate = samples / theory.eigvals[0]
-    for index, value in enumerate(theory.eigvals):
-        levels = {f"spectrum/learnt_after_{k}": samples / (rate * k) for k in (10, 100)}
-        scope.scalars({"spectrum/eigenvalue": value, **levels}, index + 1)
 
 
 def _measure(
@@ -184,7 +201,10 @@ def _measure(
     for step in range(steps + 1):
         measured[step] = theory.eigvecs.T @ (_outputs(network, x) - y).numpy()
         if scope is not None and step % probe.every == 0:
-            probe.record(scope, step, f"width{width}")
+            reading = probe.record(scope, step, f"width{width}")
+            if largest and reading is not None:
+                scope.array("kernel/difference", reading.kernel - limit, step)
+                scope.array("spectrum/network", np.linalg.eigvalsh(reading.kernel), step)
         if step < steps:
             _descend(network, x, y, rate)
     predicted = np.stack([theory.components_gd(step, rate) for step in range(steps + 1)])
@@ -192,7 +212,8 @@ def _measure(
     assert last is not None
     if scope is not None and largest:
         _record_residual(scope, measured, predicted)
-        scope.array("kernel/difference", last.kernel - limit, steps)
+        for step in range(1, steps + 1):
+            scope.scalar("spectrum/learnt", len(x) / (rate * step), step)
     network = _network(x.shape[1], width, seed)
     distances = np.linalg.norm(measured - predicted, axis=1) / np.linalg.norm(measured[0])
     return _Figures(
@@ -226,10 +247,12 @@ def _descend(network: nn.Sequential, x: Tensor, y: Tensor, rate: float) -> None:
 
 
 def _record_residual(scope: Recorder, measured: Array, predicted: Array) -> None:
+    """Record the components; on a logarithmic axis those that are gone would leave no room for the others."""
+    least = _DRAWN_ABOVE * float(np.abs(measured[0]).max())
     for step in range(len(measured)):
-        values = {f"residual/measured/{i + 1}": abs(measured[step, i]) for i in range(_SHOWN)}
-        values |= {f"residual/theory/{i + 1}": max(abs(predicted[step, i]), 1e-12) for i in range(_SHOWN)}
-        scope.scalars(values, step)
+        for name, components in (("measured", measured), ("theory", predicted)):
+            sizes = np.maximum(np.abs(components[step, :_SHOWN]), least)
+            scope.scalars({f"residual/{name}/{i + 1}": float(size) for i, size in enumerate(sizes)}, step)
 
 
 def _rates(

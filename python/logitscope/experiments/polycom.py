@@ -19,7 +19,7 @@ from logitscope.dynamics import effective_rank, layer_cosine_similarity
 from logitscope.experiments.progress import Silent
 from logitscope.experiments.verdict import Check, Verdict
 from logitscope.methods import find_method
-from logitscope.nn import GPT, CrossEntropyLoss, PolyNorm, PolyReLU
+from logitscope.nn import GPT, CrossEntropyLoss, PolyReLU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,15 +83,16 @@ def _declare_panels(scope: Recorder, *, language: bool) -> None:
         "lines",
         ["polyrelu/coefficient/*"],
         group=group,
-        notes="The first layer's; all powers start at a third and the constant at 0.",
+        dashed=["*/layer2/*"],
+        notes="Of both layers, the second's dashed; all powers start at a third and the constant at 0.",
     )
     scope.panel(
         "Learned activations",
-        "heatmap",
-        ["polyrelu/curves"],
+        "scatter",
+        ["polyrelu/curve/*"],
         group=group,
-        x_label="x, -3 to 3",
-        y_label="layer",
+        x_label="x",
+        joined=True,
         notes="What each layer's PolyReLU gives for x; move through the steps to see it change.",
     )
     scope.panel(
@@ -112,13 +113,14 @@ def _declare_panels(scope: Recorder, *, language: bool) -> None:
     )
     if language:
         scope.panel("Held-out loss", "lines", ["language/loss/*"], group="Training", y_label="nats/char")
-        scope.panel(
-            "Effective rank of the first matrix",
-            "lines",
-            ["language/rank/*"],
-            group="Training",
-            notes="Of the first layer's up-projection, 64 at most.",
-        )
+        for matrix, place in (("up", "first"), ("down", "second")):
+            scope.panel(
+                f"Effective rank of the {place} matrix",
+                "lines",
+                [f"language/rank_{matrix}/*"],
+                group="Training",
+                notes=f"Of the first layer's {matrix}-projection, 64 at most.",
+            )
         scope.panel(
             "Likeness of the layers",
             "heatmap",
@@ -169,12 +171,14 @@ def _error(network: nn.Module, x: Tensor, y: Tensor) -> float:
 @torch.no_grad()
 def _look_at(network: nn.Sequential, x: Tensor, step: int, scope: Recorder) -> None:
     """Record what the polynomials of a network have become."""
-    activations = [module for module in network if isinstance(module, PolyReLU | PolyNorm)]
-    coefficients = activations[0].coefficients.tolist()
-    scope.scalars({f"polyrelu/coefficient/a{i}": value for i, value in enumerate(coefficients)}, step)
-    scope.array("polyrelu/curves", torch.stack([activation(_CURVE) for activation in activations]), step)
+    activations = [module for module in network if isinstance(module, PolyReLU)]
+    for layer, activation in enumerate(activations, start=1):
+        values = enumerate(activation.coefficients.tolist())
+        scope.scalars({f"polyrelu/coefficient/layer{layer}/a{i}": value for i, value in values}, step)
+        scope.array(f"polyrelu/curve/layer{layer}", torch.stack([_CURVE, activation(_CURVE)]), step)
     inputs = network[0](x)
     scope.histogram("polyrelu/inputs", inputs, step)
+    coefficients = activations[0].coefficients.tolist()
     sizes = [abs(a) * float(inputs.relu().pow(i).mean()) for i, a in enumerate(coefficients)]
     total = sum(sizes[1:]) or 1.0
     names = ("linear", "quadratic", "cubic")
@@ -203,8 +207,9 @@ def _model_language(text: TextData, name: str, seed: int, steps: int, scope: Rec
         optimizer.step()
         if scope is not None and (step % every == 0 or step + 1 == steps):
             scope.scalar(f"language/loss/{name}", _held_out_loss(model, held_out), step)
-            matrix = model.get_parameter("blocks.0.network.up.weight")
-            scope.scalar(f"language/rank/{name}", effective_rank(matrix), step)
+            for matrix in ("up", "down"):
+                weight = model.get_parameter(f"blocks.0.network.{matrix}.weight")
+                scope.scalar(f"language/rank_{matrix}/{name}", effective_rank(weight), step)
     if scope is not None and name == "polynorm":
         scope.array("language/similarity", _similarity(model, held_out[0][:16]), steps - 1)
     return _held_out_loss(model, held_out)

@@ -3,28 +3,38 @@
 Part A: the map of a graph, whose nodes have few or many neighbours, from fixed tokens; ordinary attention has one
 matrix for it, selective attention also a temperature for each node. Part B: attention that shall keep one half on a
 token that becomes rarer; the best flat temperature against one that grows with the logarithm of the position. Part C:
-the mean of the few tokens that carry a signal; ordinary attention against one whose values have a gate.
+the mean of the few tokens that carry a signal; ordinary attention against one whose values have a gate. Beside them two
+language models are trained and shown, and decide nothing: which tokens get which temperature.
 """
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from logitscope.data import topics
+from logitscope.dynamics.attention_probe import AttentionProbe
+from logitscope.experiments.language import Recipe, train
 from logitscope.experiments.progress import Silent
 from logitscope.experiments.side_by_side import side_by_side
 from logitscope.experiments.verdict import Check, Verdict
-from logitscope.nn import PositionTemperature, functional
+from logitscope.nn import GPT, GPTConfig, PositionTemperature, functional
 from logitscope.theory import optimal_position_temperature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
+    from logitscope.data import TextData
     from logitscope.experiments.progress import Progress
     from logitscope.record import Recorder
+    from logitscope.record.watch import AttentionObservation
 
 EDGES = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 5), (2, 6), (3, 7))
 NODES, SIZE = 8, 5
@@ -32,7 +42,16 @@ POSITIONS, SHARE = 400, 0.5
 CLASSES, TOKENS, SIGNALS, NOISE = 8, 32, 8, 0.2
 LOOKS = 40
 """How often a training is looked at."""
-SMOKE: dict[str, object] = {"seeds": (0,), "graph_steps": 100, "position_steps": 100, "gate_steps": 40}
+CONTEXT = 64
+_TEXT_UNITS = 20
+"""A step of a language model costs so many of the toys'."""
+SMOKE: dict[str, object] = {
+    "seeds": (0,),
+    "graph_steps": 100,
+    "position_steps": 100,
+    "gate_steps": 40,
+    "text_steps": 10,
+}
 
 
 def run(
@@ -43,16 +62,23 @@ def run(
     graph_steps: int = 2000,
     position_steps: int = 1000,
     gate_steps: int = 600,
+    text_steps: int = 150,
 ) -> Verdict:
-    """Train parts A and C for each seed, part B once: nothing in it is random."""
+    """Train parts A and C for each seed, part B and the language models once: nothing in B is random."""
     progress = progress or Silent()
     _declare_panels(scope)
-    progress.begin(position_steps + 2 * len(seeds) * (graph_steps + gate_steps))
+    scope.array("A/map/target", _wanted_map().numpy(), 0)
+    progress.begin(
+        position_steps + 2 * len(seeds) * (graph_steps + gate_steps) + 2 * _TEXT_UNITS * text_steps
+    )
     shown = {seed: scope if seed == seeds[0] else None for seed in seeds}
+    text = topics()
+    models = {name: _language_model(name, text, seeds[0]) for name in ("softmax", "selective")}
     jobs: list[Any] = [partial(_position, scope, position_steps)]
+    jobs += [partial(_text, scope, model, name, text, seeds[0], text_steps) for name, model in models.items()]
     for part, steps in ((_graph, graph_steps), (_gate, gate_steps)):
         jobs += [partial(part, shown[seed], seed, kind, steps) for seed in seeds for kind in (False, True)]
-    position, *found = side_by_side(jobs, progress)
+    position, _, _, *found = side_by_side(jobs, progress)
     graphs, gates = found[: 2 * len(seeds)], found[2 * len(seeds) :]
     return _verdict(position, (graphs[::2], graphs[1::2]), (gates[::2], gates[1::2]))
 
@@ -66,20 +92,47 @@ def _declare_panels(scope: Recorder) -> None:
         ("vanilla", "of one matrix"),
         ("selective", "with temperatures"),
     ):
-        panel(f"Map of the graph, {title}", "heatmap", f"A/map/{name}", x_label="node", y_label="node")
+        panel(
+            f"Map of the graph, {title}",
+            "heatmap",
+            f"A/map/{name}",
+            x_label="node",
+            y_label="node",
+            limits=[0, 0.5],
+        )
     panel("Error of the map", "lines", "A/error/*", y_label="mean l1 of a row")
     panel("Norm of the matrix", "lines", "A/norm/*")
     panel(
         "Temperature by number of neighbours",
-        "lines",
+        "scatter",
         "A/tau",
         x_label="keys that a node shall see",
-        y_label="mean inverse temperature",
+        y_label="inverse temperature",
         notes="Of either sign. The paper expects who shall see few keys to look sharper.",
     )
-    panel("Share of the rare token", "lines", "B/share/*", x_label="position", notes="One half is wanted.")
-    panel("Inverse temperature by position", "lines", "B/tau/*", x_label="position")
+    over = {"x_label": "position", "joined": True}
+    panel("Share of the rare token", "scatter", "B/share/*", y_marks={"wanted": SHARE}, **over)
+    panel("Inverse temperature by position", "scatter", "B/tau/*", **over)
     panel("Error of the mean of the signal", "lines", "C/error/*", log_y=True)
+    panel(
+        "Temperatures of the tokens of a text",
+        "heatmap",
+        "text/tokens_tau",
+        row_labels_tag="text/rows",
+        col_labels_tag="text/tokens",
+        notes="Inverse temperatures of queries and gates of values, means over the heads of a layer.",
+    )
+    panel(
+        "Temperature by position in a text",
+        "scatter",
+        "text/tau/*",
+        x_label="position",
+        y_label="inverse temperature",
+        notes="Of the first layer's queries, and what the position alone gives: 1 + sigma(alpha) log n.",
+    )
+    for name in ("softmax", "selective"):
+        panel(f"Entropy of rows of a text, {name}", "histogram", f"text/entropy/{name}", x_label="of maximum")
+    panel("Loss of the language models", "lines", "text/loss/*", y_label="nats/character")
 
 
 def _wanted_map() -> Tensor:
@@ -114,14 +167,10 @@ def _graph(
             figures = {"error": float(error), "norm": float(norm), "divergence": divergence.item()}
             if scope is not None:
                 scope.scalars({f"A/error/{name}": figures["error"], f"A/norm/{name}": figures["norm"]}, step)
+                scope.array(f"A/map/{name}", logs.detach().exp().numpy(), step)
+                if selective:
+                    scope.array("A/tau", torch.stack([(wanted > 0).sum(1), tau.detach()]).numpy(), step)
         progress.advance(1, f"graph, seed {seed}")
-    degrees = (wanted > 0).sum(1)
-    if scope is not None:
-        scope.array(f"A/map/{name}", logs.detach().exp().numpy(), steps)
-        if selective:
-            scope.array("A/map/target", wanted.numpy(), steps)
-            for degree in sorted({int(degree) for degree in degrees}):
-                scope.scalar("A/tau", float(tau.detach()[degrees == degree].mean()), degree)
     return figures
 
 
@@ -158,11 +207,9 @@ def _position(scope: Recorder, steps: int, progress: Progress) -> dict[str, floa
         progress.advance(1, "position")
     learned = (factor * (1 + growth(n))).detach()
     taus = {"flat": flat.detach().expand(POSITIONS), "learned": learned, "optimal": optimal}
-    shares = {name: share(tau) for name, tau in taus.items()}
-    for position in range(9, POSITIONS, 10):
-        values = {f"B/share/{name}": float(shares[name][position]) for name in taus}
-        values |= {f"B/tau/{name}": float(taus[name][position]) for name in taus}
-        scope.scalars(values, position + 1)
+    for name, tau in taus.items():
+        for figure, values in (("share", share(tau)), ("tau", tau)):
+            scope.array(f"B/{figure}/{name}", torch.stack([n, values])[:, 9::10].numpy(), steps)
     return {name: float(loss(tau)) for name, tau in taus.items()}
 
 
@@ -230,6 +277,65 @@ def _gate(scope: Recorder | None, seed: int, gated: bool, steps: int, progress: 
     return figures
 
 
+def _language_model(name: str, text: TextData, seed: int) -> GPT:
+    torch.manual_seed(seed)
+    return GPT(GPTConfig(len(text.vocabulary), CONTEXT, 2, 4, 64, attention=name))
+
+
+def _text(
+    scope: Recorder, model: GPT, name: str, text: TextData, seed: int, steps: int, progress: Progress
+) -> None:
+    """Train a language model, and look now and then at how it attends to the same held-out windows."""
+    windows = torch.from_numpy(text.validation_windows(8, CONTEXT)[0])
+    scope.text("text/tokens", json.dumps([text.vocabulary[token] for token in windows[0]]), 0)
+    for step, loss in train(model, text, Recipe(steps, 3e-3), seed):
+        scope.scalar(f"text/loss/{name}", loss, step)
+        if step % max(1, steps // 10) == 0:
+            with torch.no_grad(), _RowEntropies(model) as probe:
+                model(windows)
+            scope.histogram(f"text/entropy/{name}", np.concatenate(probe.rows), step)
+            if name == "selective":
+                _record_temperatures(scope, model, windows[:1], step)
+        progress.advance(_TEXT_UNITS, f"{name} on text")
+
+
+class _RowEntropies(AttentionProbe):
+    """Entropies of all rows, as shares of what they could be; the first row of a text could not be any other."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.rows: list[NDArray[np.float64]] = []
+
+    def take(self, layer: int, observation: AttentionObservation) -> None:
+        del layer
+        largest = np.log(np.arange(2, CONTEXT + 1))
+        self.rows.append((observation.entropy[:, :, 1:] / largest).ravel())
+
+
+@torch.no_grad()
+def _record_temperatures(scope: Recorder, model: GPT, window: Tensor, step: int) -> None:
+    """Temperatures of each token of a window: all layers over the tokens, and those of the first by position."""
+    attentions: list[Any] = list(model.attentions)
+    seen: list[Tensor] = []
+    hooks = [
+        attention.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+        for attention in attentions
+    ]
+    model(window)
+    for hook in hooks:
+        hook.remove()
+    found = [attention(x, need_stats=True)[1] for attention, x in zip(attentions, seen, strict=True)]
+    rows = [tau[0].mean(0) for stats in found for tau in (stats.tau_q, stats.tau_v)]
+    scope.array("text/tokens_tau", torch.stack(rows).numpy(), step)
+    names = [f"{what} {layer}" for layer in range(len(found)) for what in ("query", "value")]
+    scope.text("text/rows", json.dumps(names), step)
+    n = torch.arange(1.0, CONTEXT + 1)
+    for head, tau in enumerate(found[0].tau_q[0]):
+        scope.array(f"text/tau/head{head}", torch.stack([n, tau]).numpy(), step)
+    alone = 1 + attentions[0].query_position(n)
+    scope.array("text/tau/position_alone", torch.stack([n, alone]).numpy(), step)
+
+
 def _verdict(
     position: dict[str, float],
     graphs: tuple[list[dict[str, float]], list[dict[str, float]]],
@@ -274,7 +380,7 @@ def _verdict(
             ),
         ),
         caveats=(
-            "toys of 8 nodes, two tokens and 8 classes: no language model is trained here",
+            "toys of 8 nodes, two tokens and 8 classes; the language models beside them are shown and decide nothing",
             "temperatures in part A do not fall with the number of keys, as they do on the paper's graph: the matrix "
             "takes a part of the sharpness",
             "part B has no random numbers, so one run stands for all seeds",

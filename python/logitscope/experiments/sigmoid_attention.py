@@ -6,6 +6,7 @@ a norm on what attention gives. Part B: the norm of the Jacobian of one head for
 
 from __future__ import annotations
 
+import json
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ from logitscope.theory import attention_jacobian_norm, sigmoid_attention_lipschi
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from logitscope.data import TextData
     from logitscope.experiments.progress import Progress
     from logitscope.record import Recorder
@@ -33,6 +36,8 @@ CONTEXT, LAYERS, HEADS, WIDTH = 64, 2, 4, 64
 ARMS = ("softmax", "sigmoid", "sigmoid_b0", "sigmoid_b0_norm")
 FIRST_STEPS = 50
 """So long are norms of attention looked at in every step."""
+LOOKS = 5
+"""How often the maps of a training are looked at."""
 LENGTHS = (16, 32, 64, 128, 256)
 SMOKE: dict[str, object] = {"seeds": (0,), "steps": 12, "lengths": (4, 8), "windows": 8}
 
@@ -89,9 +94,28 @@ def _declare_panels(scope: Recorder) -> None:
         "row_sums",
         x_label="sum of the weights",
         y_label="rows",
-        notes="Sigmoid with -log n at the end of the training; a softmax has 1 everywhere.",
+        x_marks={"softmax": 1.0},
+        notes="Of all heads with -log n; a softmax has 1 everywhere. They leave 1 as the model learns.",
     )
-    panel("Norm of the Jacobian", "lines", "jacobian/*", log_y=True, x_label="tokens")
+    panel(
+        "Sums of the weights of a row, by head",
+        "heatmap",
+        "row_sums_by_head",
+        x_label="sum of the weights",
+        row_labels_tag="heads",
+        col_labels_tag="sums",
+        notes="Share of a head's rows in each bin.",
+    )
+    panel(
+        "Norm of the Jacobian",
+        "scatter",
+        "jacobian/*",
+        x_label="tokens",
+        joined=True,
+        log_x=True,
+        log_y=True,
+        notes="With -log n the bound hardly grows with the number of tokens.",
+    )
     for arm in ("softmax", "sigmoid"):
         panel(f"Attention maps, {arm}", "heads", f"map/{arm}")
 
@@ -141,21 +165,36 @@ def _train(
             probe.close()
         if scope is not None:
             scope.scalars(values, step)
+            if step % max(1, steps // LOOKS) == 0:
+                _look(scope, arm, model, text, step)
         progress.advance(1, f"{arm}, seed {seed}")
     probe.close()
-    loss = held_out(model, text, windows)
-    if scope is not None and arm in ("softmax", "sigmoid"):
-        scope.array(f"map/{arm}", attention_maps(model, text), steps)
-    if scope is not None and arm == "sigmoid":
-        scope.histogram("row_sums", _row_sums(model, text), steps)
-    return {"loss": loss, "norm": float(np.mean(first))}
+    return {"loss": held_out(model, text, windows), "norm": float(np.mean(first))}
+
+
+def _look(scope: Recorder, arm: str, model: GPT, text: TextData, step: int) -> None:
+    """Record attention maps, and of sigmoid attention the sums of its rows."""
+    if arm in ("softmax", "sigmoid"):
+        scope.array(f"map/{arm}", attention_maps(model, text), step)
+    if arm != "sigmoid":
+        return
+    sums = _row_sums(model, text)
+    edges = np.linspace(0.0, max(2.0, float(sums.max())), 33)
+    scope.histogram("row_sums", sums, step)
+    shares = [np.histogram(head, edges)[0] / len(head) for head in sums]
+    scope.array("row_sums_by_head", np.stack(shares), step)
+    names = [f"L{layer} H{head}" for layer in range(LAYERS) for head in range(HEADS)]
+    scope.text("heads", json.dumps(names), step)
+    scope.text("sums", json.dumps([f"{edge:.2g}" for edge in edges[:-1]]), step)
 
 
 @torch.no_grad()
-def _row_sums(model: GPT, text: TextData) -> Any:
+def _row_sums(model: GPT, text: TextData) -> NDArray[np.float32]:
+    """(layers * heads, rows), on windows that are not trained on."""
     with AttentionNormProbe(model) as probe:
         model(torch.from_numpy(text.validation_windows(16, CONTEXT)[0]))
-    return np.concatenate([seen.row_sums.ravel() for seen in probe.last if seen is not None])
+    seen = [look.row_sums.swapaxes(0, 1) for look in probe.last if look is not None]
+    return np.concatenate([rows.reshape(len(rows), -1) for rows in seen])
 
 
 def _jacobians(scope: Recorder, seeds: Sequence[int], lengths: Sequence[int]) -> dict[str, float]:
@@ -166,6 +205,7 @@ def _jacobians(scope: Recorder, seeds: Sequence[int], lengths: Sequence[int]) ->
         d = 16
         wq, wk, wv = (torch.randn(d, d, generator=generator, dtype=torch.float64) / d**0.5 for _ in range(3))
         bounds: dict[str, list[float]] = {name: [] for name in growth}
+        norms: dict[str, list[float]] = {name: [] for name in growth}
         for n in lengths:
             x = torch.randn(n, d, generator=generator, dtype=torch.float64) / d**0.5
             for name, bias in (("-log n", -math.log(n)), ("0", 0.0)):
@@ -173,11 +213,13 @@ def _jacobians(scope: Recorder, seeds: Sequence[int], lengths: Sequence[int]) ->
                 bound = sigmoid_attention_lipschitz(x, wq, wk, wv, bias)
                 ratios.append(norm / bound)
                 bounds[name].append(bound)
-                if seed == seeds[0]:
-                    arm = "b0" if name == "0" else "log_n"
-                    scope.scalars({f"jacobian/norm_{arm}": norm, f"jacobian/bound_{arm}": bound}, n)
+                norms[name].append(norm)
         for name, values in bounds.items():
             growth[name] = max(growth[name], values[-1] / values[0])
+            if seed == seeds[0]:
+                arm = "b0" if name == "0" else "log_n"
+                scope.array(f"jacobian/bound_{arm}", np.array([lengths, values]), 0)
+                scope.array(f"jacobian/norm_{arm}", np.array([lengths, norms[name]]), 0)
     return {"largest ratio": max(ratios), "growth": growth["-log n"], "growth with 0": growth["0"]}
 
 

@@ -53,43 +53,51 @@ def run(
     errors = _errors(scope)
     ratios: dict[int, list[float]] = {power: [] for power in powers}
     for seed in seeds:
+        curves = _Curves(scope)
         for power in powers:
             seconds = _times(1 << power, repeats)
-            if seed == seeds[0]:
-                _record(scope, power, seconds)
             ratios[power].append(min(seconds[name] for name in THREE_PASSES) / seconds["two_pass"])
-            scope.scalar(f"time/ratio/best_three_pass_run{seed}", ratios[power][-1], power + 2)
+            figures = {f"ratio/best_three_pass_run{seed}": ratios[power][-1]}
+            curves.add(4 << power, figures | (_figures(power, seconds) if seed == seeds[0] else {}))
             progress.advance(1 << power, f"run {seed}, {_size(4 << power)}")
     return _verdict(ratios, errors)
 
 
 def _declare_panels(scope: Recorder) -> None:
-    sizes = {"group": "Training", "x_label": "log2 of a row's bytes"}
-    levels = ", ".join(f"{name} {np.log2(size):.1f}" for name, size in caches().items())
-    scope.panel(
+    def sizes(title: str, *tags: str, **options: Any) -> None:
+        scope.panel(
+            title,
+            "scatter",
+            list(tags),
+            group="Training",
+            x_label="bytes of a row",
+            joined=True,
+            log_x=True,
+            x_marks=dict(caches()),
+            **options,
+        )
+
+    sizes(
         "Time per element",
-        "lines",
-        ["time/ns/*"],
+        "time/ns/*",
         y_label="ns",
         log_y=True,
-        notes=f"A line an algorithm. Caches end at {levels or 'unknown sizes'}; the lines cross near L2.",
-        **sizes,
+        notes="A line an algorithm; the lines cross near the end of L2.",
     )
-    scope.panel(
+    sizes(
         "Bandwidth by the traffic model",
-        "lines",
-        ["time/bandwidth/*"],
+        "time/bandwidth/*",
         y_label="GB/s",
         notes="Beside a plain copy: out of the caches every algorithm moves data as fast as a copy does.",
-        **sizes,
     )
-    scope.panel(
+    bounds = {"4/3": BOUNDS["three_pass_recompute"], "5/3": BOUNDS["three_pass_reload"]}
+    sizes(
         "Two-pass against three passes",
-        "lines",
-        ["time/ratio/*"],
+        "time/ratio/*",
         y_label="times as fast",
+        y_marks=bounds,
+        y_band=sorted(bounds.values()),
         notes="The traffic model allows 4/3 over recomputing and 5/3 over reloading.",
-        **sizes,
     )
     scope.panel(
         "Exponents of the terms below the sum's",
@@ -98,6 +106,7 @@ def _declare_panels(scope: Recorder) -> None:
         group="Two-pass softmax",
         x_label="n - n of the sum",
         y_label="terms",
+        x_marks={"no weight": -127},
         notes="Terms below -127 are 0 in the result: work for nothing.",
     )
     scope.panel(
@@ -163,17 +172,31 @@ def _times(size: int, repeats: int) -> dict[str, float]:
     return {name: median(taken) for name, taken in seconds.items()}
 
 
-def _record(scope: Recorder, power: int, seconds: dict[str, float]) -> None:
+class _Curves:
+    """Figures over the bytes of a row, written down anew with each size."""
+
+    def __init__(self, scope: Recorder) -> None:
+        self._scope = scope
+        self._points: dict[str, list[tuple[float, float]]] = {}
+
+    def add(self, size: int, figures: dict[str, float]) -> None:
+        """Add a point to each curve."""
+        for name, value in figures.items():
+            points = self._points.setdefault(name, [])
+            points.append((float(size), value))
+            self._scope.array(f"time/{name}", np.array(points).T, len(points))
+
+
+def _figures(power: int, seconds: dict[str, float]) -> dict[str, float]:
     elements, transfers = 1 << power, {"three_pass_recompute": 4, "three_pass_reload": 5, "copy": 2}
-    values: dict[str, Any] = {}
+    figures: dict[str, float] = {}
     for name, taken in seconds.items():
-        values[f"time/bandwidth/{name}"] = 4e-9 * elements * transfers.get(name, 3) / taken
+        figures[f"bandwidth/{name}"] = 4e-9 * elements * transfers.get(name, 3) / taken
         if name != "copy":
-            values[f"time/ns/{name}"] = 1e9 * taken / elements
-    for name, bound in BOUNDS.items():
-        values[f"time/ratio/{name}"] = seconds[name] / seconds["two_pass"]
-        values[f"time/ratio/bound_{name}"] = bound
-    scope.scalars(values, power + 2)
+            figures[f"ns/{name}"] = 1e9 * taken / elements
+    for name in THREE_PASSES:
+        figures[f"ratio/{name}"] = seconds[name] / seconds["two_pass"]
+    return figures
 
 
 def _verdict(ratios: dict[int, list[float]], errors: dict[str, float]) -> Verdict:

@@ -6,7 +6,6 @@ of Python's documentation trained with each loss; how often the target is not am
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from functools import partial
 from statistics import mean, median
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +32,8 @@ from logitscope.nn import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from logitscope.experiments.progress import Progress
     from logitscope.record import Recorder
 
@@ -43,6 +45,7 @@ JUDGED_CLASSES = 100_000
 """Where dense and factored times are compared; the largest measured if that is smaller."""
 SMOKE: dict[str, object] = {"seeds": (0,), "classes": (1000, 10_000), "steps": 60, "stability_steps": 60}
 
+_B = 5.0
 _FEATURES, _ROWS, _RATE = 64, 32, 0.01
 _VOCABULARY, _CONTEXT, _EMBEDDING, _HIDDEN, _BATCH = 2000, 4, 32, 64, 128
 _LOOKS, _LOOKED_AT = 8, 2048
@@ -66,9 +69,7 @@ def run(
     times: dict[int, dict[str, float]] = {}
     for count in classes:
         times[count] = _step_times(count)
-        scope.scalars(
-            {f"time/ms/{name}": 1e3 * value for name, value in times[count].items()}, _decibels(count)
-        )
+        _record_times(scope, times)
         progress.advance(2000, f"step times with {count} classes")
     _watch_the_factors(scope, stability_steps)
     errors: dict[str, list[dict[int, float]]] = {name: [] for name in losses}
@@ -83,7 +84,7 @@ def run(
 def _losses() -> dict[str, Loss]:
     return {
         "softmax": CrossEntropyLoss(),
-        "z_1_5": ZStandardizedLoss(1.0, 5.0),
+        "z_1_5": ZStandardizedLoss(1.0, _B),
         "z_0.1_10": ZStandardizedLoss(0.1, 10.0),
         "taylor": TaylorSoftmaxLoss(),
         "squared": lambda logits, targets: spherical_loss(logits, targets, kind="squared"),
@@ -94,15 +95,28 @@ def _declare_panels(scope: Recorder) -> None:
     group = "Z-loss"
     scope.panel(
         "Time of a training step",
-        "lines",
+        "scatter",
         ["time/ms/*"],
         group=group,
-        x_label="10 log10 of the number of classes",
+        x_label="classes",
         y_label="ms",
+        joined=True,
+        log_x=True,
         log_y=True,
         notes="64 features, 32 rows, one thread. The factored layer's line is flat.",
     )
-    for k in (1, 10, 50):
+    scope.panel(
+        "Error by k",
+        "scatter",
+        ["error/by_k/*"],
+        group=group,
+        x_label="k",
+        y_label="%",
+        joined=True,
+        log_x=True,
+        notes="Z(1, 5) crosses softmax between k = 10 and k = 50.",
+    )
+    for k in TOP:
         scope.panel(
             f"Top-{k} error",
             "lines",
@@ -119,14 +133,18 @@ def _declare_panels(scope: Recorder) -> None:
         group=group,
         x_label="z",
         y_label="words",
-        notes="On held-out words, after training with a = 1, b = 5. Beyond b the loss levels off.",
+        x_marks={"b": _B},
+        curve_tag="z/loss",
+        notes="On held-out words, trained with a = 1, b = 5. Over it the loss of a word, which levels off beyond b.",
     )
     scope.panel(
         "Singular values of U",
-        "lines",
-        ["factors/smallest", "factors/largest"],
+        "scatter",
+        ["factors/singular_values"],
         group=group,
+        x_label="training step",
         log_y=True,
+        y_band=[0.5, 2.0],
         notes="Every hundredth step those outside 0.5..2 are moved into V, and the weight stays.",
     )
     scope.panel(
@@ -139,8 +157,11 @@ def _declare_panels(scope: Recorder) -> None:
     )
 
 
-def _decibels(count: int) -> int:
-    return round(10 * math.log10(count))
+def _record_times(scope: Recorder, times: dict[int, dict[str, float]]) -> None:
+    classes = list(times)
+    for name in times[classes[0]]:
+        points = [classes, [1e3 * times[count][name] for count in classes]]
+        scope.array(f"time/ms/{name}", np.array(points), len(classes))
 
 
 def _step_times(count: int) -> dict[str, float]:
@@ -193,20 +214,15 @@ def _watch_the_factors(scope: Recorder, steps: int) -> None:
     torch.manual_seed(0)
     layer = SphericalOutput(16, 1000, loss="squared", lr=0.02, dtype=torch.float64)
     teacher = torch.randn(1000, 16, dtype=torch.float64)
+    seen: list[NDArray[np.float64]] = []
     for step in range(steps):
         hidden = torch.randn(_ROWS, 16, dtype=torch.float64)
         layer(hidden, (hidden @ teacher.T).argmax(dim=-1)).backward()
         if step % 4 == 0 or step + 1 == steps:
-            values = torch.linalg.svdvals(layer.u)
-            drift = layer.check().gram
-            scope.scalars(
-                {
-                    "factors/smallest": values[-1],
-                    "factors/largest": values[0],
-                    "factors/drift": max(drift, 1e-18),
-                },
-                step,
-            )
+            values = torch.linalg.svdvals(layer.u).numpy()
+            seen.append(np.stack([np.full_like(values, step), values]))
+            scope.array("factors/singular_values", np.concatenate(seen, axis=1), step)
+            scope.scalar("factors/drift", max(layer.check().gram, 1e-18), step)
 
 
 def _words() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -259,14 +275,22 @@ def _train(
         torch.autograd.backward(value)
         optimizer.step()
         if scope is not None and step % every == 0:
-            errors, _ = _errors(model, test_contexts[:_LOOKED_AT], test_targets[:_LOOKED_AT])
-            scope.scalars({f"error/top{k}/{name}": error for k, error in errors.items()}, step)
+            _record_errors(
+                scope, name, *_errors(model, test_contexts[:_LOOKED_AT], test_targets[:_LOOKED_AT]), step
+            )
     errors, z = _errors(model, test_contexts, test_targets)
     if scope is not None:
-        scope.scalars({f"error/top{k}/{name}": error for k, error in errors.items()}, steps)
-        if name == "z_1_5":
-            scope.histogram("z/target", z, steps)
+        _record_errors(scope, name, errors, z, steps)
     return errors
+
+
+def _record_errors(scope: Recorder, name: str, errors: dict[int, float], z: Tensor, step: int) -> None:
+    scope.scalars({f"error/top{k}/{name}": error for k, error in errors.items()}, step)
+    scope.array(f"error/by_k/{name}", np.array([list(errors), list(errors.values())]), step)
+    if name == "z_1_5":
+        scope.histogram("z/target", z, step)
+        at = np.linspace(float(z.min()), float(z.max()), 101)
+        scope.array("z/loss", np.stack([at, np.logaddexp(0.0, _B - at)]), step)
 
 
 @torch.no_grad()

@@ -91,7 +91,8 @@ class Panel:
     Options by kind:
 
     - lines, scatter, spectrum: ``log_x``, ``log_y`` (both true for a spectrum unless they say otherwise)
-    - lines: ``dashed``, patterns of tags that others are held against
+    - lines: ``dashed``, patterns of tags that others are held against; ``stacked`` for parts of a whole, as areas on
+      each other
     - scatter: ``joined``, to draw a line through the points of a tag
     - heatmap and heads: ``log``, ``row_labels_tag`` and ``col_labels_tag`` (text tags with a JSON list of strings);
       heatmap: ``limits``, the two values at the ends of the colours

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        return _picture(arguments) if arguments.screenshot else _window(arguments)
+        return _picture(arguments) if arguments.screenshot or arguments.film else _window(arguments)
     except _UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -47,6 +47,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--screenshot", type=Path, metavar="PNG", help="write a picture and end; needs no display"
+    )
+    parser.add_argument(
+        "--film",
+        type=Path,
+        metavar="APNG",
+        help="write an animated PNG that goes through the run; no display needed",
+    )
+    parser.add_argument(
+        "--frames", type=_frames, metavar="N", default=60, help="pictures of a film at most (default 60)"
     )
     parser.add_argument(
         "--theme", choices=("light", "dark", "system"), help="colours (default: as last time)"
@@ -64,6 +73,13 @@ def _size(text: str) -> tuple[int, int]:
         message = f"{text!r} is no size; use WIDTHxHEIGHT in pixels, 300 to 16384, such as 1600x1000"
         raise argparse.ArgumentTypeError(message)
     return size
+
+
+def _frames(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 2 <= int(text) <= 1000:
+        message = f"{text!r} is no number of pictures; use 2 to 1000"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
 
 
 def _places(given: Sequence[Path]) -> list[Path]:
@@ -90,34 +106,39 @@ def _runs_in(places: Sequence[Path]) -> list[RunInfo]:
 
 
 def _picture(arguments: argparse.Namespace) -> int:
-    target: Path = arguments.screenshot
+    target: Path = arguments.film or arguments.screenshot
+    option = "--film" if arguments.film else "--screenshot"
     if not target.resolve().parent.is_dir():
-        message = f"--screenshot: the directory {target.resolve().parent} does not exist"
+        message = f"{option}: the directory {target.resolve().parent} does not exist"
         raise _UserError(message)
     places = _places(arguments.runs) or [_default_directory()]
     files = [place for place in places if not place.is_dir()]
     if not arguments.runs and not places[0].is_dir():
-        message = f"--screenshot: no run was named and there is no directory {places[0]}; name a run file"
+        message = f"{option}: no run was named and there is no directory {places[0]}; name a run file"
         raise _UserError(message)
     runs = files or [info.path for info in _runs_in(places)]
     if not runs:
-        message = f"--screenshot: there is no run in {places[0]}; name a run file"
+        message = f"{option}: there is no run in {places[0]}; name a run file"
         raise _UserError(message)
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
     application = _application()
 
     from logitscope_app.main_window import DEFAULT_SIZE
-    from logitscope_app.screenshot import ScreenshotError, save_screenshot
+    from logitscope_app.screenshot import ScreenshotError, save_film, save_screenshot
     from logitscope_app.theme.manager import ThemeManager
 
     theme = ThemeManager(application, arguments.theme or "dark")
     try:
-        save_screenshot(runs[0], target, theme, size=arguments.size or DEFAULT_SIZE, step=arguments.step)
+        size = arguments.size or DEFAULT_SIZE
+        if arguments.film:
+            save_film(runs[0], target, theme, size=size, frames=arguments.frames)
+        else:
+            save_screenshot(runs[0], target, theme, size=size, step=arguments.step)
     except ScreenshotError as error:
-        message = f"--screenshot: {_one_line(error)}"
+        message = f"{option}: {_one_line(error)}"
         raise _UserError(message) from None
     except OSError as error:
-        message = f"--screenshot: {target} cannot be written ({error.strerror or _one_line(error)})"
+        message = f"{option}: {target} cannot be written ({error.strerror or _one_line(error)})"
         raise _UserError(message) from None
     finally:
         theme.release()

@@ -15,6 +15,10 @@ class Command:
     do: str
     arguments: tuple[object, ...] = ()
 
+    def run(self, window: object) -> None:
+        """Tell a window."""
+        getattr(window, self.do)(*self.arguments)
+
 
 COMMANDS = (
     Command("Run", "Open …", ("Ctrl+O",), "choose_run"),
@@ -23,6 +27,7 @@ COMMANDS = (
     Command("Run", "Previous run in the list", ("P",), "open_neighbour", (-1,)),
     Command("Run", "Compare with the run under the list's cursor", ("C",), "toggle_compared"),
     Command("Run", "Save the window as PNG …", ("Ctrl+S",), "choose_picture"),
+    Command("Run", "Save a film of the run …", ("Ctrl+Shift+S",), "choose_film"),
     Command("Run", "Quit", ("Ctrl+Q",), "close"),
     Command("Time", "Play or pause", ("Space",), "toggle_play"),
     Command("Time", "One step back", ("Left", ","), "step_by", (-1,)),

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QByteArray, QSize, Qt, QTimer
-from PySide6.QtGui import QAction, QKeySequence
-from PySide6.QtWidgets import QFileDialog, QInputDialog, QMainWindow, QMenu, QMessageBox, QToolBar, QWidget
+from PySide6.QtGui import QKeySequence
+from PySide6.QtWidgets import QFileDialog, QInputDialog, QMainWindow, QMessageBox, QToolBar, QWidget
 
-from logitscope_app.commands import COMMANDS, Command, help_page
+from logitscope_app.commands import help_page
 from logitscope_app.docks import EVENTS, KNOBS, RUNS, Docks
 from logitscope_app.layouts import Layout, Layouts
+from logitscope_app.menus import Menus
 from logitscope_app.models.export import write_whole
 from logitscope_app.panels.card import png_bytes
-from logitscope_app.panels.command_palette import Choice, CommandPalette
+from logitscope_app.panels.command_palette import CommandPalette
 from logitscope_app.panels.events import EventsPanel
+from logitscope_app.panels.film_dialog import FilmDialog
 from logitscope_app.panels.gallery import Gallery
 from logitscope_app.panels.header import Header
 from logitscope_app.panels.help import HelpOverlay
@@ -24,6 +26,7 @@ from logitscope_app.panels.knobs import KnobsPanel
 from logitscope_app.panels.label import label, named
 from logitscope_app.panels.runs import RunsPanel
 from logitscope_app.panels.timeline_bar import TimelineBar
+from logitscope_app.services.filming import Filming
 from logitscope_app.services.laboratory import Laboratory
 from logitscope_app.services.session import Session
 from logitscope_app.settings import LAYOUT_VERSION
@@ -69,7 +72,6 @@ class MainWindow(QMainWindow):
         self.frame: Frame | None = None
         self._first_step: int | None = None
         self._layouts = Layouts(settings) if settings is not None else None
-        self._plain_keys: dict[str, Command] = {}
         palette = theme.palette
 
         self.header = Header(palette)
@@ -91,15 +93,13 @@ class MainWindow(QMainWindow):
         self.gallery = Gallery(self, self.laboratory, palette)
         self.commands = CommandPalette(self)
         self.setAcceptDrops(True)
-        self._views = QMenu("Docks", self)
-        self._layout_menu = QMenu("Layouts", self)
-        self._make_menus()
+        self.menus = Menus(self, self.header.menus, self.docks, self._layouts)
 
         self.session.framed.connect(self.show_frame)
         self.session.failed.connect(self._on_failed)
         self.timeline.wished.connect(self.session.show_step)
         self.docks.picked.connect(self.timeline.go)
-        self.docks.added.connect(lambda name: self._views.addAction(self.docks.actions[name]))
+        self.docks.added.connect(self.menus.add_view)
         self.events.picked.connect(self.timeline.go)
         self.knobs.turned.connect(self.session.set_knob)
         self.runs.chosen.connect(self.open_run)
@@ -241,7 +241,7 @@ class MainWindow(QMainWindow):
         if self._layouts is not None:
             state = bytes(self.saveState(LAYOUT_VERSION).data())
             self._layouts.put(name, Layout(state, tuple(self.docks.hidden)))
-            self._list_layouts()
+            self.menus.list_layouts()
 
     def load_layout(self, name: str) -> None:
         """Put the docks where they were under that name."""
@@ -255,7 +255,7 @@ class MainWindow(QMainWindow):
         """Forget a layout."""
         if self._layouts is not None:
             self._layouts.remove(name)
-            self._list_layouts()
+            self.menus.list_layouts()
 
     def toggle_full_screen(self) -> None:
         """Fill the screen, or not."""
@@ -263,25 +263,7 @@ class MainWindow(QMainWindow):
 
     def open_palette(self) -> None:
         """Offer every command, run and layout by name."""
-        choices = [
-            Choice(f"{command.menu}: {command.text}", command.keys[0], partial(self._do, command))
-            for command in COMMANDS
-        ]
-        choices += [
-            Choice(f"View: show or hide {name}", "", self.docks.actions[name].toggle)
-            for name in self.docks.actions
-        ]
-        for name in self._layouts.names() if self._layouts is not None else ():
-            choices.append(Choice(f"Layout: {name}", "", partial(self.load_layout, name)))
-            choices.append(Choice(f"Layout: forget {name}", "", partial(self.remove_layout, name)))
-        choices += [
-            Choice(f"Run: open {info.name} ({info.path.name})", "", partial(self.open_run, info.path))
-            for info in self.runs.runs
-        ]
-        choices += [
-            Choice(f"Run: open recent {path}", "", partial(self.open_run, path)) for path in self.recent
-        ]
-        self.commands.open_with(choices)
+        self.commands.open_with(self.menus.choices(self.runs.runs, self.recent))
 
     @property
     def recent(self) -> list[Path]:
@@ -296,22 +278,42 @@ class MainWindow(QMainWindow):
     def choose_picture(self) -> None:
         """Ask for a file and write the window's picture to it."""
         name, _ = QFileDialog.getSaveFileName(self, "Save the window", "logitscope.png", "Pictures (*.png)")
-        if not name:
+        if name:
+            self._write(name, png_bytes(self))
+
+    def choose_film(self) -> None:
+        """Ask for a file and write a film of the run to it, as an animated PNG."""
+        if self.frame is None or not len(self.frame.timeline.steps):
+            return
+        name, _ = QFileDialog.getSaveFileName(self, "Save a film", "logitscope.apng", "Films (*.apng *.png)")
+        if name:
+            self.film(Path(name))
+
+    def film(self, target: Path) -> Filming:
+        """Go through the run's steps and write a film of them; it can be stopped."""
+        filming = Filming(self)
+        FilmDialog(self, filming)
+        filming.done.connect(partial(self._write, target))
+        filming.start()
+        return filming
+
+    def _write(self, target: str | Path, data: bytes) -> None:
+        if not data:
             return
         try:
-            write_whole(name, png_bytes(self))
+            write_whole(target, data)
         except OSError as error:
-            QMessageBox.warning(self, "Not saved", f"{name} was not written: {error.strerror or error}")
+            QMessageBox.warning(self, "Not saved", f"{target} was not written: {error.strerror or error}")
 
     # Qt.
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Plain keys that no panel wanted are commands."""
         pressed = QKeySequence(event.keyCombination()).toString()
-        command = self._plain_keys.get(pressed) or self._plain_keys.get(event.text())
+        command = self.menus.plain_keys.get(pressed) or self.menus.plain_keys.get(event.text())
         if command is None:
             super().keyPressEvent(event)
         else:
-            self._do(command)
+            command.run(self)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept run files."""
@@ -335,41 +337,10 @@ class MainWindow(QMainWindow):
             self._watcher.close()
         super().closeEvent(event)
 
-    def _make_menus(self) -> None:
-        menus: dict[str, QMenu] = {}
-        for command in COMMANDS:
-            if command.menu not in menus:
-                menus[command.menu] = self.header.menus.addMenu(command.menu)
-            shown = QKeySequence(command.keys[0]).toString(QKeySequence.SequenceFormat.NativeText)
-            action = QAction(f"{command.text}\t{shown}", self)
-            action.triggered.connect(lambda _checked=False, command=command: self._do(command))
-            menus[command.menu].addAction(action)
-            for key in command.keys:
-                if key.startswith(("Ctrl+", "F1")):
-                    action.setText(command.text)
-                    action.setShortcut(QKeySequence(key))
-                else:
-                    # Not a shortcut of the window, which would take the key from a map, a slider or a field.
-                    self._plain_keys[key] = command
-        for action in self.docks.actions.values():
-            self._views.addAction(action)
-        menus["View"].addMenu(self._views)
-        menus["View"].addMenu(self._layout_menu)
-        self._list_layouts()
-
-    def _list_layouts(self) -> None:
-        self._layout_menu.clear()
-        for name in self._layouts.names() if self._layouts is not None else ():
-            self._layout_menu.addAction(name, partial(self.load_layout, name))
-        self._layout_menu.setEnabled(not self._layout_menu.isEmpty())
-
     def _remember_run(self, path: Path) -> None:
         if self._settings is not None:
             recent = dict.fromkeys([path.absolute(), *self.recent])
             self._settings["recent"] = "\n".join(map(str, list(recent)[:_RECENT]))
-
-    def _do(self, command: Command) -> None:
-        getattr(self, command.do)(*command.arguments)
 
     def _on_failed(self, message: str) -> None:
         self.header.set_notice(message)

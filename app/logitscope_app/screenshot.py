@@ -11,6 +11,7 @@ from PySide6.QtCore import QCoreApplication, QEventLoop, qInstallMessageHandler
 from logitscope_app.main_window import MainWindow
 from logitscope_app.models.export import write_whole
 from logitscope_app.panels.card import png_bytes, svg_bytes
+from logitscope_app.services.filming import Filming
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,34 @@ def save_screenshot(
             _wait_for_frame(window, step=wanted)
         _settle()
         write_whole(target, svg_bytes(window) if target.suffix.lower() == ".svg" else png_bytes(window))
+    finally:
+        window.close()
+        window.deleteLater()
+        qInstallMessageHandler(earlier)
+
+
+def save_film(run: Path, target: Path, theme: ThemeManager, *, size: tuple[int, int], frames: int) -> None:
+    """Write a film of the window that goes through a run as an animated PNG file, whole or not at all."""
+    earlier = qInstallMessageHandler(_without_noise)
+    window = MainWindow(theme)
+    try:
+        window.resize(*size)
+        window.show()
+        window.open_run(run)
+        _wait_for_frame(window)
+        _settle()
+        made: list[bytes] = []
+        filming = Filming(window, frames=frames)
+        filming.done.connect(made.append)
+        filming.start()
+        end = time.monotonic() + WAIT_SECONDS + frames
+        while not made and time.monotonic() < end:
+            QCoreApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 20)
+            time.sleep(0.002)
+        if not made or not made[0]:
+            message = "the run has no step to film"
+            raise ScreenshotError(message)
+        write_whole(target, made[0])
     finally:
         window.close()
         window.deleteLater()

@@ -166,9 +166,10 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from logitscope.record import command
 
-    if arguments.format not in command.PICTURES:
+    if arguments.format not in (*command.PICTURES, *command.FILMS):
         return command.run_export(arguments)
-    return _dashboard([str(arguments.run), "--screenshot", str(command.target_of(arguments))])
+    option = "--film" if arguments.format in command.FILMS else "--screenshot"
+    return _dashboard([str(arguments.run), option, str(command.target_of(arguments))])
 
 
 def _dashboard(words: Sequence[str]) -> int:

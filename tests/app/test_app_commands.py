@@ -49,7 +49,7 @@ def test_that_a_layout_is_kept_and_found_again(qtbot, window, settings):
     window.docks.set_hidden(["Attention", "Events"])
     window.load_layout("reading")
     assert window.docks.hidden == ["Text"]
-    assert [action.text() for action in window._layout_menu.actions()] == ["reading"]
+    assert [action.text() for action in window.menus._named.actions()] == ["reading"]
     window.open_palette()
     texts = [
         window.commands.list.topLevelItem(row).text(0)

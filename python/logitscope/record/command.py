@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     import argparse
 
 PICTURES = ("png", "svg")
+FILMS = ("apng",)
 EXPORT_EXAMPLES = """examples:
   logitscope export runs/my.scope                        my.csv: the scalars, a row a value
   logitscope export runs/my.scope --format tensorboard   a directory for TensorBoard
-  logitscope export runs/my.scope --format svg           a picture of the dashboard"""
+  logitscope export runs/my.scope --format svg           a picture of the dashboard
+  logitscope export runs/my.scope --format apng          a film of it: an animated PNG that goes through the run"""
 MIGRATE_EXAMPLES = """examples:
   logitscope migrate runs/*.scope                        files of earlier formats; others are left as they are"""
 IMPORT_EXAMPLES = """examples:
@@ -28,7 +30,9 @@ IMPORT_EXAMPLES = """examples:
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``export``."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a run file")
-    parser.add_argument("--format", choices=(*FORMATS, *PICTURES), default="csv", help="(default: csv)")
+    parser.add_argument(
+        "--format", choices=(*FORMATS, *PICTURES, *FILMS), default="csv", help="(default: csv)"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="PATH", help="what to make (default: beside the run file)"
     )

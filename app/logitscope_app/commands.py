@@ -43,6 +43,7 @@ COMMANDS = (
     Command("Time", "Play slower", ("-",), "change_speed", (-1,)),
     Command("View", "Next view", ("V",), "next_view", (1,)),
     Command("View", "Previous view", ("Shift+V",), "next_view", (-1,)),
+    Command("View", "Inspect every tag", ("I",), "open_inspector"),
     Command("View", "Light or dark", ("T",), "toggle_theme"),
     Command("View", "Wear the system's theme", ("Ctrl+T",), "system_theme"),
     Command("View", "Save the layout as …", ("Ctrl+Shift+L",), "choose_layout_name"),

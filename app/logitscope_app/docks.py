@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from logitscope_app.models.states import PanelState
     from logitscope_app.theme.palette import Palette
 
-RUNS, KNOBS, EVENTS = "Runs", "Knobs", "Events"
+RUNS, KNOBS, EVENTS, INSPECTOR = "Runs", "Knobs", "Events", "Inspector"
 _WIDTHS = (
     (215, (RUNS,)),
     (705, ("Attention",)),
@@ -124,11 +124,13 @@ class Docks(QObject):
             ("Text", EVENTS, Qt.Orientation.Vertical),
         ):
             window.splitDockWidget(self._docks[anchor], self._docks[name], way)
+        window.tabifyDockWidget(self._docks["Logit scaling"], self._docks[INSPECTOR])
         for name in self.grids:
             if name not in GROUPS:
                 window.tabifyDockWidget(self._docks["Logit scaling"], self._docks[name])
         for name in self._docks:
             self._show(name)
+        self._docks["Logit scaling"].raise_()
         self.proportion()
 
     def proportion(self) -> None:

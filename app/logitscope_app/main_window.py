@@ -11,7 +11,7 @@ from PySide6.QtGui import QKeySequence
 from PySide6.QtWidgets import QFileDialog, QInputDialog, QMainWindow, QMessageBox, QToolBar, QWidget
 
 from logitscope_app.commands import help_page
-from logitscope_app.docks import EVENTS, KNOBS, RUNS, Docks
+from logitscope_app.docks import EVENTS, INSPECTOR, KNOBS, RUNS, Docks
 from logitscope_app.layouts import Layout, Layouts
 from logitscope_app.menus import Menus
 from logitscope_app.models.export import write_whole
@@ -22,6 +22,7 @@ from logitscope_app.panels.film_dialog import FilmDialog
 from logitscope_app.panels.gallery import Gallery
 from logitscope_app.panels.header import Header
 from logitscope_app.panels.help import HelpOverlay
+from logitscope_app.panels.inspector import InspectorPanel
 from logitscope_app.panels.knobs import KnobsPanel
 from logitscope_app.panels.label import label, named
 from logitscope_app.panels.runs import RunsPanel
@@ -79,7 +80,9 @@ class MainWindow(QMainWindow):
         self.events = EventsPanel(palette)
         self.runs = RunsPanel(palette, empty)
         self.timeline = TimelineBar(palette)
-        self.docks = Docks(self, palette, {KNOBS: self.knobs, EVENTS: self.events, RUNS: self.runs})
+        self.inspector = InspectorPanel()
+        tools = {KNOBS: self.knobs, EVENTS: self.events, RUNS: self.runs, INSPECTOR: self.inspector}
+        self.docks = Docks(self, palette, tools)
         self.message = label("message", empty, Qt.AlignmentFlag.AlignCenter, wrap=True)
         self.setMenuWidget(self.header)
         self.setCentralWidget(self.message)
@@ -161,6 +164,8 @@ class MainWindow(QMainWindow):
         self.docks.set_filled(KNOBS, filled=bool(frame.knobs))
         self.events.set_events(frame.events, frame.alerts)
         self.docks.set_filled(EVENTS, filled=bool(frame.events or frame.alerts))
+        self.inspector.set_rows(frame.inspected)
+        self.docks.set_filled(INSPECTOR, filled=bool(frame.inspected))
         if self.docks.seen != seen and not self._has_layout():
             self.docks.proportion()
             QTimer.singleShot(0, self, self.docks.proportion)
@@ -213,6 +218,12 @@ class MainWindow(QMainWindow):
             target = target.nextInFocusChain()
         if target is not None:
             target.setFocus(Qt.FocusReason.ShortcutFocusReason)
+
+    def open_inspector(self) -> None:
+        """Bring the inspector to the front, ready for a filter."""
+        self.docks.actions[INSPECTOR].setChecked(True)
+        self.docks.dock(INSPECTOR).raise_()
+        self.inspector.filter.setFocus()
 
     def toggle_theme(self) -> None:
         """From dark to light and back."""
@@ -346,7 +357,7 @@ class MainWindow(QMainWindow):
         self.header.set_notice(message)
         if self.frame is None:
             self.docks.clear()
-            for name in (KNOBS, EVENTS):
+            for name in (KNOBS, EVENTS, INSPECTOR):
                 self.docks.set_filled(name, filled=False)
             self.message.setText("This run cannot be shown.")
             self.message.show()

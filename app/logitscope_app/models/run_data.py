@@ -10,6 +10,7 @@ import numpy as np
 from logitscope.errors import LogitscopeError
 from logitscope_app.models.alerts import Alert, Watchman
 from logitscope_app.models.guides import further_tags
+from logitscope_app.models.inspect import Inspected, Inspector
 from logitscope_app.models.plan import HEAD_FIGURES, expand, label_tags, plan, sibling
 from logitscope_app.models.resolve import resolve
 from logitscope_app.models.series import Points, latest_index
@@ -85,6 +86,8 @@ class RunData:
         self._panels: tuple[Panel, ...] = ()
         self._timeline = Timeline()
         self._watchman = Watchman()
+        self._inspector = Inspector()
+        self._inspection: tuple[tuple[int | None, int, int], tuple[Inspected, ...]] | None = None
         self._alerts: tuple[Alert, ...] = ()
         self._states: dict[int, tuple[tuple[Any, ...], PanelState]] = {}
         self._compared: tuple[RunData, ...] = ()
@@ -129,9 +132,23 @@ class RunData:
             panels=tuple(self._state(index, panel, shown) for index, panel in enumerate(self._panels)),
             events=self._events,
             alerts=self._alerts,
+            inspected=self._inspected(shown),
             knobs=self._knobs,
             request=request,
         )
+
+    def _inspected(self, step: int | None) -> tuple[Inspected, ...]:
+        """Every tag in figures; the same object while nothing has changed."""
+        key = (step, sum(tag.count for tag in self._tags.values()), len(self._tags))
+        if self._inspection is None or self._inspection[0] != key:
+            rows = []
+            for tag in self._tags.values():
+                if tag.kind == "scalar":
+                    rows.append(self._inspector.scalar(tag, self.points(tag.name), step))
+                else:
+                    rows.append(Inspected(tag.name, tag.kind, tag.count, last=self._picture(tag.name, step)))
+            self._inspection = key, tuple(rows)
+        return self._inspection[1]
 
     def names(self) -> Sequence[str]:
         """All tags, in the order in which they appeared."""

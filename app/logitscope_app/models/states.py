@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from logitscope.record import Event, KnobInfo, Panel, RunInfo
     from logitscope_app.models.alerts import Alert
+    from logitscope_app.models.inspect import Inspected
     from logitscope_app.models.series import Points
     from logitscope_app.models.timeline import Timeline
 
@@ -180,6 +181,8 @@ class Frame:
     knobs: tuple[KnobInfo, ...]
     alerts: tuple[Alert, ...] = ()
     """What the figures show to go wrong, in the order of the steps."""
+    inspected: tuple[Inspected, ...] = ()
+    """Every tag in figures at the step."""
     notice: str = ""
     """A problem to show without taking the picture away, such as a deleted file."""
     request: int = 0

@@ -61,10 +61,12 @@ CARD_KEYS = (
     ("Y", "logarithmic axis of a plot"),
     ("Z, Shift+Z", "zoom a map; drag moves it, double click shows all"),
     ("G", "logarithmic colours of maps"),
+    ("H", "a histogram over time"),
     ("O", "next figure below the heads"),
     ("R", "sort the heads by it"),
     ("X", "what if: back to what was recorded"),
     ("D", "difference to the maps seen now"),
+    ("W", "difference to the compared run's maps"),
     ("Ctrl+wheel", "zoom a plot; double click shows all"),
 )
 """Keys that panels listen to while they have the keyboard."""

@@ -34,6 +34,12 @@ class _Data:
     def compared(self, tag):
         return []
 
+    def compared_arrays(self, tag, step):
+        return []
+
+    def steps(self, tag):
+        return np.array([0], np.int64)
+
     def array(self, tag, step):
         found = self._arrays.get(tag)
         return None if found is None else StepArray(step or 0, found)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from logitscope_app.models.guides import guides_of, limits_of
+from logitscope_app.models.history import history_of
 from logitscope_app.models.plan import HEAD_FIGURES, expand, label_tags, sibling
 from logitscope_app.models.series import piled
 from logitscope_app.models.states import (
@@ -31,6 +32,8 @@ from logitscope_app.models.text import bin_labels, sentence, short_labels, token
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from logitscope.record import Panel, StepArray, StepText
     from logitscope_app.models.series import Points
 
@@ -47,8 +50,14 @@ class Data(Protocol):
     def compared(self, tag: str) -> Sequence[tuple[str, Points]]:
         """Names and points of the runs that this one is compared with; in their order, all of them."""
 
+    def compared_arrays(self, tag: str, step: int | None) -> Sequence[tuple[str, StepArray]]:
+        """Names and arrays of the runs that this one is compared with, of those that have one."""
+
     def array(self, tag: str, step: int | None) -> StepArray | None:
         """The newest array at or before ``step``."""
+
+    def steps(self, tag: str) -> NDArray[np.int64]:
+        """Steps at which a tag has arrays, sorted."""
 
     def text(self, tag: str, step: int | None) -> StepText | None:
         """The newest text at or before ``step``."""
@@ -148,6 +157,11 @@ def _heads(panel: Panel, data: Data, step: int | None) -> HeadsState:
         if figure is not None and figure.array.shape == maps.shape[:2]:
             figures.append((sentence(name), _floats(figure.array)))
     rows, columns = _labels(panel, data, step, maps.shape[2:])
+    others = tuple(
+        (name, _floats(other.array))
+        for name, other in data.compared_arrays(panel.tags[0], step)
+        if other.array.shape == maps.shape
+    )
     return HeadsState(
         panel,
         found.step,
@@ -156,6 +170,7 @@ def _heads(panel: Panel, data: Data, step: int | None) -> HeadsState:
         row_labels=rows,
         column_labels=columns,
         figures=tuple(figures),
+        others=others,
     )
 
 
@@ -187,7 +202,17 @@ def _histogram(panel: Panel, data: Data, step: int | None) -> HistogramState:
     curve = data.array(tag, step) if isinstance(tag, str) else None
     points = _floats(curve.array) if curve is not None and _is_cloud(curve.array) else np.empty((2, 0))
     guides = guides_of(panel, data.points, step)
-    return HistogramState(panel, found.step, "", panel.tags[0], edges, counts[:-1], points, guides)
+    return HistogramState(
+        panel,
+        found.step,
+        "",
+        panel.tags[0],
+        edges,
+        counts[:-1],
+        points,
+        guides,
+        history_of(panel.tags[0], data, step),
+    )
 
 
 def _scatter(panel: Panel, data: Data, step: int | None) -> ScatterState:

@@ -162,6 +162,11 @@ class RunData:
         """Names and points of the runs that this one is compared with."""
         return [(other.name, other.points(tag)) for other in self._compared]
 
+    def compared_arrays(self, tag: str, step: int | None) -> Sequence[tuple[str, StepArray]]:
+        """Names and arrays of the runs that this one is compared with, of those that have one."""
+        found = [(other.name, other.array(tag, step)) for other in self._compared]
+        return [(name, array) for name, array in found if array is not None]
+
     def array(self, tag: str, step: int | None) -> StepArray | None:
         """The newest array at or before ``step``, from the cache where it was read before."""
         found = self._picture(tag, step)
@@ -176,6 +181,10 @@ class RunData:
             self._shrink_cache()
         self._arrays.move_to_end(key)
         return self._arrays[key]
+
+    def steps(self, tag: str) -> NDArray[np.int64]:
+        """Steps at which a tag has arrays or texts."""
+        return self._steps.get(tag, np.empty(0, np.int64))
 
     def text(self, tag: str, step: int | None) -> StepText | None:
         """The newest text at or before ``step``."""
@@ -238,6 +247,8 @@ class RunData:
         if panel.kind == "lines":
             tags = expand(panel.tags, self.names()) if self._compared else ()
             key = (*key, *((name, len(points)) for tag in tags for name, points in self.compared(tag)))
+        if panel.kind == "heads" and panel.tags:
+            key = (*key, *((other.name, other._picture(panel.tags[0], step)) for other in self._compared))
         known = self._states.get(index)
         if known is None or known[0] != key:
             known = (key, self._resolve(panel, step))

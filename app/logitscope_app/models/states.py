@@ -115,6 +115,17 @@ class HeadsState(PanelState):
     column_labels: tuple[str, ...] = ()
     figures: tuple[tuple[str, FloatArray], ...] = ()
     """Name and (layers, heads) array of each figure, such as entropy."""
+    others: tuple[tuple[str, FloatArray], ...] = ()
+    """Name and maps of each run that this one is compared with, those of the same shape."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """How a distribution has moved: shares of the values by bin, the highest bin first, and moment."""
+
+    shares: FloatArray = field(default_factory=lambda: np.empty((0, 0)))  # (bins, moments)
+    edges: FloatArray = field(default_factory=lambda: np.empty(0))  # (bins + 1,), from the highest down
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +138,7 @@ class HistogramState(PanelState):
     curve: FloatArray = field(default_factory=lambda: np.empty((2, 0)))
     """(2, n) points of a curve that is drawn over the counts, in a scale of its own."""
     guides: Guides = field(default_factory=Guides)
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

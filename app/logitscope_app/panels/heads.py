@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from logitscope_app.models.colour import Scale, scale_of
 from logitscope_app.models.states import HeadsState
@@ -25,7 +25,8 @@ class HeadsCard(Card):
     """Layer by head.
 
     ``G`` switches the logarithmic colours, ``O`` the figure written under the tiles, ``R`` puts the heads into the
-    order of that figure, and ``D`` keeps the maps that are seen, to show at every other step what has changed since.
+    order of that figure. ``D`` keeps the maps that are seen, to show at every other step what has changed since, and
+    ``W`` shows the difference to a run that is compared; both maps stand below then, side by side.
     """
 
     HEIGHT: ClassVar[int] = 300
@@ -39,6 +40,7 @@ class HeadsCard(Card):
         self.selected: tuple[int, int] | None = None
         self._figure = 0
         self._reference: HeadsState | None = None
+        self.pair = (MapView(palette, square=True), MapView(palette, square=True))
         super().__init__(palette)
         self.caption = label("readout")
         self.figure_name = label("small")
@@ -50,6 +52,14 @@ class HeadsCard(Card):
             column.setSpacing(2)
             column.addWidget(heading)
             column.addWidget(widget, 1)
+        self._pair = QWidget()
+        below = QHBoxLayout(self._pair)
+        below.setContentsMargins(0, 0, 0, 0)
+        for view in self.pair:
+            below.addWidget(view)
+            view.pointed.connect(self._read)
+        right.addWidget(self._pair, 1)
+        self._pair.hide()
         layout = QHBoxLayout(self.content)
         layout.setContentsMargins(0, 2, 0, 0)
         layout.setSpacing(2 * GAP)
@@ -62,13 +72,16 @@ class HeadsCard(Card):
         self.sort_action.toggled.connect(self._redraw)
         self.change_action = self.add_action("Difference to the maps seen now", "D", checkable=True)
         self.change_action.toggled.connect(self._keep)
+        self.run_action = self.add_action("Difference to the compared run", "W", checkable=True)
+        self.run_action.toggled.connect(self._redraw)
         self._log_known = False
         self.grid.chosen.connect(self.choose)
         self.large.pointed.connect(self._read)
 
     def restyle(self) -> None:
-        """The large map repaints itself; the grid follows with the next draw."""
-        self.large.restyle(self.palette_)
+        """The large maps repaint themselves; the grid follows with the next draw."""
+        for view in (self.large, *self.pair):
+            view.restyle(self.palette_)
 
     def choose(self, layer: int, head: int) -> None:
         """Show that head large."""
@@ -94,12 +107,13 @@ class HeadsCard(Card):
         figure = state.figures[self._figure % len(state.figures)] if state.figures else None
         values = figure[1] if figure else None
         name = figure[0] if figure else ""
-        reference = self._fitting_reference
+        reference = self._other_maps
+        self._tell()
         if reference is not None:
-            name, values = "mean change", np.abs(self._maps - np.nan_to_num(reference.maps)).mean(axis=(2, 3))
+            name, values = "mean change", np.abs(self._maps - np.nan_to_num(reference)).mean(axis=(2, 3))
         self.figure_name.setText(f"below each head: {name}" if name else "all heads")
         order = sorted_heads(values) if values is not None and self.sort_action.isChecked() else ()
-        maps = self._maps if reference is None else self._maps - reference.maps
+        maps = self._maps if reference is None else self._maps - reference
         self.grid.show_maps(maps, self._scale, values, self.palette_, self.selected, order)
         self._draw_large()
 
@@ -115,11 +129,18 @@ class HeadsCard(Card):
             state.column_labels,
             blank_zeros=True,
         )
+        other = self._other_maps
+        self._pair.setVisible(other is not None)
+        if other is not None:
+            both = (other[layer, head], self._maps[layer, head])
+            scale = _linear(np.stack(both))
+            for view, values in zip(self.pair, both, strict=True):
+                view.show_map(values, scale, state.row_labels, state.column_labels, blank_zeros=True)
 
     def _scale(self, layer: int, head: int) -> Scale:
         """The colours of a head: each has its own top, so that flat heads show their structure too."""
         values = self._shown(layer, head)
-        if self._fitting_reference is not None:
+        if self._other_maps is not None:
             return scale_of(values, signed=True)
         if self.log_action.isChecked():
             return scale_of(values, log=True)
@@ -132,26 +153,39 @@ class HeadsCard(Card):
         return state.maps
 
     @property
-    def _fitting_reference(self) -> HeadsState | None:
-        """The maps that were kept, unless they are of another shape."""
+    def _other_maps(self) -> FloatArray | None:
+        """The maps that those of the step are held against: kept ones, or a compared run's; of the same shape."""
+        state = self.state
+        if self.run_action.isChecked() and isinstance(state, HeadsState) and state.others:
+            return state.others[0][1]
         kept = self._reference
-        return kept if kept is not None and kept.maps.shape == self._maps.shape else None
+        return kept.maps if kept is not None and kept.maps.shape == self._maps.shape else None
 
     def _shown(self, layer: int, head: int) -> FloatArray:
-        """A head's map, or how it differs from the one that was kept."""
-        kept = self._fitting_reference
+        """A head's map, or how it differs from the other one."""
+        other = self._other_maps
         values: FloatArray = self._maps[layer, head]
-        if kept is not None:
-            values = values - kept.maps[layer, head]
-        return values
+        return values if other is None else values - other[layer, head]
 
     def _keep(self, on: bool) -> None:
         """Keep the maps that are seen, or forget them."""
         state = self.state
         self._reference = state if on and isinstance(state, HeadsState) and not state.message else None
-        since = "" if self._reference is None else f"change since step {step_number(self._reference.step)}"
-        self.aside.setText(since)
+        self._tell()
         self._redraw()
+
+    def _tell(self) -> None:
+        """Say what the maps are held against."""
+        state = self.state
+        if self.run_action.isChecked() and isinstance(state, HeadsState):
+            told = (
+                f"against {state.others[0][0]}"
+                if state.others
+                else "tick a run in the list to compare with it"
+            )
+        else:
+            told = "" if self._reference is None else f"change since step {step_number(self._reference.step)}"
+        self.aside.setText(told)
 
     def _read(self, reading: str) -> None:
         state = self.state

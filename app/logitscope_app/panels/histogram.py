@@ -9,10 +9,12 @@ import pyqtgraph as pg
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QVBoxLayout
 
+from logitscope_app.models.colour import scale_of
 from logitscope_app.models.states import HistogramState
-from logitscope_app.models.text import number
+from logitscope_app.models.text import number, step_number
 from logitscope_app.panels.card import Card
 from logitscope_app.panels.guides import GuideLines
+from logitscope_app.panels.map_view import MapView
 from logitscope_app.panels.plot import Plot, pen
 
 if TYPE_CHECKING:
@@ -23,12 +25,13 @@ _FILL_ALPHA = 90
 
 
 class HistogramCard(Card):
-    """A histogram at one step."""
+    """A histogram at one step; ``H`` shows how it has moved up to there, a column a step."""
 
     HEIGHT: ClassVar[int] = 118
 
     def __init__(self, palette: Palette) -> None:
         self.plot = Plot(palette, cursor=False)
+        self.map = MapView(palette)
         self._bars = pg.PlotDataItem(stepMode="center", fillLevel=0)
         self._curve = pg.PlotDataItem(connect="finite")
         for item in (self._bars, self._curve):
@@ -38,10 +41,16 @@ class HistogramCard(Card):
         layout = QVBoxLayout(self.content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot.widget)
+        layout.addWidget(self.map)
+        self.map.hide()
+        self.map.pointed.connect(self._read)
+        self.time_action = self.add_action("Over time", "H", checkable=True)
+        self.time_action.toggled.connect(self._on_time)
         self.plot.hovered.connect(self._on_hover)
 
     def restyle(self) -> None:
         """Repaint the axes; the bars follow with the next draw."""
+        self.map.restyle(self.palette_)
         self.plot.restyle(self.palette_)
 
     def draw(self) -> None:
@@ -58,6 +67,30 @@ class HistogramCard(Card):
         self._curve.setData(*_over(state))
         self.plot.set_x_label(state.panel.x_label, self.palette_.muted)
         self.guides.show(state.guides, self.palette_)
+        if self.time_action.isChecked():
+            self._draw_time(state)
+
+    def _draw_time(self, state: HistogramState) -> None:
+        history = state.history
+        middles = (history.edges[:-1] + history.edges[1:]) / 2
+        self.map.show_map(
+            history.shares,
+            scale_of(history.shares),
+            tuple(number(float(middle), 3) for middle in middles),
+            tuple(step_number(step) for step in history.steps),
+            blank_zeros=True,
+        )
+
+    def _on_time(self, on: bool) -> None:
+        self.plot.widget.setVisible(not on)
+        self.map.setVisible(on)
+        self.aside.clear()
+        if isinstance(self.state, HistogramState) and not self.state.message:
+            self.draw()
+
+    def _read(self, reading: str) -> None:
+        if self.time_action.isChecked():
+            self.aside.setText(reading)
 
     def _on_hover(self, x: float | None) -> None:
         state = self.state

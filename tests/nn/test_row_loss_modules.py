@@ -150,6 +150,23 @@ def test_that_classes_are_in_dimension_1(name: str) -> None:
     torch.testing.assert_close(got, scores(name, targets)(logits.movedim(1, -1)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_that_a_module_smooths_its_targets(dtype) -> None:
+    logits, targets = torch.randn(4, 5, 3, dtype=dtype, requires_grad=True), torch.randint(0, 5, (4, 3))
+    module = nn.StableMaxCrossEntropy(label_smoothing=0.1)
+    got = module(logits, targets)
+    got.backward()
+    rows = logits.detach().movedim(1, -1)
+    value, gradient = loss.stablemax_cross_entropy(rows, targets, label_smoothing=0.1, return_grad=True)
+    torch.testing.assert_close(got.detach(), value)
+    torch.testing.assert_close(logits.grad.movedim(1, -1), gradient)
+    plain = torch.as_tensor(nn.StableMaxCrossEntropy()(logits.detach(), targets))
+    assert got.item() != plain.item()
+    assert "label_smoothing=0.1" in repr(module)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(logits.detach(), targets), got.detach())
+
+
 def test_that_modules_show_what_they_are_and_refuse_what_they_cannot() -> None:
     assert (
         repr(nn.ZStandardizedLoss()) == "ZStandardizedLoss(a=1.0, b=5.0, ignore_index=-100, reduction='mean')"

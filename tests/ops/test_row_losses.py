@@ -139,6 +139,75 @@ def test_stablemax_absorbs_nothing_where_softmax_does(isa):
     np.testing.assert_array_equal(gradient, [[0, 0]])
 
 
+def smoothed_oracle(z, y, smoothing, weight, reduction="mean"):
+    """The definition: the target keeps 1 - smoothing, all classes share the rest; a class has its weight."""
+    v, w = z.shape[-1], torch.ones(z.shape[-1], dtype=z.dtype) if weight is None else torch.from_numpy(weight)
+    live, y = y != -100, y.clamp(min=0)
+    masses = (1 - smoothing) * torch.nn.functional.one_hot(y, v).to(z.dtype) + smoothing / v
+    share = stable_share(torch.where(live[:, None], z, 0.0))
+    logs = (share / share.sum(-1, keepdim=True)).log()
+    losses = torch.where(live, -(w * masses * logs).sum(-1), 0.0)
+    return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / w[y][live].sum()}[reduction]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_smoothed_targets_agree_with_their_definition(isa, dtype, smoothing, weighted, reduction):
+    logits, targets = normal((7, 33), dtype, 3.0), np.array([0, 32, -100, 5, 5, 31, 8])
+    logits[2] = NAN
+    weight = np.random.default_rng(1).random(33) if weighted else None
+    options = {"label_smoothing": smoothing, "weight": weight, "reduction": reduction}
+    got, gradient = stablemax_cross_entropy(logits, targets, return_grad=True, **options)
+    z = torch.from_numpy(logits).double().requires_grad_()
+    wanted = smoothed_oracle(z, torch.from_numpy(targets), smoothing, weight, reduction)
+    (wanted_gradient,) = torch.autograd.grad(wanted.sum(), z)
+    limit = 3e-6 if dtype is np.float32 else 1e-12
+    assert got.dtype == gradient.dtype == dtype
+    assert_relative(got, wanted.detach(), limit, limit)
+    assert_relative(gradient, wanted_gradient, limit, limit)
+    np.testing.assert_array_equal(stablemax_cross_entropy(logits, targets, **options), got)
+
+
+def test_smoothed_targets_of_tensors_have_gradients_of_first_and_second_order():
+    logits = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
+    targets, weight = torch.tensor([[0, 3], [-100, 1], [2, 2]]), torch.rand(4, dtype=torch.float64)
+
+    def loss(x):
+        return stablemax_cross_entropy(x, targets, weight=weight, label_smoothing=0.2)
+
+    assert torch.autograd.gradcheck(loss, logits)
+    assert torch.autograd.gradgradcheck(loss, logits)
+    arrays = stablemax_cross_entropy(
+        logits.detach().numpy(), targets.numpy(), weight=weight.numpy(), label_smoothing=0.2
+    )
+    assert loss(logits).item() == pytest.approx(float(arrays), rel=1e-13)
+
+
+def test_smoothed_targets_at_their_limits():
+    logits, targets = normal((4, 9), np.float32), np.arange(4)
+    plain = stablemax_cross_entropy(logits, targets)
+    assert stablemax_cross_entropy(logits, targets, label_smoothing=1e-12) == pytest.approx(plain, rel=1e-6)
+    for value in (NAN, INF):
+        spoilt = logits.copy()
+        spoilt[1, 3] = value
+        losses, gradient = stablemax_cross_entropy(
+            spoilt, targets, label_smoothing=0.1, reduction="none", return_grad=True
+        )
+        assert np.isnan(losses).tolist() == [False, True, False, False]
+        assert np.isnan(gradient).all(axis=1).tolist() == [False, True, False, False]
+    for wrong in (-0.1, 1.5, NAN):
+        pattern = r"^stablemax_cross_entropy: label_smoothing is .*; use a number in 0..1$"
+        for x, y in ((logits, targets), (torch.tensor(logits, requires_grad=True), torch.tensor(targets))):
+            with pytest.raises(ArgumentError, match=pattern):
+                stablemax_cross_entropy(x, y, label_smoothing=wrong)
+    with pytest.raises(TargetError, match=r"^stablemax_cross_entropy: target 9 in row 0 is no class"):
+        stablemax_cross_entropy(logits, targets + 9, label_smoothing=0.1)
+    with pytest.raises(DTypeError, match=r"^stablemax_cross_entropy: targets has dtype float32; use int"):
+        stablemax_cross_entropy(logits, logits, label_smoothing=0.1)
+
+
 def test_the_z_loss_sees_neither_shift_nor_scale(isa):
     logits, targets = normal((5, 101), np.float64), np.arange(5)
     wanted = z_standardized_loss(logits, targets)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from logitscope.nn.functional._row_loss import row_loss
+from logitscope.nn.functional._row_loss import row_loss, smoothed_stablemax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,10 +37,14 @@ class _RowLoss(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Loss of logits (N, V) or (N, V, ...) and targets (N) or (N, ...)."""
+        return self.loss_of(logits.movedim(1, -1) if logits.dim() > 1 else logits, targets)
+
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of logits with the classes last."""
         return row_loss(
             self.operation,
             list(self.parameters_of_loss.values()),
-            logits.movedim(1, -1) if logits.dim() > 1 else logits,
+            logits,
             targets,
             weight=self.weight,
             ignore_index=self.ignore_index,
@@ -61,6 +65,8 @@ class StableMaxCrossEntropy(_RowLoss):
     ----------
     weight, ignore_index, reduction, empty
         As in :class:`CrossEntropyLoss`.
+    label_smoothing
+        The share of a target that is spread over all classes.
 
     Examples
     --------
@@ -77,10 +83,23 @@ class StableMaxCrossEntropy(_RowLoss):
         weight: Tensor | None = None,
         *,
         ignore_index: int = -100,
+        label_smoothing: float = 0.0,
         reduction: str = "mean",
         empty: str = "nan",
     ) -> None:
         super().__init__({}, weight, ignore_index, reduction, empty)
+        self.label_smoothing = label_smoothing
+
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the loss, of a smoothed target if it is to be one."""
+        if not self.label_smoothing:
+            return super().loss_of(logits, targets)
+        options = (self.label_smoothing, self.weight, self.ignore_index, self.reduction, self.empty)
+        return smoothed_stablemax(logits, targets, *options)
+
+    def extra_repr(self) -> str:
+        """Show the options."""
+        return f"{super().extra_repr()}, label_smoothing={self.label_smoothing!r}"
 
 
 class TaylorSoftmaxLoss(_RowLoss):

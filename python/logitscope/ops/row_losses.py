@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import like, needs_autograd
-from logitscope._dtypes import wide
-from logitscope.errors import ArgumentError
-from logitscope.ops._loss_problem import class_indices, class_rows, class_weight, reduced
+from logitscope._arrays import is_tensor, like, needs_autograd
+from logitscope._dtypes import narrow, wide, widen
+from logitscope.errors import ArgumentError, TargetError
+from logitscope.ops._loss_problem import Options, class_indices, class_rows, class_weight, reduced
+from logitscope.ops.cross_entropy import loss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ def stablemax_cross_entropy(
     *,
     weight: Any = None,
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     return_grad: bool = False,
@@ -45,6 +47,8 @@ def stablemax_cross_entropy(
         (...) integers in 0..V-1 or ``ignore_index``.
     weight, ignore_index, reduction, empty, return_grad
         As in :func:`~logitscope.loss.cross_entropy`.
+    label_smoothing
+        0..1: that part of the target's mass is shared out among all classes.
 
     Returns
     -------
@@ -60,12 +64,18 @@ def stablemax_cross_entropy(
     --------
     >>> import numpy as np
     >>> from logitscope.loss import stablemax_cross_entropy
-    >>> loss, gradient = stablemax_cross_entropy(np.array([[40.0, 0, 0]]), np.array([0]), return_grad=True)
+    >>> logits, targets = np.array([[40.0, 0, 0]]), np.array([0])
+    >>> loss, gradient = stablemax_cross_entropy(logits, targets, return_grad=True)
     >>> bool(np.isclose(loss, np.log(43 / 41)))
+    True
+    >>> smooth = stablemax_cross_entropy(logits, targets, label_smoothing=0.3)
+    >>> bool(np.isclose(smooth, 0.8 * np.log(43 / 41) + 0.2 * np.log(43)))
     True
     """
     arguments = (logits, targets, weight, ignore_index, reduction, empty, return_grad)
-    return row_loss("stablemax_cross_entropy", (), *arguments)
+    if label_smoothing == 0.0:
+        return row_loss("stablemax_cross_entropy", (), *arguments)
+    return _smoothed(label_smoothing, *arguments)
 
 
 def taylor_softmax_loss(
@@ -259,6 +269,58 @@ def z_standardized_loss(
     return row_loss("z_standardized_loss", (a, b), *arguments)
 
 
+def _smoothed(
+    label_smoothing: float,
+    logits: Any,
+    targets: Any,
+    weight: Any,
+    ignore_index: int,
+    reduction: str,
+    empty: str,
+    return_grad: bool,
+) -> Any:
+    """Compute the loss as cross entropy of ``sign(z) log(1 + |z|)``, which is the same for any target."""
+    operation = "stablemax_cross_entropy"
+    if needs_autograd(logits, weight) and not return_grad:
+        from logitscope.nn.functional._row_loss import smoothed_stablemax as differentiable
+
+        return differentiable(logits, targets, label_smoothing, weight, ignore_index, reduction, empty)
+    rows = class_rows(operation, logits)
+    classes = class_indices(operation, targets, rows.shape[:-1])
+    check_smoothing(label_smoothing, rows.shape[-1], weight, reduction, empty)
+    wrong = ((classes < 0) | (classes >= rows.shape[-1])) & (classes != ignore_index)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        no_class(operation, int(classes.ravel()[row]), row, rows.shape[-1])
+    options = Options(weight, ignore_index, label_smoothing, reduction=reduction, empty=empty)
+    # What is ignored may hold anything.
+    z = np.where((classes != ignore_index)[..., None], widen(rows), 0)
+    signed_log = np.copysign(np.log1p(np.abs(z)), z)
+    answer = loss(operation, signed_log, classes, options, return_grad, False)
+    value, gradient = answer if return_grad else (answer, None)
+    value = like(logits, np.asarray(value)) if is_tensor(logits) else value
+    if gradient is None:
+        return value
+    with np.errstate(invalid="ignore"):  # NaN stays NaN without a word
+        return value, like(logits, narrow(gradient / (1 + np.abs(z)), rows.dtype))
+
+
+def check_smoothing(label_smoothing: float, classes: int, weight: Any, reduction: str, empty: str) -> None:
+    """Raise for options out of range in the name of this loss, not of the one that is asked for it."""
+    operation = "stablemax_cross_entropy"
+    if not 0.0 <= label_smoothing <= 1.0:
+        message = f"{operation}: label_smoothing is {label_smoothing}; use a number in 0..1"
+        raise ArgumentError(message)
+    nothing = np.empty((0, classes)), np.empty(0, np.int64)  # the kernel checks the options of no rows, too
+    row_loss(operation, (), *nothing, weight, -100, reduction, empty, False)
+
+
+def no_class(operation: str, target: int, row: int, classes: int) -> None:
+    """Raise for a target that is none."""
+    message = f"{operation}: target {target} in row {row} is no class; use 0..{classes - 1}"
+    raise TargetError(message)
+
+
 def row_loss(
     operation: str,
     parameters: Sequence[float],
@@ -293,5 +355,5 @@ def row_loss(
         losses,
         gradient,
     )
-    loss = like(logits, losses) if reduction == "none" else reduced(logits, value, losses.dtype)
-    return loss if gradient is None else (loss, like(logits, gradient))
+    of_rows = like(logits, losses) if reduction == "none" else reduced(logits, value, losses.dtype)
+    return of_rows if gradient is None else (of_rows, like(logits, gradient))

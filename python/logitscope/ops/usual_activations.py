@@ -26,6 +26,11 @@ def relu2(x: Any) -> Any:
     array
         Kind, shape and dtype of ``x``.
 
+    Raises
+    ------
+    DTypeError, DeviceError
+        For numbers of another type, and tensors elsewhere than on the CPU.
+
     Examples
     --------
     >>> import numpy as np
@@ -49,6 +54,11 @@ def gelu(x: Any) -> Any:
     -------
     array
         Kind, shape and dtype of ``x``.
+
+    Raises
+    ------
+    DTypeError, DeviceError
+        For numbers of another type, and tensors elsewhere than on the CPU.
 
     Examples
     --------
@@ -77,8 +87,8 @@ def swiglu(x: Any) -> Any:
 
     Raises
     ------
-    ShapeError
-        For rows of an odd length.
+    ShapeError, DTypeError, DeviceError
+        For rows of an odd length, numbers of another type, and tensors elsewhere than on the CPU.
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,13 +50,8 @@ def nngp_kernel(
     array([[1.    , 0.3183],
            [0.3183, 1.    ]])
     """
-    options: dict[str, Any] = {
-        "derivative": derivative,
-        "sigma_w": sigma_w,
-        "sigma_b": sigma_b,
-        "nodes": nodes,
-    }
-    return _kernels("nngp_kernel", X, X2, depth, activation, **options)[1]
+    dual = partial(dual_activation, activation, derivative=derivative, nodes=nodes)
+    return _kernels("nngp_kernel", X, X2, depth, dual, sigma_w, sigma_b)[1]
 
 
 def ntk_kernel(
@@ -108,13 +104,8 @@ def ntk_kernel(
     array([[2.    , 0.3183],
            [0.3183, 2.    ]])
     """
-    options: dict[str, Any] = {
-        "derivative": derivative,
-        "sigma_w": sigma_w,
-        "sigma_b": sigma_b,
-        "nodes": nodes,
-    }
-    tangent, covariance = _kernels("ntk_kernel", X, X2, depth, activation, **options)
+    dual = partial(dual_activation, activation, derivative=derivative, nodes=nodes)
+    tangent, covariance = _kernels("ntk_kernel", X, X2, depth, dual, sigma_w, sigma_b)
     return (tangent, covariance) if return_nngp else tangent
 
 
@@ -123,11 +114,9 @@ def _kernels(
     X: Any,
     X2: Any,
     depth: int,
-    activation: str | Callable[[Kernel], Kernel],
-    *,
+    dual: Callable[[Any, Any, Any], tuple[Kernel, Kernel]],
     sigma_w: float,
     sigma_b: float,
-    **options: Any,
 ) -> tuple[Kernel, Kernel]:
     """Tangent kernel and covariance, layer by layer."""
     if depth < 1:
@@ -144,11 +133,8 @@ def _kernels(
     covariance = scale * (x @ x2.T) / x.shape[1] + shift
     tangent = covariance.copy()
     for _ in range(depth - 1):
-        values, slopes = dual_activation(activation, first[:, None], covariance, second, **options)
-        first, second = (
-            scale * dual_activation(activation, each, each, each, **options)[0] + shift
-            for each in (first, second)
-        )
+        values, slopes = dual(first[:, None], covariance, second)
+        first, second = (scale * dual(each, each, each)[0] + shift for each in (first, second))
         covariance = scale * values + shift
         tangent = tangent * scale * slopes + covariance
         if same:

@@ -6,7 +6,7 @@ use crate::isa::Isa;
 use crate::simd::Simd;
 
 /// A computation written once, generic over the instruction set.
-pub trait Kernel<T: Element> {
+pub trait Kernel<T: Element>: Sized {
     /// What [`Kernel::run`] returns.
     type Output;
 
@@ -18,21 +18,27 @@ pub trait Kernel<T: Element> {
 
 /// For one instruction set: the check that the CPU has it, and the function compiled with it. One list
 /// of features serves both, so they cannot differ.
+///
+/// The function is a trait's, because the compiler puts a provided method beside the type that has it: kernels
+/// are then compiled side by side, a unit for each of their modules. As a free function all would be one unit.
 macro_rules! instruction_set {
-    ($token:ty, $detect:ident, [$($feature:tt),+], $supported:ident, $run:ident) => {
+    ($token:ty, $detect:ident, [$($feature:tt),+], $supported:ident, $run_on:ident, $run:ident) => {
         fn $supported() -> bool {
             $(std::arch::$detect!($feature))&&+
         }
 
-        /// # Safety
-        /// The CPU must have the features: check with the function beside it.
-        #[target_feature($(enable = $feature),+)]
-        unsafe fn $run<T: Element, K: Kernel<T>>(kernel: K, simd: $token) -> K::Output
-        where
-            $token: Simd<T>,
-        {
-            kernel.run(simd)
+        trait $run_on<T: Element>: Kernel<T> {
+            /// # Safety
+            /// The CPU must have the features: check with the function beside it.
+            #[target_feature($(enable = $feature),+)]
+            unsafe fn $run(self, simd: $token) -> Self::Output
+            where
+                $token: Simd<T>,
+            {
+                self.run(simd)
+            }
         }
+        impl<T: Element, K: Kernel<T>> $run_on<T> for K {}
     };
 }
 
@@ -42,6 +48,7 @@ instruction_set!(
     is_x86_feature_detected,
     ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi2", "popcnt"],
     avx512_supported,
+    RunOnAvx512,
     run_avx512
 );
 #[cfg(target_arch = "x86_64")]
@@ -50,6 +57,7 @@ instruction_set!(
     is_x86_feature_detected,
     ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "avx2", "fma", "f16c", "bmi2", "popcnt"],
     avx512bf16_supported,
+    RunOnAvx512Bf16,
     run_avx512bf16
 );
 #[cfg(target_arch = "x86_64")]
@@ -58,10 +66,24 @@ instruction_set!(
     is_x86_feature_detected,
     ["avx2", "fma", "f16c", "bmi2", "popcnt"],
     avx2_supported,
+    RunOnAvx2,
     run_avx2
 );
 #[cfg(target_arch = "aarch64")]
-instruction_set!(arch::Neon, is_aarch64_feature_detected, ["neon"], neon_supported, run_neon);
+instruction_set!(arch::Neon, is_aarch64_feature_detected, ["neon"], neon_supported, RunOnNeon, run_neon);
+
+/// What [`instruction_set`] makes, for the one that needs no check. Not inlined: it would be compiled again for
+/// each unit that calls it, and takes the compiler longer than all other sets together.
+trait RunOnScalar<T: Element>: Kernel<T> {
+    #[inline(never)]
+    fn run_scalar(self) -> Self::Output
+    where
+        arch::Scalar: Simd<T>,
+    {
+        self.run(arch::Scalar)
+    }
+}
+impl<T: Element, K: Kernel<T>> RunOnScalar<T> for K {}
 
 /// True if this CPU, and the operating system, can run `isa`.
 pub(crate) fn is_supported(isa: Isa) -> bool {
@@ -91,7 +113,7 @@ pub(crate) fn run_f32_pairs<K: Kernel<f32>>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     if Isa::uses_pairs() {
         // SAFETY: pairs are only in use after `has_pairs` said that this CPU has them.
-        return unsafe { run_avx512bf16(kernel, arch::Avx512Bf16::new_unchecked()) };
+        return unsafe { kernel.run_avx512bf16(arch::Avx512Bf16::new_unchecked()) };
     }
     run_f32(Isa::current(), kernel)
 }
@@ -114,14 +136,14 @@ macro_rules! run_on {
                 // after `is_supported` said that this CPU has it.
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: see above.
-                Isa::Avx512 => unsafe { run_avx512(kernel, arch::Avx512::new_unchecked()) },
+                Isa::Avx512 => unsafe { kernel.run_avx512(arch::Avx512::new_unchecked()) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: see above.
-                Isa::Avx2 => unsafe { run_avx2(kernel, arch::Avx2::new_unchecked()) },
+                Isa::Avx2 => unsafe { kernel.run_avx2(arch::Avx2::new_unchecked()) },
                 #[cfg(target_arch = "aarch64")]
                 // SAFETY: see above.
-                Isa::Neon => unsafe { run_neon(kernel, arch::Neon::new_unchecked()) },
-                _ => kernel.run(arch::Scalar),
+                Isa::Neon => unsafe { kernel.run_neon(arch::Neon::new_unchecked()) },
+                _ => kernel.run_scalar(),
             }
         }
     };

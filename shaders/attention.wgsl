@@ -36,7 +36,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     let temperature = temperature_of(batch, head, query);
     let span = span_of(batch, query);
     let is_sigmoid = has(SIGMOID);
-    let shift_of_head = sigmoid_bias_of(head);
+    let shift_of_row = sigmoid_bias_of(batch, head, query);
 
     for (var place = thread; place < BR * SIZE; place += BR * TPR) {
         let row = place / SIZE;
@@ -118,7 +118,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
             let s = weights[own_row * BC + key];
             var weight = -1.0;
             if (s > LEAST) {
-                weight = select(exp_below(s, top, 1.0), sigmoid(s + shift_of_head), is_sigmoid);
+                weight = select(exp_below(s, top, 1.0), sigmoid(s + shift_of_row), is_sigmoid);
             }
             weights[own_row * BC + key] = weight;
             worst[thread] = 0.0;
@@ -152,7 +152,8 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         return;
     }
     let row = pair * params.queries + query;
-    let is_nan = kind != FINE;
+    let is_empty = !seen_any && has(EMPTY_IS_NAN);
+    let is_nan = kind != FINE || is_empty;
     let factor = select(select(0.0, 1.0 / max(sum, 1e-37), sum > 0.0), 1.0, is_sigmoid);
     for (var column = 0u; column < OWN; column++) {
         let place = lane + column * TPR;
@@ -170,7 +171,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     let place = shift(6u) + row * 4u;
     state[place] = select(lse, NAN_BITS, is_nan);
     state[place + 1u] = select(select(MINUS_INFINITY_BITS, bitcast<u32>(most), seen_any), NAN_BITS, is_nan);
-    state[place + 2u] = select(bitcast<u32>(select(0.0, 1.0 / max(sum, 1e-37), sum > 0.0)), NAN_BITS, is_nan);
+    state[place + 2u] = select(bitcast<u32>(select(0.0, 1.0 / max(sum, 1e-37), sum > 0.0)), NAN_BITS, kind != FINE);
     state[place + 3u] = select(bitcast<u32>(select(0.0, spread, sum > 0.0 && seen_any)), NAN_BITS, is_nan);
 }
 

@@ -2,18 +2,10 @@
 // temperature, sink, slope and sigmoid bias.
 // q, k, v: see shared/attention.wgsl; dout: as out, rows: (rows, 12), dq: as q.
 // A workgroup takes BR queries of a head, TPR threads for each, and goes through the keys in tiles of BC.
-#use attention_gradient
+#use attention_tiles
 
-@group(0) @binding(6) var<storage, read> dout: array<Stored>;
-@group(0) @binding(7) var<storage, read_write> rows: array<f32>;
 @group(0) @binding(8) var<storage, read_write> dq: array<Stored>;
 
-const OWN: u32 = SIZE / TPR;
-
-var<workgroup> k_tile: array<f32, BC * SIZE>;
-var<workgroup> v_tile: array<f32, BC * SIZE>;
-var<workgroup> q_tile: array<f32, BR * (SIZE + 1u)>;
-var<workgroup> dout_tile: array<f32, BR * (SIZE + 1u)>;
 var<workgroup> parts: array<f32, BR * BC>;
 var<workgroup> sums: array<vec4<f32>, BR * TPR>;
 
@@ -33,29 +25,11 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     let query = min(block + own_row, params.queries - 1u);
     let live = block + own_row < params.queries;
     let key_pair = batch * (params.heads / params.share) + head / params.share;
-    let place_of_row = shift(6u) + (pair * params.queries + query) * 12u;
-    let row = Row(
-        rows[place_of_row], rows[place_of_row + 1u], rows[place_of_row + 2u], rows[place_of_row + 3u],
-        rows[place_of_row + 4u], rows[place_of_row + 5u], temperature_of(batch, head, query), span_of(batch, query),
-        kind_of(bitcast<u32>(rows[place_of_row])),
-    );
+    let row = row_of(batch, head, pair, query);
 
     for (var place = thread; place < BR * SIZE; place += BR * TPR) {
-        let of_block = place / SIZE;
-        let column = place % SIZE;
-        let start = pair * params.queries + block + of_block;
-        var number = 0.0;
-        var gradient = 0.0;
-        if (block + of_block < params.queries && column < params.dim) {
-            number = real(unpack(q[shift(0u) + start * params.dim + column]));
-        }
-        if (block + of_block < params.queries && column < params.value_dim) {
-            gradient = real(unpack(dout[shift(5u) + start * params.value_dim + column]));
-        }
-        q_tile[of_block * (SIZE + 1u) + column] = number;
-        dout_tile[of_block * (SIZE + 1u) + column] = gradient;
+        own[place / SIZE * (SIZE + 1u) + place % SIZE] = of_query(pair, block + place / SIZE, place % SIZE);
     }
-
     var mixed: array<f32, OWN>;
     for (var column = 0u; column < OWN; column++) {
         mixed[column] = 0.0;
@@ -69,29 +43,13 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         workgroupBarrier();
         for (var place = thread; place < BC * SIZE; place += BR * TPR) {
             let key = start + place / SIZE;
-            let column = place % SIZE;
-            var of_key = 0.0;
-            var of_value = 0.0;
-            if (key < ends.y && column < params.dim) {
-                of_key = real(unpack(k[shift(1u) + (key_pair * params.keys + key) * params.dim + column]));
-            }
-            if (key < ends.y && column < params.value_dim) {
-                of_value = real(unpack(v[shift(2u) + (key_pair * params.keys + key) * params.value_dim + column]));
-            }
-            k_tile[place] = of_key;
-            v_tile[place] = of_value;
+            // What no query of the block sees may hold anything.
+            seen[place] = of_key(key_pair, select(params.keys, key, key < ends.y), place % SIZE);
         }
         workgroupBarrier();
         for (var key = lane; key < BC; key += TPR) {
-            var dot = 0.0;
-            for (var column = 0u; column < params.dim; column++) {
-                dot += q_tile[own_row * (SIZE + 1u) + column] * k_tile[key * SIZE + column];
-            }
-            var dp = 0.0;
-            for (var column = 0u; column < params.value_dim; column++) {
-                dp += dout_tile[own_row * (SIZE + 1u) + column] * v_tile[key * SIZE + column];
-            }
-            let one = gradient_of(row, batch, head, query, start + key, dot, dp);
+            let products = products_of(own_row, key);
+            let one = gradient_of(row, batch, head, query, start + key, products.x, products.y);
             parts[own_row * BC + key] = one.dz;
             of_bias += one.ds;
             of_slope -= one.ds * abs(f32(position_of(batch, query) - i32(start + key)));
@@ -102,7 +60,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
             // What is hidden may hold a NaN: it is passed over, not multiplied by 0.
             if (dz != 0.0) {
                 for (var column = 0u; column < OWN; column++) {
-                    mixed[column] += dz * k_tile[key * SIZE + lane + column * TPR];
+                    mixed[column] += dz * seen[key * SIZE + lane + column * TPR].x;
                 }
             }
         }
@@ -110,7 +68,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     var of_temperature = 0.0;
     for (var column = 0u; column < OWN; column++) {
         let gradient = mixed[column] * params.scale;
-        of_temperature += gradient * q_tile[own_row * (SIZE + 1u) + lane + column * TPR];
+        of_temperature += gradient * own[own_row * (SIZE + 1u) + lane + column * TPR].x;
         if (live && lane + column * TPR < params.dim) {
             let place = (pair * params.queries + query) * params.dim + lane + column * TPR;
             dq[shift(7u) + place] = pack(flushed(gradient * row.temperature));
@@ -130,6 +88,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         let p = exp_below(sink_of(head), row.top, 1.0) * row.inv_sum;
         of_sink = p * (row.dlse - row.delta - row.dentropy * (ln_of_number(p) + row.entropy));
     }
+    let place_of_row = shift(6u) + (pair * params.queries + query) * 12u;
     rows[place_of_row + 6u] = total.x;
     rows[place_of_row + 7u] = of_sink;
     rows[place_of_row + 8u] = total.y;

@@ -19,8 +19,11 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     let key_pair = batch * (params.heads / params.share) + head / params.share;
     let bin_row = index % bins / params.map_columns;
     let bin_column = index % params.map_columns;
-    let first_query = bin_row * params.queries / params.map_rows;
-    let end_query = (bin_row + 1u) * params.queries / params.map_rows;
+    // Bins are those of all queries, of which this part may have some.
+    let first = bin_row * params.all_queries / params.map_rows;
+    let end = (bin_row + 1u) * params.all_queries / params.map_rows;
+    let first_query = max(first, params.first_query) - params.first_query;
+    let end_query = clamp(end, params.first_query, params.first_query + params.queries) - params.first_query;
     let first_key = bin_column * params.keys / params.map_columns;
     let end_key = (bin_column + 1u) * params.keys / params.map_columns;
     var sum = 0.0;
@@ -29,8 +32,9 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         let span = span_of(batch, query);
         let from_state = shift(5u) + (pair * params.queries + query) * 4u;
         let most = state[from_state + 1u];
-        kind = max(kind, kind_of(most));
-        if (kind != FINE || is_hidden(most)) {
+        kind = max(kind, kind_of(state[from_state + 2u]));
+        // An empty row may be NaN where it was asked for; its sum is not.
+        if (kind != FINE || is_hidden(most) || kind_of(most) != FINE) {
             continue;
         }
         var top = real(most);
@@ -47,12 +51,17 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
             }
             let one = score(batch, head, query, key, span, dot, temperature);
             if (one.seen && has(SIGMOID)) {
-                sum += sigmoid(one.s + sigmoid_bias_of(head));
+                sum += sigmoid(one.s + sigmoid_bias_of(batch, head, query));
             } else if (one.seen) {
                 sum += exp_below(one.s, max(top, one.s), 1.0) * inv_sum;
             }
         }
     }
-    let mean = sum / f32(max(end_query - first_query, 1u));
+    var mean = sum / f32(max(end - first, 1u));
+    if (has(ADDS)) {
+        let earlier = map[shift(6u) + index];
+        kind = max(kind, kind_of(earlier));
+        mean += real(earlier);
+    }
     map[shift(6u) + index] = select(bitcast<u32>(mean), NAN_BITS, kind != FINE);
 }

@@ -65,7 +65,7 @@ FLOORS = {
     "dynamics": BASE | {"ops", "record", "nn", "dynamics"},
     "experiments": BASE
     | {"", "ops", "loss", "activation", "record", "data", "nn", "optim", "dynamics", "theory", "bench"}
-    | {"experiments", "methods", "_terminal"},
+    | {"experiments", "gpu", "methods", "_terminal"},
 }
 
 

@@ -380,6 +380,31 @@ class GpuAttention(TypedDict):
     temperature: bool
     sinks: bool
     sigmoid: bool
+    auto_row: bool
+    empty_is_nan: bool
+
+class GpuUpstream(TypedDict):
+    """Statistics of the rows of attention, and the gradients of its results."""
+
+    max_logit: GpuTensor
+    inv_sum: GpuTensor
+    entropy: GpuTensor | None
+    dlse: GpuTensor | None
+    dentropy: GpuTensor | None
+
+class GpuLinear(TypedDict):
+    """A linear layer and its losses on a GPU; shape is rows, classes, width."""
+
+    input: GpuTensor
+    weight: GpuTensor
+    bias: GpuTensor | None
+    shape: tuple[int, int, int]
+    classes: GpuTensor
+    masses: GpuTensor | None
+    class_weight: GpuTensor | None
+    factors: GpuTensor
+    options: LossOptions
+    chunk: int | None
 
 def gpu_adapters() -> list[GpuFacts]: ...
 
@@ -443,8 +468,17 @@ class GpuDevice:
         /,
         inputs: GpuAttention,
         out: GpuTensor,
-        state: GpuTensor,
         dout: GpuTensor,
-        upstream: GpuTensor | None,
-        has: tuple[bool, bool],
-    ) -> tuple[GpuTensor, GpuTensor, GpuTensor, GpuTensor]: ...
+        upstream: GpuUpstream,
+        bias_axes: tuple[bool, bool, bool, bool] | None,
+    ) -> tuple[GpuTensor, GpuTensor, GpuTensor, GpuTensor, GpuTensor | None]: ...
+    def attention_of_heads(
+        self, /, rows: GpuTensor, place: int, shape: tuple[int, int, int]
+    ) -> GpuTensor: ...
+    def linear_cross_entropy(
+        self, /, inputs: GpuLinear, wanted: tuple[bool, bool, bool]
+    ) -> tuple[GpuTensor, GpuTensor | None, GpuTensor | None, GpuTensor | None]: ...
+    def gather(self, /, x: GpuTensor, width: int, index: NDArray[np.int64]) -> GpuTensor: ...
+    def convert(self, /, x: GpuTensor, format: str) -> GpuTensor: ...
+    def copy(self, /, x: GpuTensor) -> GpuTensor: ...
+    def multiply_adds(self, /, count: int) -> GpuTensor: ...

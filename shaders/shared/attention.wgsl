@@ -26,9 +26,16 @@ struct Params {
     bias_head: u32,
     bias_query: u32,
     bias_key: u32,
-    /// Bins of the map.
+    /// Bins of the map; for the gradient of the bias, which of its axes are not broadcast.
     map_rows: u32,
     map_columns: u32,
+    /// Where this part of the batch, of the heads and of the queries begins, and how many heads and queries there are in all.
+    first_batch: u32,
+    first_head: u32,
+    first_query: u32,
+    all_batch: u32,
+    all_heads: u32,
+    all_queries: u32,
 }
 
 const TEMPERATURE: u32 = 1u;
@@ -37,16 +44,20 @@ const SOFTCAP: u32 = 4u;
 const BOTTOM_RIGHT: u32 = 8u;
 const SINKS: u32 = 16u;
 const SIGMOID: u32 = 32u;
-const DLSE: u32 = 64u;
-const DENTROPY: u32 = 128u;
+/// Whether what is written is added to what an earlier part has left.
+const ADDS: u32 = 64u;
+/// Whether rows without keys are NaN.
+const EMPTY_IS_NAN: u32 = 128u;
+/// Whether the bias of the sigmoid is minus the logarithm of how many keys a row sees.
+const AUTO_ROW: u32 = 256u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 /// (batch, heads, queries, dim), (batch, key heads, keys, dim), (batch, key heads, keys, value_dim).
 @group(0) @binding(1) var<storage, read> q: array<Stored>;
 @group(0) @binding(2) var<storage, read> k: array<Stored>;
 @group(0) @binding(3) var<storage, read> v: array<Stored>;
-/// First (heads, 3): slope, sink, bias of the sigmoid; then (batch, 2): how many queries and keys are real; then
-/// (batch, heads, queries): inverse temperatures, if there are some.
+/// Of all parts, first (heads, 3): slope, sink, bias of the sigmoid; then (batch, 2): how many queries and keys are real;
+/// then (batch, heads, queries): inverse temperatures, if there are some.
 @group(0) @binding(4) var<storage, read> aside: array<f32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 
@@ -73,37 +84,60 @@ fn real(bits: u32) -> f32 {
     return bitcast<f32>(bits);
 }
 
+/// A number of a head of this part, by its place.
+fn of_head(head: u32, place: u32) -> f32 {
+    return aside[shift(3u) + 3u * (params.first_head + head) + place];
+}
+
 fn slope_of(head: u32) -> f32 {
-    return aside[shift(3u) + 3u * head];
+    return of_head(head, 0u);
 }
 
 fn sink_of(head: u32) -> f32 {
-    return aside[shift(3u) + 3u * head + 1u];
+    return of_head(head, 1u);
 }
 
-fn sigmoid_bias_of(head: u32) -> f32 {
-    return aside[shift(3u) + 3u * head + 2u];
+fn all_real_queries(batch: u32) -> u32 {
+    return u32(aside[shift(3u) + 3u * params.all_heads + 2u * (params.first_batch + batch)]);
 }
 
+/// How many queries of this part are real.
 fn real_queries(batch: u32) -> u32 {
-    return u32(aside[shift(3u) + 3u * params.heads + 2u * batch]);
+    return max(all_real_queries(batch), params.first_query) - params.first_query;
 }
 
 fn real_keys(batch: u32) -> u32 {
-    return u32(aside[shift(3u) + 3u * params.heads + 2u * batch + 1u]);
+    return u32(aside[shift(3u) + 3u * params.all_heads + 2u * (params.first_batch + batch) + 1u]);
 }
 
 fn temperature_of(batch: u32, head: u32, query: u32) -> f32 {
     if (!has(TEMPERATURE)) {
         return 1.0;
     }
-    let start = shift(3u) + 3u * params.heads + 2u * params.batch;
-    return aside[start + (batch * params.heads + head) * params.queries + query];
+    let start = shift(3u) + 3u * params.all_heads + 2u * params.all_batch;
+    let of_pair = (params.first_batch + batch) * params.all_heads + params.first_head + head;
+    return aside[start + of_pair * params.all_queries + params.first_query + query];
+}
+
+/// What is added to the scores of a row before the sigmoid.
+fn sigmoid_bias_of(batch: u32, head: u32, query: u32) -> f32 {
+    if (!has(AUTO_ROW)) {
+        return of_head(head, 2u);
+    }
+    let span = span_of(batch, query);
+    var count = span.y - span.x;
+    if (has(BIAS)) {
+        for (var key = span.x; key < span.y; key++) {
+            count -= select(0u, 1u, is_hidden(bitcast<u32>(bias_of(batch, head, query, key))));
+        }
+    }
+    return -ln_of_number(max(f32(count), 1.0));
 }
 
 /// The position of a query among the keys.
 fn position_of(batch: u32, query: u32) -> i32 {
-    return i32(query) + select(0, i32(real_keys(batch)) - i32(real_queries(batch)), has(BOTTOM_RIGHT));
+    let aligned = select(0, i32(real_keys(batch)) - i32(all_real_queries(batch)), has(BOTTOM_RIGHT));
+    return i32(params.first_query + query) + aligned;
 }
 
 /// The keys from x up to but not including y are those that lengths and window leave to a query.
@@ -123,6 +157,11 @@ fn span_of(batch: u32, query: u32) -> vec2<u32> {
     return vec2<u32>(u32(first), u32(max(end, first)));
 }
 
+fn bias_of(batch: u32, head: u32, query: u32, key: u32) -> f32 {
+    let place = batch * params.bias_batch + head * params.bias_head + query * params.bias_query + key * params.bias_key;
+    return bias[shift(4u) + place];
+}
+
 /// From a dot product to a score; `span` is that of the query.
 fn score(batch: u32, head: u32, query: u32, key: u32, span: vec2<u32>, dot: f32, temperature: f32) -> Score {
     if (key < span.x || key >= span.y) {
@@ -130,9 +169,7 @@ fn score(batch: u32, head: u32, query: u32, key: u32, span: vec2<u32>, dot: f32,
     }
     var added = 0.0;
     if (has(BIAS)) {
-        let place = batch * params.bias_batch + head * params.bias_head + query * params.bias_query
-            + key * params.bias_key;
-        let bits = bitcast<u32>(bias[shift(4u) + place]);
+        let bits = bitcast<u32>(bias_of(batch, head, query, key));
         if (is_hidden(bits)) {
             return Score(LEAST, false, FINE, 0.0);
         }

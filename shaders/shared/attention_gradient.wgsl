@@ -1,6 +1,11 @@
 // The gradient of one score of attention, from what attention_rows has put together.
 #use attention
 
+/// As out.
+@group(0) @binding(6) var<storage, read> dout: array<Stored>;
+/// (rows, 12).
+@group(0) @binding(7) var<storage, read_write> rows: array<f32>;
+
 /// What a query's row gave, and the gradients of its results.
 struct Row {
     top: f32,
@@ -33,7 +38,7 @@ fn gradient_of(row: Row, batch: u32, head: u32, query: u32, key: u32, dot: f32, 
         return Gradient(spoilt, spoilt, spoilt, true);
     }
     if (has(SIGMOID)) {
-        let x = one.s + sigmoid_bias_of(head);
+        let x = one.s + sigmoid_bias_of(batch, head, query);
         let e = exp_below(-abs(x), 0.0, 1.0);
         let ds = e / ((1.0 + e) * (1.0 + e)) * dp;
         return Gradient(sigmoid(x), ds, ds * one.slope, true);
@@ -44,4 +49,40 @@ fn gradient_of(row: Row, batch: u32, head: u32, query: u32, key: u32, dot: f32, 
     }
     let ds = p * (dp - row.delta + row.dlse - row.dentropy * (ln_of_number(p) + row.entropy));
     return Gradient(p, ds, ds * one.slope, true);
+}
+
+/// What is known of the row of a query; `pair` is its head among all of the batch.
+fn row_of(batch: u32, head: u32, pair: u32, query: u32) -> Row {
+    let place = shift(6u) + (pair * params.queries + query) * 12u;
+    return Row(
+        rows[place], rows[place + 1u], rows[place + 2u], rows[place + 3u], rows[place + 4u], rows[place + 5u],
+        temperature_of(batch, head, query), span_of(batch, query), 
+        max(kind_of(bitcast<u32>(rows[place])), kind_of(bitcast<u32>(rows[place + 1u]))),
+    );
+}
+
+/// A column of a query and of the gradient of its output, zeros beyond their ends.
+fn of_query(pair: u32, query: u32, column: u32) -> vec2<f32> {
+    let row = pair * params.queries + query;
+    var both = vec2<f32>(0.0, 0.0);
+    if (query < params.queries && column < params.dim) {
+        both.x = real(unpack(q[shift(0u) + row * params.dim + column]));
+    }
+    if (query < params.queries && column < params.value_dim) {
+        both.y = real(unpack(dout[shift(5u) + row * params.value_dim + column]));
+    }
+    return both;
+}
+
+/// A column of a key and of its value, zeros beyond their ends.
+fn of_key(key_pair: u32, key: u32, column: u32) -> vec2<f32> {
+    let row = key_pair * params.keys + key;
+    var both = vec2<f32>(0.0, 0.0);
+    if (key < params.keys && column < params.dim) {
+        both.x = real(unpack(k[shift(1u) + row * params.dim + column]));
+    }
+    if (key < params.keys && column < params.value_dim) {
+        both.y = real(unpack(v[shift(2u) + row * params.value_dim + column]));
+    }
+    return both;
 }

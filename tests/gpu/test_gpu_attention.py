@@ -7,7 +7,8 @@ import pytest
 
 import logitscope
 from gpu_agreement import assert_agree
-from logitscope.errors import ArgumentError, DeviceError, DTypeError, ShapeError
+from gpu_device import open_device
+from logitscope.errors import ArgumentError, DeviceError, DTypeError, GpuOutOfMemoryError, ShapeError
 from logitscope.gpu import GpuArray
 
 INF, NAN = np.inf, np.nan
@@ -37,6 +38,8 @@ OPTIONS = {
     "sinks": {"sinks": np.array([0.0, -INF, 3.0, -2.0], np.float32)},
     "sinks without keys": {"sinks": np.array([0.0, -INF, 3.0, -2.0], np.float32), "kv_len": [0, 5]},
     "sigmoid": {"kind": "sigmoid"},
+    "sigmoid by rows": {"kind": "sigmoid", "sigmoid_bias": "auto_row", "mask": MASK, "is_causal": True},
+    "positions first": {"layout": "blhd", "is_causal": True, "bias": BIAS},
     "sigmoid of heads": {
         "kind": "sigmoid",
         "sigmoid_bias": np.array([-1.0, 0.0, 2.0, -30.0], np.float32),
@@ -79,6 +82,7 @@ def assert_same_attention(device, q, k, v, dout, tolerance=1e-4, **options):
             assert_agree(getattr(found, name).numpy(), getattr(expected, name), tolerance, name)
     if dout is None:
         return
+    with_dbias = options.get("bias") is not None
     has_sum = options.get("kind") != "sigmoid"
     upstream = {}
     if has_sum:
@@ -88,10 +92,13 @@ def assert_same_attention(device, q, k, v, dout, tolerance=1e-4, **options):
             for seed, name in enumerate(("dlse", "dentropy"))
         }
     gradients = logitscope.attention_backward(
-        GpuArray(dout, device), *given, found, with_dbias=False, **upstream, **options
+        GpuArray(dout, device), *given, found, with_dbias=with_dbias, **upstream, **options
     )
-    wanted = logitscope.attention_backward(dout, q, k, v, expected, with_dbias=False, **upstream, **options)
-    for name in ("dq", "dk", "dv", "dinv_temperature", "dsinks", "dalibi_slopes", "dsigmoid_bias"):
+    wanted = logitscope.attention_backward(
+        dout, q, k, v, expected, with_dbias=with_dbias, **upstream, **options
+    )
+    names = ("dq", "dk", "dv", "dinv_temperature", "dsinks", "dbias", "dalibi_slopes", "dsigmoid_bias")
+    for name in names:
         one = getattr(wanted, name)
         assert (one is None) == (getattr(gradients, name) is None), name
         if one is not None:
@@ -108,9 +115,13 @@ def assert_same_attention(device, q, k, v, dout, tolerance=1e-4, **options):
             )
 
 
+def in_layout(arrays, options):
+    return [array.swapaxes(1, 2) for array in arrays] if options.get("layout") == "blhd" else arrays
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_that_every_option_agrees_with_the_cpu(name, gpu_device):
-    assert_same_attention(gpu_device, *inputs(), bins=(4, 6), **OPTIONS[name])
+    assert_same_attention(gpu_device, *in_layout(inputs(), OPTIONS[name]), bins=(4, 6), **OPTIONS[name])
     assert logitscope.last_kernel().startswith("attention")
 
 
@@ -123,10 +134,67 @@ def test_that_every_option_agrees_with_the_cpu(name, gpu_device):
         (1, 8, 1, 40, 17, 64, 40),
         (1, 1, 1, 9, 12, 128, 80),
         (1, 2, 2, 7, 9, 200, 256),
+        (1, 2, 1, 3, 5, 300, 512),
     ],
 )
 def test_that_every_shape_agrees_with_the_cpu(shape, gpu_device):
     assert_same_attention(gpu_device, *inputs(shape=shape), is_causal=True)
+
+
+@pytest.mark.parametrize("name", ["plain", "all", "sigmoid of heads", "lengths and causal", "bias of keys"])
+@pytest.mark.parametrize("limit", [16384, 4096, 2048])
+def test_that_more_than_a_binding_holds_is_worked_on_in_parts(name, limit):
+    # Of two batch elements with four heads each: one, two heads, or some queries of one.
+    bias = OPTIONS[name].get("bias")
+    options = OPTIONS[name] | ({} if bias is None else {"bias": bias[..., :12]})
+    options |= {"kv_len": [12, 5]} if "kv_len" in options else {}
+    shape = (B, HQ, HK, LQ, 12, D, DV)
+    assert_same_attention(open_device(binding_bytes=limit), *inputs(shape=shape), bins=(4, 6), **options)
+
+
+def test_that_keys_of_a_head_over_the_binding_limit_are_refused():
+    device = open_device(binding_bytes=2048)
+    q, k, v, _ = (GpuArray(x, device) for x in inputs())
+    with pytest.raises(
+        GpuOutOfMemoryError, match=r"attention: a head with its keys takes \d+ bytes; .* can bind"
+    ):
+        logitscope.attention(q, k, v)
+
+
+@pytest.mark.parametrize("shape", [(HQ, LQ, LK), (1, 1, LK), (LQ, 1), (1,), (B, 1, 1, LK), (B, HQ, LQ, LK)])
+def test_that_the_gradient_of_a_bias_has_its_shape(shape, gpu_device):
+    bias = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    assert_same_attention(gpu_device, *inputs(), bias=bias, mask=MASK)
+
+
+def test_that_rows_without_keys_are_nan_where_that_is_asked_for(gpu_device):
+    options = {
+        "kv_len": [0, 35],
+        "is_causal": True,
+        "empty": "nan",
+        "map_bins": (4, 6),
+        "stats": ("entropy",),
+    }
+    q, k, v, dout = inputs()
+    given = [GpuArray(x, gpu_device) for x in (q, k, v)]
+    found, expected = logitscope.attention(*given, **options), logitscope.attention(q, k, v, **options)
+    for name in ("out", "lse", "max_logit", "inv_sum", "entropy", "map"):
+        assert_agree(getattr(found, name).numpy(), getattr(expected, name), label=name)
+    options = {name: options[name] for name in ("kv_len", "is_causal")}
+    gradients = logitscope.attention_backward(GpuArray(dout, gpu_device), *given, found, **options)
+    assert (gradients.dq.numpy()[0] == 0).all()
+
+
+def test_that_gradients_read_nothing_back(gpu_device, monkeypatch):
+    q, k, v, dout = (GpuArray(x, gpu_device) for x in inputs())
+    sinks = np.zeros(HQ, np.float32)
+    with monkeypatch.context() as patch:
+        patch.setattr(GpuArray, "numpy", lambda _: pytest.fail("something was read"))
+        result = logitscope.attention(q, k, v, sinks=sinks, stats=("entropy",))
+        gradients = logitscope.attention_backward(
+            dout, q, k, v, result, sinks=sinks, dlse=result.lse, dentropy=result.entropy
+        )
+    assert np.isfinite(gradients.dsinks.numpy()).all()
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 2, 3, 3, 8, 8), (1, 2, 2, 0, 3, 8, 8), (1, 2, 2, 3, 0, 8, 8)])
@@ -213,21 +281,13 @@ def test_that_what_does_not_fit_is_named(gpu_device):
         logitscope.attention(q, k, v[:1])
     with pytest.raises(ShapeError, match="attention: bias has shape"):
         logitscope.attention(q, k, v, bias=np.zeros((3, 3), np.float32))
-    with pytest.raises(ShapeError, match="attention: heads of 300 numbers; use at most 256 on a GPU"):
-        logitscope.attention(*(GpuArray(np.zeros((1, 1, 1, 300), np.float32), gpu_device) for _ in range(3)))
-    with pytest.raises(ArgumentError, match="attention: sigmoid_bias is 'auto_row' with a GpuArray"):
-        logitscope.attention(q, k, v, kind="sigmoid", sigmoid_bias="auto_row")
-    with pytest.raises(ArgumentError, match="attention: empty is 'nan' with a GpuArray; use 'zero'"):
-        logitscope.attention(q, k, v, empty="nan")
-    with pytest.raises(ArgumentError, match="attention: layout is 'blhd' with a GpuArray; use 'bhld'"):
-        logitscope.attention(q, k, v, layout="blhd")
+    with pytest.raises(
+        ShapeError, match=r"attention: heads of 9000 numbers; use at most \d+ on .*, or the CPU"
+    ):
+        logitscope.attention(*(GpuArray(np.zeros((1, 1, 1, 9000), np.float32), gpu_device) for _ in range(3)))
     with pytest.raises(ArgumentError, match="attention: value_gate is given with a GpuArray; leave it out"):
         logitscope.attention(q, k, v, value_gate=np.ones(LK, np.float32))
     result = logitscope.attention(q, k, v, bias=BIAS)
-    with pytest.raises(
-        ArgumentError, match="attention_backward: with_dbias is True with a GpuArray; use False"
-    ):
-        logitscope.attention_backward(dout, q, k, v, result, bias=BIAS)
     with pytest.raises(
         ArgumentError, match="attention_backward: dentropy is given but result holds no entropy"
     ):

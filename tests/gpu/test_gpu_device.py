@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import logitscope
+from gpu_agreement import assert_agree
 from gpu_device import open_device
 from logitscope import gpu
 from logitscope.errors import (
@@ -18,6 +19,7 @@ from logitscope.errors import (
     GpuCompileError,
     GpuDeviceLostError,
     GpuOutOfMemoryError,
+    GpuTimeoutError,
     GpuUnavailableError,
 )
 from logitscope.gpu import GpuArray
@@ -113,8 +115,29 @@ def test_that_a_row_over_the_binding_limit_is_refused_and_the_device_goes_on():
     ):
         logitscope.softmax(GpuArray(np.zeros((2, 2000), np.float32), device))
     with pytest.raises(MemoryError):
-        logitscope.softmax(GpuArray(np.zeros((100, 100), np.float32), device), 0)
+        logitscope.softmax(GpuArray(np.zeros((2000, 2), np.float32), device), 0)
+    x = np.random.default_rng(0).standard_normal((2, 100, 30)).astype(np.float32)
+    assert_agree(logitscope.softmax(GpuArray(x, device), 1).numpy(), logitscope.softmax(x, 1))
     assert_computes(device)
+
+
+def test_that_a_device_that_takes_too_long_says_so_and_goes_on():
+    device = open_device(timeout=0.0)
+    device.native.multiply_adds(30_000_000_000)
+    late = GpuArray(np.zeros(3, np.float32), device)
+    with pytest.raises(GpuTimeoutError, match=r"has not answered for 0 s; give it less at once, or a longer"):
+        late.numpy()
+    assert issubclass(GpuTimeoutError, TimeoutError)
+    patient = open_device()
+    assert_computes(patient)
+    for _ in range(600):
+        try:
+            device.finish()
+            break
+        except GpuTimeoutError:
+            continue
+    # The buffer that the late result was to be read through can be used again.
+    np.testing.assert_array_equal(late.numpy(), np.zeros(3))
 
 
 def test_that_a_shader_that_does_not_compile_is_told_with_its_reason(gpu_device):

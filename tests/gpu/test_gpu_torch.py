@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from logitscope.errors import ArgumentError, GpuUnavailableError
 
 torch = pytest.importorskip("torch")
 
+from logitscope import gpu  # noqa: E402 -- where there is torch
 from logitscope.nn import functional  # noqa: E402 -- where there is torch
 
 
@@ -31,8 +34,17 @@ def assert_same(function, *tensors, **options):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
-def test_that_softmax_and_its_gradient_agree_with_the_cpu():
-    assert_same(functional.softmax, torch.randn(5, 33, 4), dim=1, temperature=0.7)
+ROWS = ["softmax", "log_softmax", "sparsemax", "entmax15", "stablemax", "log_stablemax", "logsumexp"]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_that_rows_and_their_gradient_agree_with_the_cpu(name):
+    assert_same(getattr(functional, name), torch.randn(5, 33, 4), dim=1)
+
+
+def test_that_options_of_rows_go_along():
+    assert_same(functional.softmax, torch.randn(5, 33), temperature=0.7)
+    assert_same(functional.logsumexp, torch.randn(5, 33), keepdim=True)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
@@ -44,6 +56,21 @@ def test_that_cross_entropy_and_its_gradient_agree_with_the_cpu(reduction):
         reduction=reduction,
         label_smoothing=0.1,
         weight=torch.rand(33),
+    )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_that_a_linear_layer_with_its_loss_agrees_with_the_cpu(reduction):
+    targets = torch.tensor([0, 5, -100, 32, 7, 1])
+    assert_same(
+        lambda *tensors, **options: functional.linear_cross_entropy(
+            *tensors[:2], targets, tensors[2], **options
+        ),
+        torch.randn(6, 9),
+        torch.randn(33, 9),
+        torch.randn(33),
+        reduction=reduction,
+        label_smoothing=0.1,
     )
 
 
@@ -61,12 +88,63 @@ def test_that_attention_and_its_gradients_agree_with_the_cpu():
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
 
 
+def test_that_everything_that_has_a_gradient_gets_it():
+    q, k, v = torch.randn(2, 4, 7, 8), torch.randn(2, 2, 9, 8), torch.randn(2, 2, 9, 5)
+    names = ("inv_temperature", "sinks", "bias", "alibi_slopes")
+    assert_same(
+        lambda q, k, v, *rest, **options: torch.cat(
+            [
+                (result := functional.attention(q, k, v, **dict(zip(names, rest, strict=True)), **options)).out,
+                result.lse[..., None],
+                result.entropy[..., None],
+            ],
+            -1,
+        ),
+        q, k, v, torch.rand(4, 1), torch.randn(4), torch.randn(4, 1, 9), torch.rand(4), stats=("entropy",),
+    )  # fmt: skip
+    assert_same(
+        lambda q, k, v, bias, **options: functional.attention(
+            q, k, v, kind="sigmoid", sigmoid_bias=bias, **options
+        ).out,
+        q, k, v, torch.randn(4),
+    )  # fmt: skip
+
+
 def test_that_what_a_gpu_does_not_do_is_named():
-    q = torch.zeros(1, 1, 2, 4)
-    with pytest.raises(ArgumentError, match="attention: sinks requires a gradient on device 'gpu'"):
-        functional.attention(q, q, q, sinks=torch.zeros(1, requires_grad=True), device="gpu")
+    q, wide = torch.zeros(1, 1, 2, 4), torch.zeros(3, 4, requires_grad=True)
+    with pytest.raises(ArgumentError, match="attention: dropout_p is given on device 'gpu'; leave it out"):
+        functional.attention(q, q, q, dropout_p=0.5, device="gpu")
+    with pytest.raises(ArgumentError, match="cross_entropy: weight requires a gradient on device 'gpu'"):
+        functional.cross_entropy(
+            q[0, 0], torch.tensor([0, 1]), weight=torch.ones(4, requires_grad=True), device="gpu"
+        )
     with pytest.raises(ArgumentError, match="softmax: device is 'tpu'; use 'cpu' or 'gpu'"):
         functional.softmax(q, device="tpu")
+    with pytest.raises(ArgumentError, match="softmax: its gradient is to have a gradient on device 'gpu'"):
+        torch.autograd.grad(functional.softmax(wide, device="gpu")[0, 0], wide, create_graph=True)
+
+
+def test_that_results_have_the_type_that_came():
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        x = torch.randn(3, 5, dtype=dtype, requires_grad=True)
+        y = functional.softmax(x, device="gpu")
+        y.sum().backward()
+        assert y.dtype == x.grad.dtype == dtype
+
+
+def test_that_calls_within_a_block_are_sent_where_the_gpu_can_do_them():
+    x, targets = torch.randn(3, 5, requires_grad=True), torch.tensor([0, 1, 2])
+    with gpu.sending() as sent:
+        loss = functional.cross_entropy(functional.softmax(x), targets)
+        functional.softmax(x.double())
+        functional.softmax(x, device="cpu")
+        functional.topk_softmax(x, 2)
+        q = torch.randn(1, 1, 2, 4)
+        functional.attention(q, q, q, dropout_p=0.5)
+    assert sent == {"softmax": 1, "cross_entropy": 1}
+    loss.backward()
+    functional.softmax(x)
+    assert sent == {"softmax": 1, "cross_entropy": 1}
 
 
 def test_that_a_training_of_50_steps_has_the_losses_of_the_cpu():
@@ -81,6 +159,18 @@ def test_that_a_training_of_50_steps_has_the_losses_of_the_cpu():
         losses[device] = [learner.step(settings.learning_rate(step), 1.0) for step in range(settings.steps)]
     np.testing.assert_allclose(losses["gpu"], losses["cpu"], rtol=0, atol=1e-3)
     assert losses["gpu"][-1] < losses["gpu"][0]
+
+
+def test_that_an_experiment_runs_there_and_says_what_did(tmp_path, monkeypatch, capsys):
+    from logitscope.__main__ import main
+
+    monkeypatch.setenv("LOGITSCOPE_RUNS", str(tmp_path))
+    short = ["--smoke", "--seed", "0", "--device", "gpu", "--set", "steps=1", "--set", "windows=1"]
+    assert main(["run", "sigmoid-attention", *short]) == 0
+    told = capsys.readouterr().err
+    assert re.search(r"sigmoid-attention: calls on .*: \d+ of attention.*; the rest ran on the CPU", told)
+    assert main(["run", "neural-tangent-kernel", "--smoke", "--seed", "0", "--device", "gpu"]) == 0
+    assert "neural-tangent-kernel: none of its operations has a way to a GPU" in capsys.readouterr().err
 
 
 def test_that_the_demo_without_a_gpu_ends_in_a_line(monkeypatch, capsys):

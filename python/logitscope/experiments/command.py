@@ -33,6 +33,7 @@ RUN_EXAMPLES = """examples:
   logitscope run polycom --smoke        a look at whether it runs, some seconds
   logitscope run z-loss --seed 7        one seed of your own
   logitscope run polycom --set steps=300
+  logitscope run z-loss --device gpu    losses and attention on a GPU
   logitscope run all --verdicts docs/verdicts.md"""
 
 
@@ -62,6 +63,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         type=_setting,
         metavar="NAME=VALUE",
         help="another value for an argument of the experiment, such as steps=300",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        help="where softmax, attention, losses and their like run that can run there (default: cpu)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write what was found to this file, as JSON")
     parser.add_argument("--run", type=Path, metavar="FILE", help="the run file to make (one SLUG only)")
@@ -113,7 +120,7 @@ def run_experiments(arguments: argparse.Namespace) -> int:
 
 def _plan(paper: Paper, arguments: argparse.Namespace) -> Plan:
     seeds = arguments.seeds if arguments.seed is None else (arguments.seed,)
-    return Plan(paper, seeds, arguments.smoke, dict(arguments.set), arguments.run)
+    return Plan(paper, seeds, arguments.smoke, dict(arguments.set), arguments.run, arguments.device)
 
 
 def _check(plans: list[Plan], arguments: argparse.Namespace) -> None:

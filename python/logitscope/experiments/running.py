@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from logitscope.errors import ArgumentError
 from logitscope.experiments.progress import PROGRESS_TAG, VERDICT_TAG, ShownProgress, clock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from logitscope.experiments.paper import Paper
     from logitscope.experiments.verdict import Verdict
@@ -40,6 +41,8 @@ class Plan:
     """Keyword arguments of its ``run`` that are not the defaults."""
     path: Path | None = None
     """The run file to make."""
+    device: str = "cpu"
+    """Where operations run that can run there: ``"cpu"`` or ``"gpu"``."""
 
     @property
     def command(self) -> str:
@@ -49,6 +52,8 @@ class Plan:
             words += ["--seeds", ",".join(map(str, self.seeds))]
         for name, value in self.options.items():
             words += ["--set", f"{name}={value!r}"]
+        if self.device != "cpu":
+            words += ["--device", self.device]
         return shlex.join(words)
 
 
@@ -85,6 +90,7 @@ def execute(plan: Plan) -> Outcome:
         "kind": "smoke" if plan.smoke else "full",
         "start again": plan.command,
         "logitscope": __version__,
+        **({"device": plan.device} if plan.device != "cpu" else {}),
     }
     _tell_of_a_stopped_run(plan)
     start = time.monotonic()
@@ -93,7 +99,7 @@ def execute(plan: Plan) -> Outcome:
         # The other two are for programs: named here so that they get no panels of their own.
         scope.panel("Verdict", "text", [VERDICT_TAG, DATA_TAG, PROGRESS_TAG], group="Text")
         try:
-            with ShownProgress(plan.paper.slug, scope) as progress:
+            with _sending(plan), ShownProgress(plan.paper.slug, scope) as progress:
                 verdict: Verdict = plan.paper.experiment().run(scope, progress=progress, **arguments)
         except KeyboardInterrupt:
             print(f"{plan.paper.slug}: stopped; start it again with: {plan.command}", file=sys.stderr)
@@ -138,6 +144,25 @@ def arguments_of(plan: Plan) -> dict[str, Any]:
     if plan.seeds is not None:
         arguments["seeds"] = plan.seeds
     return arguments
+
+
+@contextmanager
+def _sending(plan: Plan) -> Iterator[None]:
+    """Send operations to the GPU if the plan says so, and tell at the end which went there."""
+    if plan.device == "cpu":
+        yield
+        return
+    from logitscope import gpu
+
+    with gpu.sending() as sent:
+        yield
+    calls = ", ".join(f"{count} of {operation}" for operation, count in sorted(sent.items()))
+    told = (
+        f"calls on {gpu.default_device().info.name}: {calls}"
+        if calls
+        else "none of its operations has a way to a GPU"
+    )
+    print(f"{plan.paper.slug}: {told}; the rest ran on the CPU", file=sys.stderr)
 
 
 def _tell_of_a_stopped_run(plan: Plan) -> None:

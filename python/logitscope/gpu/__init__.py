@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from logitscope.gpu.array import GpuArray
 from logitscope.gpu.device import AdapterInfo, Device, adapters, available, default_device
+from logitscope.gpu.sending import sending
 
-__all__ = ["AdapterInfo", "Device", "GpuArray", "adapters", "available", "default_device"]
+__all__ = ["AdapterInfo", "Device", "GpuArray", "adapters", "available", "default_device", "sending"]

@@ -77,6 +77,13 @@ class GpuArray:
         self.device, self.dtype, self.shape, self._tensor = like.device, like.dtype, tuple(shape), tensor
         return self
 
+    @classmethod
+    def of_float32(cls, tensor: _native.GpuTensor, device: Device, shape: Sequence[int]) -> GpuArray:
+        """Make an array of float32 of a tensor of the compiled module."""
+        self = cls.__new__(cls)
+        self.device, self.dtype, self.shape, self._tensor = device, _FLOAT32, tuple(shape), tensor
+        return self
+
     @property
     def tensor(self) -> _native.GpuTensor:
         """The tensor of the compiled module; for the package itself."""

@@ -23,35 +23,38 @@ if TYPE_CHECKING:
 
 _STATE = ("lse", "max_logit", "inv_sum", "entropy")
 _ROW = {"dinv_temperature": 6, "dsinks": 7, "dalibi_slopes": 8, "dsigmoid_bias": 9}
-_LARGEST_HEAD = 256
+_ROW_WIDTH = 12
 
 
 class Attention:
     """Checked inputs, those from the CPU uploaded."""
 
-    def __init__(self, operation: str, q: Any, k: Any, v: Any, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, operation: str, q: Any, k: Any, v: Any, options: Mapping[str, Any], empty: str = "zero"
+    ) -> None:
         for name, value in (("k", k), ("v", v)):
             _check_like(operation, name, value, q)
-        if options["layout"] != "bhld":
-            message = f"{operation}: layout is {options['layout']!r} with a GpuArray; use 'bhld'"
-            raise ArgumentError(message)
-        self.operation, self.q, self.k, self.v = operation, q, k, v
+        self.operation, self.layout, self.empty = operation, options["layout"], empty
         asked = {name: _on_cpu(value) for name, value in options.items()}
         problem = _attention_problem.Problem.of(operation, _stand_in(q), _stand_in(k), _stand_in(v), **asked)
         problem.check_heads(operation)
-        (batch, heads, queries, dim), (_, key_heads, keys, _) = q.shape, k.shape
-        if v.shape[:3] != (batch, key_heads, keys):
-            message = f"{operation}: v has shape {v.shape}; use ({batch}, {key_heads}, {keys}, any) as k"
-            raise ShapeError(message)
-        if max(dim, v.shape[3]) > _LARGEST_HEAD:
-            got = max(dim, v.shape[3])
-            message = f"{operation}: heads of {got} numbers; use at most {_LARGEST_HEAD} on a GPU"
-            raise ShapeError(message)
-        if problem.is_sigmoid and problem.sigmoid_bias is None:
-            message = f"{operation}: sigmoid_bias is 'auto_row' with a GpuArray; use 'auto' or numbers"
-            raise ArgumentError(message)
+        self.q, self.k, self.v = (self.heads_first(x) for x in (q, k, v))
+        (batch, heads, queries, _), (_, key_heads, keys, _) = self.q.shape, self.k.shape
+        if self.v.shape[:3] != (batch, key_heads, keys):
+            message = f"{operation}: v has shape {v.shape}; use {(*k.shape[:3], 'any')} as k"
+            raise ShapeError(message.replace("'any'", "any"))
         self.problem, self.rows = problem, (batch, heads, queries)
         self.inputs = self._inputs()
+
+    def heads_first(self, array: GpuArray) -> GpuArray:
+        """(B, H, L, D) of an array in the layout of the call, or back; another order of the rows is a copy."""
+        if self.layout == "bhld":
+            return array
+        first, second, third, width = array.shape
+        places = np.arange(first * second * third).reshape(first, second, third).swapaxes(1, 2)
+        native = array.device.native
+        turned = native.gather(array.tensor, width, places.reshape(-1))
+        return GpuArray.of(native.convert(turned, str(array.dtype)), array, (*places.shape, width))
 
     def _inputs(self) -> _native.GpuAttention:
         problem, (batch, heads, queries) = self.problem, self.rows
@@ -82,6 +85,8 @@ class Attention:
             "temperature": problem.inv_temperature is not None,
             "sinks": problem.sinks is not None,
             "sigmoid": problem.is_sigmoid,
+            "auto_row": problem.is_sigmoid and problem.sigmoid_bias is None,
+            "empty_is_nan": self.empty == "nan",
         }
 
     def _bias(self) -> tuple[_native.GpuTensor | None, tuple[int, int, int, int]]:
@@ -108,13 +113,32 @@ class Attention:
         tensor: _native.GpuTensor = self.q.device.native.upload(flat.view(np.uint8), "float32")
         return tensor
 
+    def axes_of(self, shape: tuple[int, ...]) -> tuple[bool, bool, bool, bool]:
+        """Say of which axes of the scores a bias of this shape has a number for each; an empty axis is one."""
+        lengths = (*self.rows, self.k.shape[2])
+        given = (1,) * (4 - len(shape)) + shape
+        batch, heads, queries, keys = (
+            mine == length and mine != 1 for mine, length in zip(given, lengths, strict=True)
+        )
+        return batch, heads, queries, keys
+
+    def of_rows(self, name: str, value: Any) -> _native.GpuTensor:
+        """Return one number a row, on the device."""
+        array = value if isinstance(value, GpuArray) else GpuArray(value, self.q.device, dtype=np.float32)
+        if array.shape != self.rows or array.device is not self.q.device:
+            got = f"shape {array.shape} on {array.device!r}"
+            message = f"{self.operation}: {name} has {got}; use {self.rows} on {self.q.device!r}"
+            raise ShapeError(message)
+        return self.q.device.native.convert(array.tensor, "float32")
+
+    def floats(self, tensor: _native.GpuTensor, shape: tuple[int, ...]) -> GpuArray:
+        """Return an array of float32, whatever q is stored as."""
+        return GpuArray.of_float32(tensor, self.q.device, shape)
+
     def columns(self, tensor: _native.GpuTensor, width: int) -> GpuArray:
         """(rows, width) of a tensor as (width, B, H, L), float32."""
         count = int(np.prod(self.rows))
-        turned = self.q.device.native.transpose(tensor, (1, count, width))
-        array = GpuArray.of(turned, self.q, (width, *self.rows))
-        array.dtype = np.dtype(np.float32)
-        return array
+        return self.floats(self.q.device.native.transpose(tensor, (1, count, width)), (width, *self.rows))
 
 
 def attention(
@@ -123,23 +147,20 @@ def attention(
     """Attention, see :func:`logitscope.attention`."""
     from logitscope.ops.attention import AttentionResult
 
-    if empty != "zero":
-        message = f"attention: empty is {empty!r} with a GpuArray; use 'zero'"
-        raise ArgumentError(message)
-    problem = Attention("attention", q, k, v, options)
+    problem = Attention("attention", q, k, v, options, empty)
     native = q.device.native
     out, state = native.attention(problem.inputs)
     columns = problem.columns(state, len(_STATE))
     map_ = None
     if map_bins is not None:
-        map_ = GpuArray.of(
-            native.attention_map(problem.inputs, state, map_bins), q, (*q.shape[:2], *map_bins)
+        map_ = problem.floats(
+            native.attention_map(problem.inputs, state, map_bins), (*problem.rows[:2], *map_bins)
         )
-        map_.dtype = np.dtype(np.float32)
     found = {name: columns[place] for place, name in enumerate(_STATE)}
     if "entropy" not in stats:
         del found["entropy"]
-    return AttentionResult(out=GpuArray.of(out, q, (*q.shape[:3], v.shape[3])), map=map_, **found)
+    by_heads = GpuArray.of(out, q, (*problem.rows, problem.v.shape[3]))
+    return AttentionResult(out=problem.heads_first(by_heads), map=map_, **found)
 
 
 def attention_backward(
@@ -159,68 +180,50 @@ def attention_backward(
 
     operation = "attention_backward"
     problem = Attention(operation, q, k, v, options)
-    if problem.problem.bias is not None and with_dbias:
-        message = f"{operation}: with_dbias is True with a GpuArray; use False, or the CPU"
-        raise ArgumentError(message)
     if problem.problem.is_sigmoid and (dlse is not None or dentropy is not None):
         message = f"{operation}: dlse or dentropy is given with kind='sigmoid'; use neither on a GPU"
         raise ArgumentError(message)
     if dentropy is not None and result.entropy is None:
         message = f"{operation}: dentropy is given but result holds no entropy; call attention with stats=('entropy',)"
         raise ArgumentError(message)
+    shape = (*q.shape[:3], v.shape[3])
     for name, value in (("dout", dout), ("result.out", result.out)):
         _check_like(operation, name, value, q)
-        if value.shape != (*q.shape[:3], v.shape[3]):
-            message = f"{operation}: {name} has shape {value.shape}; use {(*q.shape[:3], v.shape[3])}"
+        if value.shape != shape:
+            message = f"{operation}: {name} has shape {value.shape}; use {shape}"
             raise ShapeError(message)
-    state = problem.uploaded(
-        np.stack([_rows_of(problem, f"result.{name}", getattr(result, name)) for name in _STATE], -1)
-    )
-    upstream = None
-    if dlse is not None or dentropy is not None:
-        given = [_rows_of(problem, name, value) for name, value in (("dlse", dlse), ("dentropy", dentropy))]
-        upstream = problem.uploaded(np.stack(given, -1))
-    dq, dk, dv, rows = q.device.native.attention_backward(
+    bias = options["bias"] if with_dbias else None
+    axes = None if bias is None else problem.axes_of(np.shape(_on_cpu(bias)))
+    native = q.device.native
+    dq, dk, dv, rows, dbias = native.attention_backward(
         problem.inputs,
-        result.out.tensor,
-        state,
-        dout.tensor,
-        upstream,
-        (dlse is not None, dentropy is not None),
+        problem.heads_first(result.out).tensor,
+        problem.heads_first(dout).tensor,
+        {
+            "max_logit": problem.of_rows("result.max_logit", result.max_logit),
+            "inv_sum": problem.of_rows("result.inv_sum", result.inv_sum),
+            "entropy": None if dentropy is None else problem.of_rows("result.entropy", result.entropy),
+            "dlse": None if dlse is None else problem.of_rows("dlse", dlse),
+            "dentropy": None if dentropy is None else problem.of_rows("dentropy", dentropy),
+        },
+        axes,
     )
-    asked = {
-        "dinv_temperature": problem.problem.inv_temperature is not None,
-        "dsinks": problem.problem.sinks is not None,
-        "dalibi_slopes": problem.problem.alibi_slopes is not None,
-        "dsigmoid_bias": problem.problem.is_sigmoid,
-    }
     further: dict[str, GpuArray] = {}
-    if any(asked.values()):
-        columns = problem.columns(rows, 12)
-        for name, wanted in asked.items():
-            if wanted and name == "dinv_temperature":
-                further[name] = columns[_ROW[name]]
-            elif wanted:
-                # A number a head: added up where float64 is.
-                total = columns[_ROW[name]].numpy().sum((0, 2), dtype=np.float64)
-                further[name] = GpuArray(total.astype(np.float32), q.device)
-    return AttentionGradients(
-        dq=GpuArray.of(dq, q, q.shape),
-        dk=GpuArray.of(dk, k, k.shape),
-        dv=GpuArray.of(dv, v, v.shape),
-        **further,
-    )
-
-
-def _rows_of(problem: Attention, name: str, value: Any) -> NDArray[Any]:
-    """Read one number a row; 0 where there is none."""
-    if value is None:
-        return np.zeros(problem.rows, np.float32)
-    array = np.asarray(_on_cpu(value), np.float32)
-    if array.shape != problem.rows:
-        message = f"{problem.operation}: {name} has shape {array.shape}; use {problem.rows}"
-        raise ShapeError(message)
-    return array
+    if problem.problem.inv_temperature is not None:
+        further["dinv_temperature"] = problem.columns(rows, _ROW_WIDTH)[_ROW["dinv_temperature"]]
+    for name in ("dsinks", "dalibi_slopes", "dsigmoid_bias"):
+        if getattr(problem.problem, name[1:]) is not None:
+            further[name] = problem.floats(
+                native.attention_of_heads(rows, _ROW[name], problem.rows), problem.rows[1:2]
+            )
+    if dbias is not None:
+        further["dbias"] = problem.floats(dbias, np.shape(_on_cpu(bias)))
+    made = {"dq": (dq, problem.q), "dk": (dk, problem.k), "dv": (dv, problem.v)}
+    turned = {
+        name: problem.heads_first(GpuArray.of(tensor, like, like.shape))
+        for name, (tensor, like) in made.items()
+    }
+    return AttentionGradients(**turned, **further)
 
 
 def _on_cpu(value: Any) -> Any:

@@ -244,7 +244,8 @@ def attention(
         )
         from logitscope.gpu.attention import attention as on_gpu
 
-        bins = None if map_bins is None else _bins(map_bins, q.shape[2], k.shape[2])
+        lengths = 1 if layout == "blhd" else 2
+        bins = None if map_bins is None else _bins(map_bins, q.shape[lengths], k.shape[lengths])
         on_gpu_result: AttentionResult = on_gpu(
             q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
             causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,

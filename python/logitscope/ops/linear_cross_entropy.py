@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_numpy, like, needs_autograd
+from logitscope._arrays import as_numpy, is_gpu, like, needs_autograd
 from logitscope._dtypes import narrow, widen
 from logitscope.errors import ShapeError
 from logitscope.ops._linear_problem import LinearProblem, Plan, padded
@@ -172,6 +172,10 @@ def loss(
     return_stats: bool = False,
 ) -> tuple[Any, ...]:
     """Compute the loss, the gradients that are wanted, and statistics; fill ``states`` for ``"recompute"``."""
+    if is_gpu(input):
+        from logitscope.gpu.linear_cross_entropy import loss as on_gpu
+
+        return on_gpu(input, weight, targets, bias, options, plan, wanted=wanted, return_stats=return_stats)
     problem = LinearProblem.of("linear_cross_entropy", input, weight, targets, bias, options, plan)
     dtype, rows = problem.input.dtype, len(problem.input)
     losses = np.empty(rows, dtype)
@@ -281,6 +285,13 @@ def backward(
 ) -> LinearGradients:
     """Compute the gradients that are wanted; ``states`` are what a forward pass of ``"recompute"`` has filled."""
     operation = "linear_cross_entropy_backward"
+    if is_gpu(input):
+        from logitscope.gpu.linear_cross_entropy import backward as on_gpu
+
+        gpu_gradients: LinearGradients = on_gpu(
+            dloss, input, weight, targets, bias, options, plan, wanted=wanted
+        )
+        return gpu_gradients
     problem = LinearProblem.of(operation, input, weight, targets, bias, options, plan)
     dtype, rows = problem.input.dtype, len(problem.input)
     losses = np.empty(rows, dtype)

@@ -13,7 +13,7 @@ pub const NUMBERS: usize = 8;
 pub const IGNORED: u32 = u32::MAX;
 
 /// Columns are counted in floats.
-const MOST_COLUMNS: usize = 1 << 24;
+pub(crate) const MOST_COLUMNS: usize = 1 << 24;
 
 /// What is made of v = -ln p; checked by whoever makes one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,6 +91,42 @@ pub struct LossOptions {
     pub gradient: bool,
 }
 
+impl LossOptions {
+    /// The parameters of the shaders that use `shared/loss.wgsl`: of (rows, classes), of which the columns of `seen`,
+    /// (first, how many), are there.
+    pub(crate) fn words(
+        self,
+        [rows, classes]: [usize; 2],
+        soft: bool,
+        weighted: bool,
+        factor_per_row: bool,
+        [first, width]: [usize; 2],
+    ) -> Vec<u32> {
+        let flags = [
+            soft,
+            weighted,
+            self.gradient,
+            self.softcap.is_some(),
+            self.smooth_over_finite,
+            factor_per_row,
+            !self.complement,
+        ];
+        let flags = (0..).zip(flags).map(|(bit, set)| u32::from(set) << bit).sum();
+        let mut words = vec![rows as u32, classes as u32, flags];
+        let real = [
+            1.0 / self.temperature,
+            self.softcap.unwrap_or(1.0),
+            self.label_smoothing,
+            self.lse_square_scale,
+            self.entropy_weight,
+        ];
+        words.extend(real.map(f32::to_bits));
+        words.extend(self.link.words());
+        words.extend([first as u32, width as u32]);
+        words
+    }
+}
+
 /// What the rows should give.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a> {
@@ -122,16 +158,7 @@ pub fn cross_entropy(
     let spare_stored = device.empty(1, format)?;
     let per_row = factors.len() > 2;
     let variant = variant(format, columns, device.reduction());
-    let flags = [
-        matches!(targets, Targets::Masses(_)),
-        weight.is_some(),
-        options.gradient,
-        options.softcap.is_some(),
-        options.smooth_over_finite,
-        per_row,
-        !options.complement,
-    ];
-    let flags = (0..).zip(flags).map(|(bit, set)| u32::from(set) << bit).sum();
+    let soft = matches!(targets, Targets::Masses(_));
     let row_bytes = (columns * format.bytes()).max(NUMBERS * 4);
     for (start, count) in if rows == 0 { Vec::new() } else { parts(device, rows, row_bytes)? } {
         let of_rows = |tensor: &Tensor, width: usize| tensor.slice(start * width, count * width);
@@ -141,16 +168,7 @@ pub fn cross_entropy(
         };
         let factors = if per_row { of_rows(factors, 2) } else { factors.clone() };
         let dx = gradient.as_ref().map_or_else(|| device.empty(1, format), |dx| Ok(of_rows(dx, columns)))?;
-        let mut words = vec![count as u32, columns as u32, flags];
-        let real = [
-            1.0 / options.temperature,
-            options.softcap.unwrap_or(1.0),
-            options.label_smoothing,
-            options.lse_square_scale,
-            options.entropy_weight,
-        ];
-        words.extend(real.map(f32::to_bits));
-        words.extend(options.link.words());
+        let words = options.words([count, columns], soft, weight.is_some(), per_row, [0, columns]);
         let tensors = [
             &of_rows(logits, columns),
             &classes,

@@ -11,6 +11,10 @@ mod chain;
 mod cross_entropy;
 mod device;
 mod error;
+mod gather;
+mod linear_cross_entropy;
+mod matmul;
+mod multiply_adds;
 mod pipeline;
 mod pool;
 mod rows;
@@ -19,10 +23,16 @@ mod tensor;
 mod transpose;
 
 pub use adapter::{AdapterFacts, adapters};
-pub use attention::{Attention, AttentionGradients, AttentionOptions, AttentionOutput, ROW, STATE, Shape};
+pub use attention::{
+    Attention, AttentionGradients, AttentionOptions, AttentionOutput, ROW, STATE, Shape, Upstream,
+    sums_of_heads,
+};
 pub use cross_entropy::{IGNORED, Link, LossOptions, NUMBERS, Targets, cross_entropy, losses};
 pub use device::{Device, Settings};
 pub use error::{Error, Result};
+pub use gather::{ABSENT, convert, gather};
+pub use linear_cross_entropy::{LinearCrossEntropy, LinearGradients};
+pub use multiply_adds::multiply_adds;
 pub use rows::{RowOperation, RowOptions};
 pub use shader::{Reduction, Variant, every_variant};
 pub use tensor::{Format, Tensor};

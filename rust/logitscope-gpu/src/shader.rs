@@ -1,7 +1,7 @@
 //! The text of a shader: its file, the shared pieces that it uses, and the constants of a variant.
 
 use crate::tensor::Format;
-use crate::{attention, cross_entropy, rows, transpose};
+use crate::{attention, cross_entropy, gather, linear_cross_entropy, matmul, multiply_adds, rows, transpose};
 use std::fmt::Write;
 
 macro_rules! texts {
@@ -13,6 +13,7 @@ macro_rules! texts {
 /// Every file by its name.
 const TEXTS: &[(&str, &str)] = texts![
     "attention",
+    "attention_backward_bias",
     "attention_backward_k",
     "attention_backward_q",
     "attention_map",
@@ -20,6 +21,10 @@ const TEXTS: &[(&str, &str)] = texts![
     "cross_entropy",
     "entmax15",
     "entmax15_backward",
+    "linear_cross_entropy_fold",
+    "linear_cross_entropy_gradient",
+    "linear_cross_entropy_rows",
+    "linear_cross_entropy_targets",
     "log_softmax",
     "log_softmax_backward",
     "log_stablemax",
@@ -27,6 +32,9 @@ const TEXTS: &[(&str, &str)] = texts![
     "logsumexp",
     "logsumexp_backward",
     "losses",
+    "matmul",
+    "multiply_adds",
+    "narrow",
     "softmax",
     "softmax_backward",
     "sparsemax",
@@ -34,14 +42,20 @@ const TEXTS: &[(&str, &str)] = texts![
     "stablemax",
     "stablemax_backward",
     "transpose",
+    "widen",
     "shared/attention",
     "shared/attention_gradient",
+    "shared/attention_tiles",
     "shared/exponentials",
     "shared/format_f16",
     "shared/format_f32",
+    "shared/gather",
     "shared/growth",
     "shared/largest",
     "shared/links",
+    "shared/loss",
+    "shared/loss_state",
+    "shared/loss_sums",
     "shared/numbers",
     "shared/reduce_subgroup",
     "shared/reduce_tree",
@@ -119,12 +133,15 @@ fn file(name: &str) -> &'static str {
 
 /// Every variant that the runners may ask for.
 pub fn every_variant() -> Vec<Variant> {
-    let mut all = Vec::new();
+    let mut all = linear_cross_entropy::variants();
+    all.push(matmul::variant());
+    all.push(multiply_adds::variant());
     for format in [Format::F32, Format::F16] {
         all.push(transpose::variant(format));
         all.extend(attention::variants(format));
         all.extend(rows::variants(format));
         all.extend(cross_entropy::variants(format));
+        all.extend(gather::variants(format));
     }
     all
 }

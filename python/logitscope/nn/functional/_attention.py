@@ -67,7 +67,7 @@ def attention(
     dropout_p: float = 0.0,
     seed: int | Tensor | None = None,
     empty: Literal["zero", "nan"] = "zero",
-    device: _on_gpu.DeviceName = "cpu",
+    device: _on_gpu.DeviceName | None = None,
 ) -> AttentionResult:
     """Attention that never stores its (T, S) scores; :func:`logitscope.attention` with gradients.
 
@@ -124,7 +124,6 @@ def attention(
     device
         ``"cpu"``, or ``"gpu"``: the tensors go to the GPU of :func:`logitscope.gpu.default_device` and the result comes
         back; `logitscope bench gpu` says from which size on that pays.
-        There, gradients go through ``out`` to q, k and v alone.
 
     Returns
     -------
@@ -142,7 +141,8 @@ def attention(
     (torch.Size([1, 2, 8, 16]), tensor(2.0794))
     """
     check_inputs(q, k, v, sinks, causal_align, stats, empty)
-    if _on_gpu.is_sent("attention", device):
+    unfit = value_gate is not None or bool(top_keys) or dropout_p != 0
+    if _on_gpu.is_sent("attention", device, q, k, v, bias, fits=not unfit):
         given = {
             "scale": scale,
             "inv_temperature": inv_temperature,
@@ -161,6 +161,9 @@ def attention(
             "stats": stats,
             "map_bins": map_bins,
             "empty": empty,
+            "value_gate": value_gate,
+            "top_keys": top_keys,
+            "dropout_p": dropout_p,
         }
         return _on_gpu.attention(q, k, v, given)
     check_dtype("attention", bias=bias, alibi_slopes=alibi_slopes)

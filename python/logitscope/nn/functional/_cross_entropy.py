@@ -42,7 +42,7 @@ def cross_entropy(
     link_params: Mapping[str, float] | None = None,
     complement: bool = True,
     empty: str = "nan",
-    device: _on_gpu.DeviceName = "cpu",
+    device: _on_gpu.DeviceName | None = None,
 ) -> Tensor:
     """Cross entropy of class logits and the right classes, accurate down to the smallest float.
 
@@ -76,7 +76,8 @@ def cross_entropy(
     >>> cross_entropy(torch.tensor([[80.0, 0.0]]), torch.tensor([0]))
     tensor(1.8049e-35)
     """
-    if _on_gpu.is_sent("cross_entropy", device):
+    refused = any(isinstance(one, Tensor) and one.requires_grad for one in (targets, weight, normalizer))
+    if _on_gpu.is_sent("cross_entropy", device, logits, fits=not refused):
         given = {
             "weight": weight,
             "ignore_index": ignore_index,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.nn import composite_loss
+from logitscope.nn.functional import _on_gpu
 from logitscope.nn.functional._cross_entropy import check_values, options_of, scalars_of
 from logitscope.nn.functional._path import array, check_dtype, needs_composite, tensor_of, wide
 from logitscope.ops import linear_cross_entropy as arrays
@@ -47,6 +48,7 @@ def linear_cross_entropy(
     link_params: Mapping[str, float] | None = None,
     complement: bool = True,
     empty: str = "nan",
+    device: _on_gpu.DeviceName | None = None,
 ) -> Tensor:
     """Cross entropy of the logits ``input @ weight.T + bias``, which are never all in memory.
 
@@ -69,6 +71,9 @@ def linear_cross_entropy(
         As in :func:`logitscope.loss.cross_entropy`.
     entropy_weight, link, link_params, complement, empty
         Likewise.
+    device
+        ``"cpu"``, or ``"gpu"``: the tensors go to the GPU of :func:`logitscope.gpu.default_device` and the result comes
+        back; `logitscope bench gpu` says from which size on that pays.
 
     Examples
     --------
@@ -97,6 +102,13 @@ def linear_cross_entropy(
         empty=empty,
     )
     plan = Plan(mode=mode, num_chunks=num_chunks, filter_eps=filter_eps, shift=shift)
+    refused = any(
+        isinstance(one, Tensor) and one.requires_grad for one in (targets, class_weight, normalizer)
+    )
+    fits = not refused and mode != "plain" and filter_eps is None
+    if _on_gpu.is_sent(_NAME, device, input, weight, bias, fits=fits):
+        _check(input, weight, targets, bias, options, plan)
+        return _on_gpu.linear_cross_entropy(input, weight, targets, bias, options, plan)
     return differentiable(input, weight, targets, bias, options, plan)
 
 

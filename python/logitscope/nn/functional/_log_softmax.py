@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from logitscope.nn.functional import _on_gpu
 from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.ops.log_softmax import log_softmax as forward_rows
 from logitscope.ops.log_softmax import log_softmax_backward as backward_rows
 
 
-def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
+def log_softmax(x: Tensor, dim: int = -1, *, device: _on_gpu.DeviceName | None = None) -> Tensor:
     """Logarithm of the softmax along a dimension.
 
     Parameters
@@ -21,6 +22,9 @@ def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
         Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension whose exponentials sum to 1.
+    device
+        ``"cpu"``, or ``"gpu"``: the tensor goes to the GPU of :func:`logitscope.gpu.default_device` and the result
+        comes back; `logitscope bench gpu` says from which size on that pays.
 
     Examples
     --------
@@ -31,6 +35,8 @@ def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
     """
     check_dtype("log_softmax", x=x)
     dim = normal_dim("log_softmax", dim, x)
+    if _on_gpu.is_sent("log_softmax", device, x):
+        return _on_gpu.rows("log_softmax", x, dim)
     if needs_composite(x):
         return torch.log_softmax(x, dim)
     y: Tensor = _log_softmax(x, dim)

@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from logitscope.nn.functional import _on_gpu
 from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.ops.logsumexp import logsumexp as forward_rows
 from logitscope.ops.logsumexp import logsumexp_backward as backward_rows
 
 
-def logsumexp(x: Tensor, dim: int = -1, *, keepdim: bool = False) -> Tensor:
+def logsumexp(
+    x: Tensor, dim: int = -1, *, keepdim: bool = False, device: _on_gpu.DeviceName | None = None
+) -> Tensor:
     """Logarithm of the sum of exponentials along a dimension.
 
     Parameters
@@ -23,6 +26,9 @@ def logsumexp(x: Tensor, dim: int = -1, *, keepdim: bool = False) -> Tensor:
         The dimension that is summed over.
     keepdim
         Whether that dimension stays, with length 1.
+    device
+        ``"cpu"``, or ``"gpu"``: the tensor goes to the GPU of :func:`logitscope.gpu.default_device` and the result
+        comes back; `logitscope bench gpu` says from which size on that pays.
 
     Examples
     --------
@@ -33,6 +39,8 @@ def logsumexp(x: Tensor, dim: int = -1, *, keepdim: bool = False) -> Tensor:
     """
     check_dtype("logsumexp", x=x)
     dim = normal_dim("logsumexp", dim, x)
+    if _on_gpu.is_sent("logsumexp", device, x):
+        return _on_gpu.rows("logsumexp", x, dim, keepdims=keepdim)
     if needs_composite(x):
         return torch.logsumexp(x, dim, keepdim=keepdim)
     lse: Tensor = _logsumexp(x, dim)

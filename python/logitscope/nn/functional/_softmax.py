@@ -14,7 +14,7 @@ from logitscope.ops.softmax import softmax_backward as backward_rows
 
 
 def softmax(
-    x: Tensor, dim: int = -1, *, temperature: float = 1.0, device: _on_gpu.DeviceName = "cpu"
+    x: Tensor, dim: int = -1, *, temperature: float = 1.0, device: _on_gpu.DeviceName | None = None
 ) -> Tensor:
     """Softmax of ``x / temperature`` along a dimension.
 
@@ -39,8 +39,8 @@ def softmax(
     """
     check_dtype("softmax", x=x)
     dim = normal_dim("softmax", dim, x)
-    if _on_gpu.is_sent("softmax", device):
-        return _on_gpu.softmax(x, dim, temperature)
+    if _on_gpu.is_sent("softmax", device, x):
+        return _on_gpu.rows("softmax", x, dim, temperature=temperature)
     if needs_composite(x):
         return torch.softmax(x / temperature, dim)
     y: Tensor = _softmax(x, dim, temperature)

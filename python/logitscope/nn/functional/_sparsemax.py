@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from logitscope.nn.functional import _on_gpu
 from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.ops import sparsemax as rows
 
 
-def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
+def sparsemax(x: Tensor, dim: int = -1, *, device: _on_gpu.DeviceName | None = None) -> Tensor:
     """Sparsemax along a dimension.
 
     Parameters
@@ -20,6 +21,9 @@ def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
         Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension that sums to 1.
+    device
+        ``"cpu"``, or ``"gpu"``: the tensor goes to the GPU of :func:`logitscope.gpu.default_device` and the result
+        comes back; `logitscope bench gpu` says from which size on that pays.
 
     Examples
     --------
@@ -30,13 +34,15 @@ def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
     """
     check_dtype("sparsemax", x=x)
     dim = normal_dim("sparsemax", dim, x)
+    if _on_gpu.is_sent("sparsemax", device, x):
+        return _on_gpu.rows("sparsemax", x, dim)
     if needs_composite(x):
         return _composite(x, dim, 1)
     y: Tensor = _sparsemax(x, dim)
     return y
 
 
-def entmax15(x: Tensor, dim: int = -1) -> Tensor:
+def entmax15(x: Tensor, dim: int = -1, *, device: _on_gpu.DeviceName | None = None) -> Tensor:
     """1.5-entmax along a dimension.
 
     Parameters
@@ -45,6 +51,9 @@ def entmax15(x: Tensor, dim: int = -1) -> Tensor:
         Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension that sums to 1.
+    device
+        ``"cpu"``, or ``"gpu"``: the tensor goes to the GPU of :func:`logitscope.gpu.default_device` and the result
+        comes back; `logitscope bench gpu` says from which size on that pays.
 
     Examples
     --------
@@ -55,6 +64,8 @@ def entmax15(x: Tensor, dim: int = -1) -> Tensor:
     """
     check_dtype("entmax15", x=x)
     dim = normal_dim("entmax15", dim, x)
+    if _on_gpu.is_sent("entmax15", device, x):
+        return _on_gpu.rows("entmax15", x, dim)
     if needs_composite(x):
         return _composite(x, dim, 2)
     y: Tensor = _entmax15(x, dim)

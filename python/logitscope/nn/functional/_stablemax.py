@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from logitscope.nn.functional import _on_gpu
 from logitscope.nn.functional._path import array, check_dtype, needs_composite, normal_dim, tensor_of
 from logitscope.ops import stablemax as rows
 
 
-def stablemax(x: Tensor, dim: int = -1) -> Tensor:
+def stablemax(x: Tensor, dim: int = -1, *, device: _on_gpu.DeviceName | None = None) -> Tensor:
     """StableMax along a dimension.
 
     Parameters
@@ -20,6 +21,9 @@ def stablemax(x: Tensor, dim: int = -1) -> Tensor:
         Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension that sums to 1.
+    device
+        ``"cpu"``, or ``"gpu"``: the tensor goes to the GPU of :func:`logitscope.gpu.default_device` and the result
+        comes back; `logitscope bench gpu` says from which size on that pays.
 
     Examples
     --------
@@ -30,13 +34,15 @@ def stablemax(x: Tensor, dim: int = -1) -> Tensor:
     """
     check_dtype("stablemax", x=x)
     dim = normal_dim("stablemax", dim, x)
+    if _on_gpu.is_sent("stablemax", device, x):
+        return _on_gpu.rows("stablemax", x, dim)
     if needs_composite(x):
         return torch.softmax(signed_log(x), dim)
     y: Tensor = _stablemax(x, dim)
     return y
 
 
-def log_stablemax(x: Tensor, dim: int = -1) -> Tensor:
+def log_stablemax(x: Tensor, dim: int = -1, *, device: _on_gpu.DeviceName | None = None) -> Tensor:
     """Logarithm of StableMax along a dimension.
 
     Parameters
@@ -45,6 +51,9 @@ def log_stablemax(x: Tensor, dim: int = -1) -> Tensor:
         Any shape; float32, float64, float16 or bfloat16.
     dim
         The dimension whose exponentials sum to 1.
+    device
+        ``"cpu"``, or ``"gpu"``: the tensor goes to the GPU of :func:`logitscope.gpu.default_device` and the result
+        comes back; `logitscope bench gpu` says from which size on that pays.
 
     Examples
     --------
@@ -55,6 +64,8 @@ def log_stablemax(x: Tensor, dim: int = -1) -> Tensor:
     """
     check_dtype("log_stablemax", x=x)
     dim = normal_dim("log_stablemax", dim, x)
+    if _on_gpu.is_sent("log_stablemax", device, x):
+        return _on_gpu.rows("log_stablemax", x, dim)
     if needs_composite(x):
         return torch.log_softmax(signed_log(x), dim)
     y: Tensor = _log_stablemax(x, dim)

@@ -1,15 +1,20 @@
 //! Devices and tensors of `logitscope-gpu`; `logitscope.gpu` wraps them.
 #![allow(clippy::needless_pass_by_value, reason = "PyO3 extracts values")]
 
+mod attention;
+mod loss;
+
 use crate::arrays::{Filled, Input, contiguous, filled};
 use crate::call;
 use crate::errors::{
     ArgumentError, GpuCompileError, GpuDeviceLostError, GpuOutOfMemoryError, GpuTimeoutError,
     GpuUnavailableError, ShapeError,
 };
+use attention::{AttentionInputs, AttentionUpstream};
 use logitscope_gpu::{
     self as gpu, Device, Error, Format, Reduction, RowOperation, RowOptions, Settings, Tensor,
 };
+use loss::{LinearInputs, LossOptions};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -192,25 +197,81 @@ impl GpuDevice {
         tensor(py, || inputs.map(&self.0, &state.0, bins))
     }
 
-    /// Gradients of q, k and v, and the numbers of each row.
+    /// Gradients of q, k and v, the numbers of each row, and the gradient of the bias.
     #[allow(clippy::too_many_arguments, reason = "the parts of one gradient")]
     fn attention_backward(
         &self,
         py: Python<'_>,
         inputs: AttentionInputs<'_>,
         out: &GpuTensor,
-        state: &GpuTensor,
         dout: &GpuTensor,
-        upstream: Option<&GpuTensor>,
-        has: (bool, bool),
-    ) -> PyResult<(GpuTensor, GpuTensor, GpuTensor, GpuTensor)> {
-        let inputs = inputs.for_gpu();
+        upstream: AttentionUpstream<'_>,
+        bias_axes: Option<[bool; 4]>,
+    ) -> PyResult<AttentionGradients> {
+        let (inputs, upstream) = (inputs.for_gpu(), upstream.for_gpu());
         note("attention_backward", &inputs.q);
-        let forward = gpu::AttentionOutput { out: out.0.clone(), state: state.0.clone() };
-        let upstream = upstream.map(|upstream| &upstream.0);
-        let found = py.detach(|| inputs.backward(&self.0, &forward, &dout.0, upstream, has));
+        let found = py.detach(|| inputs.backward(&self.0, &out.0, &dout.0, &upstream, bias_axes));
         let found = found.map_err(|error| to_python(&error))?;
-        Ok((GpuTensor(found.dq), GpuTensor(found.dk), GpuTensor(found.dv), GpuTensor(found.rows)))
+        let rows = GpuTensor(found.rows);
+        let [dq, dk, dv] = [found.dq, found.dk, found.dv].map(GpuTensor);
+        Ok((dq, dk, dv, rows, found.dbias.map(GpuTensor)))
+    }
+
+    /// Sums of a number of the rows of a backward pass, one for each head.
+    fn attention_of_heads(
+        &self,
+        py: Python<'_>,
+        rows: &GpuTensor,
+        place: usize,
+        shape: [usize; 3],
+    ) -> PyResult<GpuTensor> {
+        if place >= gpu::ROW || rows.0.len() != shape.iter().product::<usize>() * gpu::ROW {
+            let message = format!("attention: number {place} of rows of {}", rows.0.len());
+            return Err(ShapeError::new_err(message));
+        }
+        tensor(py, || gpu::sums_of_heads(&self.0, &rows.0, place, shape))
+    }
+
+    /// The numbers of each row, and the gradients of input, weight and bias that are wanted, in float32.
+    fn linear_cross_entropy(
+        &self,
+        py: Python<'_>,
+        inputs: LinearInputs<'_>,
+        wanted: [bool; 3],
+    ) -> PyResult<LinearGradients> {
+        let inputs = inputs.for_gpu(wanted.contains(&true))?;
+        note("linear_cross_entropy", &inputs.weight);
+        let (numbers, found) =
+            py.detach(|| inputs.run(&self.0, wanted)).map_err(|error| to_python(&error))?;
+        let [input, weight, bias] = [found.input, found.weight, found.bias].map(|one| one.map(GpuTensor));
+        Ok((GpuTensor(numbers), input, weight, bias))
+    }
+
+    /// The rows that an index picks, in float32; zeros for those below 0.
+    fn gather(
+        &self,
+        py: Python<'_>,
+        x: &GpuTensor,
+        width: usize,
+        index: Input<'_, i64>,
+    ) -> PyResult<GpuTensor> {
+        let index = contiguous("index", &index)?;
+        let index: Vec<u32> = index.iter().map(|&row| u32::try_from(row).unwrap_or(gpu::ABSENT)).collect();
+        tensor(py, || gpu::gather(&self.0, &x.0, width, &index))
+    }
+
+    fn convert(&self, py: Python<'_>, x: &GpuTensor, format: &str) -> PyResult<GpuTensor> {
+        let format = self::format(format)?;
+        tensor(py, || gpu::convert(&self.0, &x.0, format))
+    }
+
+    /// A copy in the memory of the device, and so many multiplications and additions: what operations are held against.
+    fn copy(&self, py: Python<'_>, x: &GpuTensor) -> PyResult<GpuTensor> {
+        tensor(py, || self.0.copy(&x.0))
+    }
+
+    fn multiply_adds(&self, py: Python<'_>, count: u64) -> PyResult<GpuTensor> {
+        tensor(py, || gpu::multiply_adds(&self.0, count))
     }
 
     fn losses(
@@ -224,92 +285,8 @@ impl GpuDevice {
     }
 }
 
-/// Attention on a device, its arrays checked by whoever makes one.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-#[allow(clippy::struct_excessive_bools, reason = "independent options of one operation")]
-struct AttentionInputs<'py> {
-    q: PyRef<'py, GpuTensor>,
-    k: PyRef<'py, GpuTensor>,
-    v: PyRef<'py, GpuTensor>,
-    shape: [usize; 7],
-    aside: PyRef<'py, GpuTensor>,
-    bias: Option<PyRef<'py, GpuTensor>>,
-    bias_strides: [u32; 4],
-    scale: f32,
-    softcap: f32,
-    window: (Option<usize>, Option<usize>),
-    bottom_right: bool,
-    temperature: bool,
-    sinks: bool,
-    sigmoid: bool,
-}
-
-impl AttentionInputs<'_> {
-    fn for_gpu(&self) -> gpu::Attention {
-        let [batch, heads, key_heads, queries, keys, dim, value_dim] = self.shape;
-        gpu::Attention {
-            q: self.q.0.clone(),
-            k: self.k.0.clone(),
-            v: self.v.0.clone(),
-            shape: gpu::Shape { batch, heads, key_heads, queries, keys, dim, value_dim },
-            aside: self.aside.0.clone(),
-            bias: self.bias.as_ref().map(|bias| (bias.0.clone(), self.bias_strides)),
-            options: gpu::AttentionOptions {
-                scale: self.scale,
-                softcap: self.softcap,
-                window: self.window,
-                bottom_right: self.bottom_right,
-                temperature: self.temperature,
-                sinks: self.sinks,
-                sigmoid: self.sigmoid,
-            },
-        }
-    }
-}
-
-/// The options of a loss, checked by the CPU's kernel before they come here.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-struct LossOptions {
-    temperature: f32,
-    softcap: Option<f32>,
-    label_smoothing: f32,
-    smooth_over: String,
-    lse_square_scale: f32,
-    entropy_weight: f32,
-    link: String,
-    link_params: Vec<(String, f64)>,
-    complement: bool,
-}
-
-impl LossOptions {
-    fn for_gpu(&self, gradient: bool) -> PyResult<gpu::LossOptions> {
-        use logitscope_kernels::cross_entropy::Link;
-        let named = Link::named("cross_entropy", &self.link, &self.link_params);
-        let link = match named.map_err(|error| crate::errors::to_python(&error))? {
-            Link::CrossEntropy => gpu::Link::CrossEntropy,
-            Link::CompSum { tau } => gpu::Link::CompSum { power: (1.0 - tau) as f32 },
-            Link::Focal { gamma } => gpu::Link::Focal { gamma: gamma as f32 },
-            Link::Poly { epsilon } => gpu::Link::Poly { epsilon: epsilon as f32 },
-            Link::Symmetric { a, b, log_zero } => {
-                gpu::Link::Symmetric { a: a as f32, b: (b * log_zero) as f32 }
-            }
-            Link::Truncated { q, k } => gpu::Link::Truncated { q: q as f32, turn: -k.ln() as f32 },
-        };
-        Ok(gpu::LossOptions {
-            link,
-            temperature: self.temperature,
-            softcap: self.softcap,
-            label_smoothing: self.label_smoothing,
-            smooth_over_finite: self.smooth_over == "finite",
-            lse_square_scale: self.lse_square_scale,
-            entropy_weight: self.entropy_weight,
-            complement: self.complement,
-            gradient,
-        })
-    }
-}
+type AttentionGradients = (GpuTensor, GpuTensor, GpuTensor, GpuTensor, Option<GpuTensor>);
+type LinearGradients = (GpuTensor, Option<GpuTensor>, Option<GpuTensor>, Option<GpuTensor>);
 
 /// A tensor from a call that does not wait for the device.
 fn tensor(py: Python<'_>, call: impl FnOnce() -> gpu::Result<Tensor> + Send) -> PyResult<GpuTensor> {

@@ -112,6 +112,37 @@ GLOSSARY = (
         "of units",
     ),
     Meaning(
+        "curvature/sharpness",
+        "Largest eigenvalue of the loss's Hessian: how sharply the loss bends.",
+        "Rises until it meets 2 / learning rate and hovers there; far above, the training is about to diverge.",
+    ),
+    Meaning(
+        "curvature/limit",
+        "2 / learning rate: along a sharper direction a plain step of gradient descent overshoots.",
+        "A ceiling for the sharpness, of plain gradient descent; adaptive optimizers have one of their own.",
+    ),
+    Meaning(
+        "curvature/density",
+        "Density of the Hessian's eigenvalues.",
+        "A peak at 0 and a few large ones to the right. Much weight below 0: a saddle.",
+    ),
+    Meaning(
+        "curvature/*",
+        "Lowest eigenvalue and trace of the loss's Hessian.",
+        "The lowest near 0 and far smaller than the sharpness.",
+    ),
+    Meaning(
+        "gradient_noise",
+        "Gradient noise scale: the batch at which noise and signal of the gradient are even.",
+        "Grows as the loss falls. Batches far smaller than it are mostly noise, far larger ones waste.",
+        "samples",
+    ),
+    Meaning(
+        "effective_learning_rate",
+        "Learning rate times half the sharpness: 1 is the edge of stability.",
+        "Below 1, or hovering at it.",
+    ),
+    Meaning(
         "attention/map*",
         "Attention weights: row = the token that looks, column = the token looked at.",
         "Heads differ: diagonals (recent tokens), stripes (special ones), blocks. A bright column 0: a sink.",

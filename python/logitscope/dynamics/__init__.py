@@ -3,7 +3,9 @@
 import logitscope._torch  # noqa: F401 -- says so if torch is missing
 from logitscope.dynamics.attention_entropy import AttentionEntropyProbe, EntropyReport, entropy_report
 from logitscope.dynamics.attention_norm import AttentionNormProbe, AttentionNorms
+from logitscope.dynamics.curvature import Curvature, CurvatureProbe
 from logitscope.dynamics.empirical_ntk import empirical_ntk
+from logitscope.dynamics.hessian import HessianOperator, Ritz, lanczos, spectral_density
 from logitscope.dynamics.logit_scale import LogitScale, logit_scale
 from logitscope.dynamics.nlm_cosine import nlm_cosine
 from logitscope.dynamics.ntk_probe import NTKProbe, NTKReading
@@ -16,19 +18,25 @@ __all__ = [
     "AttentionEntropyProbe",
     "AttentionNormProbe",
     "AttentionNorms",
+    "Curvature",
+    "CurvatureProbe",
     "EntropyReport",
+    "HessianOperator",
     "LogitScale",
     "NTKProbe",
     "NTKReading",
     "PrivateInferenceCost",
+    "Ritz",
     "SoftmaxCollapse",
     "effective_rank",
     "empirical_ntk",
     "entropy_report",
+    "lanczos",
     "layer_cosine_similarity",
     "logit_scale",
     "nlm_cosine",
     "per_sample_jacobians",
     "private_inference_cost",
     "softmax_collapse",
+    "spectral_density",
 ]

@@ -32,10 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     arguments = _parser().parse_args(argv)
     try:
+        _check_gallery(arguments)
         return _picture(arguments) if arguments.screenshot or arguments.film else _window(arguments)
     except _UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return USAGE_ERROR
+
+
+def _check_gallery(arguments: argparse.Namespace) -> None:
+    if arguments.gallery and (arguments.runs or arguments.film or not arguments.screenshot):
+        message = "--gallery: it pictures an experiment; use it with --screenshot, without RUN and --film"
+        raise _UserError(message)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--size", type=_size, metavar="WxH", help="size of the window in pixels (default 1600x1000)"
+    )
+    parser.add_argument(
+        "--gallery",
+        metavar="SLUG",
+        help="with --screenshot: let the gallery run an experiment in short, and picture that",
     )
     parser.add_argument("--step", type=int, metavar="N", help="show that step instead of the newest")
     return parser
@@ -111,15 +123,7 @@ def _picture(arguments: argparse.Namespace) -> int:
     if not target.resolve().parent.is_dir():
         message = f"{option}: the directory {target.resolve().parent} does not exist"
         raise _UserError(message)
-    places = _places(arguments.runs) or [_default_directory()]
-    files = [place for place in places if not place.is_dir()]
-    if not arguments.runs and not places[0].is_dir():
-        message = f"{option}: no run was named and there is no directory {places[0]}; name a run file"
-        raise _UserError(message)
-    runs = files or [info.path for info in _runs_in(places)]
-    if not runs:
-        message = f"{option}: there is no run in {places[0]}; name a run file"
-        raise _UserError(message)
+    run = None if arguments.gallery else _run_to_show(arguments.runs, option)
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
     application = _application()
 
@@ -130,10 +134,11 @@ def _picture(arguments: argparse.Namespace) -> int:
     theme = ThemeManager(application, arguments.theme or "dark")
     try:
         size = arguments.size or DEFAULT_SIZE
-        if arguments.film:
-            save_film(runs[0], target, theme, size=size, frames=arguments.frames)
+        if arguments.film and run is not None:
+            save_film(run, target, theme, size=size, frames=arguments.frames)
         else:
-            save_screenshot(runs[0], target, theme, size=size, step=arguments.step)
+            options = {"step": arguments.step, "experiment": arguments.gallery or ""}
+            save_screenshot(run, target, theme, size=size, **options)
     except ScreenshotError as error:
         message = f"{option}: {_one_line(error)}"
         raise _UserError(message) from None
@@ -143,6 +148,19 @@ def _picture(arguments: argparse.Namespace) -> int:
     finally:
         theme.release()
     return 0
+
+
+def _run_to_show(given: Sequence[Path], option: str) -> Path:
+    places = _places(given) or [_default_directory()]
+    files = [place for place in places if not place.is_dir()]
+    if not given and not places[0].is_dir():
+        message = f"{option}: no run was named and there is no directory {places[0]}; name a run file"
+        raise _UserError(message)
+    runs = files or [info.path for info in _runs_in(places)]
+    if not runs:
+        message = f"{option}: there is no run in {places[0]}; name a run file"
+        raise _UserError(message)
+    return runs[0]
 
 
 def _window(arguments: argparse.Namespace) -> int:

@@ -169,6 +169,9 @@ class MainWindow(QMainWindow):
         if self.docks.seen != seen and not self._has_layout():
             self.docks.proportion()
             QTimer.singleShot(0, self, self.docks.proportion)
+            # A dock that is new lies above whatever covers the window.
+            for cover in (self.gallery, self.help, self.commands):
+                cover.raise_()
         if fresh and self._first_step is not None:
             self.timeline.go(self._first_step)
 

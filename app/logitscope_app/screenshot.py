@@ -14,6 +14,7 @@ from logitscope_app.panels.card import png_bytes, svg_bytes
 from logitscope_app.services.filming import Filming
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from PySide6.QtCore import QMessageLogContext, QtMsgType
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from logitscope_app.theme.manager import ThemeManager
 
 WAIT_SECONDS = 60.0
+RUN_SECONDS = 600.0
 _SETTLING_ROUNDS = 12
 
 
@@ -30,15 +32,27 @@ class ScreenshotError(Exception):
 
 
 def save_screenshot(
-    run: Path, target: Path, theme: ThemeManager, *, size: tuple[int, int], step: int | None = None
+    run: Path | None,
+    target: Path,
+    theme: ThemeManager,
+    *,
+    size: tuple[int, int],
+    step: int | None = None,
+    experiment: str = "",
 ) -> None:
-    """Write the window that shows ``run`` (at ``step``, or its newest) to a PNG (or SVG) file, whole or not at all."""
+    """Write the window that shows ``run`` (at ``step``, or its newest) to a PNG (or SVG) file, whole or not at all.
+
+    Without a run the gallery starts the short form of an experiment, and the window is written once that has ended.
+    """
     earlier = qInstallMessageHandler(_without_noise)
     window = MainWindow(theme)
     try:
         window.resize(*size)
         window.show()
-        window.open_run(run)
+        if run is None:
+            _run_from_gallery(window, experiment)
+        else:
+            window.open_run(run)
         _wait_for_frame(window)
         if step is not None:
             window.timeline.go(step)
@@ -80,16 +94,36 @@ def save_film(run: Path, target: Path, theme: ThemeManager, *, size: tuple[int, 
         qInstallMessageHandler(earlier)
 
 
+def _run_from_gallery(window: MainWindow, slug: str) -> None:
+    laboratory, gallery = window.laboratory, window.gallery
+    window.toggle_gallery()
+    _wait(lambda: bool(laboratory.experiments or laboratory.trouble), "the catalogue did not come")
+    if not gallery.choose(slug) or not gallery.start.isEnabled():
+        built = ", ".join(one.slug for one in laboratory.experiments if one.command)
+        message = laboratory.trouble or f"there is no experiment {slug!r} to run; use one of {built}"
+        raise ScreenshotError(message)
+    gallery.smoke.setChecked(True)
+    gallery.start.click()
+    _wait(lambda: laboratory.progress(slug).stage != "running", f"{slug} did not end", RUN_SECONDS)
+    if laboratory.progress(slug).stage != "finished":
+        raise ScreenshotError(laboratory.progress(slug).verdict)
+
+
 def _wait_for_frame(window: MainWindow, step: int | None = None) -> None:
     failures: list[str] = []
     window.session.failed.connect(failures.append)
-    end = time.monotonic() + WAIT_SECONDS
-    while not _shows(window.frame, step):
+    _wait(lambda: bool(failures) or _shows(window.frame, step), "the run gave no picture")
+    if failures:
+        raise ScreenshotError(failures[0])
+
+
+def _wait(done: Callable[[], bool], trouble: str, seconds: float = WAIT_SECONDS) -> None:
+    """Let Qt work until something is done."""
+    end = time.monotonic() + seconds
+    while not done():
         QCoreApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 20)
-        if failures:
-            raise ScreenshotError(failures[0])
         if time.monotonic() > end:
-            message = f"the run gave no picture within {WAIT_SECONDS:.0f} s"
+            message = f"{trouble} within {seconds:.0f} s"
             raise ScreenshotError(message)
         time.sleep(0.002)
 

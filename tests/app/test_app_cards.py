@@ -302,6 +302,19 @@ def test_that_marks_and_bands_follow_the_axes_and_go_with_the_state(show, theme)
     assert card.guides.lines == []
 
 
+def test_that_labels_of_marks_lie_where_there_is_room(show, theme):
+    marks = [
+        Mark("left", 20.0, True),
+        Mark("right", 9000.0, True),
+        Mark("low", 0.2, False),
+        Mark("high", 3.9, False),
+    ]
+    card = show(dataclasses.replace(STATES[ScatterState], guides=Guides(tuple(marks))))
+    card.grab()  # what is seen is settled when it is drawn
+    anchors = {line.label.format: tuple(line.label.anchor) for line in card.guides.lines}
+    assert anchors == {"left": (0, 0.5), "right": (1, 0.5), "low": (1, 1), "high": (1, 0)}
+
+
 def test_that_lines_over_a_logarithmic_axis_keep_cursor_and_pointer(qtbot, show, theme):
     state = STATES[LinesState]
     panel = dataclasses.replace(state.panel, options={"log_x": True, "y_marks": {"half": 0.5}})

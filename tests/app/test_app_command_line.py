@@ -67,6 +67,11 @@ def test_that_a_directory_shows_its_newest_run_at_the_step_in_the_size(tmp_path)
         (["--screenshot", "x.png"], "no directory runs"),
         (["empty", "--screenshot", "x.png"], "no run in empty"),
         (["demo.scope", "--screenshot", "empty"], "empty"),
+        (["--gallery", "z-loss"], "--gallery: it pictures an experiment; use it with --screenshot"),
+        (
+            ["--gallery", "lamb", "--screenshot", "x.png"],
+            "there is no experiment 'lamb' to run; use one of two-p",
+        ),
     ],
 )
 def test_that_what_a_user_can_cause_is_one_line_and_code_2(tmp_path, arguments, words):

@@ -180,6 +180,14 @@ class Gallery(QWidget):
         slug = item.data(_SLUG) if item is not None else None
         return next((one for one in self.laboratory.experiments if one.slug == slug), None)
 
+    def choose(self, slug: str) -> bool:
+        """Tell of an experiment; False if the list has none of that name."""
+        for row in range(self.list.count()):
+            if self.list.item(row).data(_SLUG) == slug:
+                self.list.setCurrentRow(row)
+                return True
+        return False
+
     def _cover(self) -> None:
         parent = self.parentWidget()
         if parent is not None:

@@ -19,8 +19,10 @@ _BAND_ALPHA = 28
 _LABEL_PLACES = (0.95, 0.84, 0.73)
 """How far up or along their lines labels lie, in turns: those of neighbours would lie on each other."""
 
-_ANCHORS = {True: [(0, 0.5), (1, 0.5)], False: [(1, 1), (1, 0)]}
-"""On which side of its line a label lies, upright or not: the second where the line is near the far edge."""
+_ANCHORS = {True: ((0, 0.5), (1, 0.5)), False: ((1, 1), (1, 0))}
+"""On which side of its line, upright or not, a label lies: the second where the line is near the far edge."""
+_FAR = 0.75
+"""The share of an axis from which on it is near."""
 
 
 class GuideLines:
@@ -30,6 +32,7 @@ class GuideLines:
         self._plot = plot
         self._items: list[pg.GraphicsObject] = []
         self._key: tuple[object, ...] = ()
+        plot.view.sigRangeChanged.connect(self._turn_labels)
 
     @property
     def lines(self) -> list[pg.InfiniteLine]:
@@ -51,6 +54,17 @@ class GuideLines:
             place = self._plot.place(mark.value, upright=mark.upright)
             if place is not None:
                 self._rule(place, mark.upright, palette.muted, mark.label, _LABEL_PLACES[index % 3])
+        self._turn_labels()
+
+    def _turn_labels(self) -> None:
+        """Put each label on the side of its line where there is room, once it is known what is seen."""
+        across, up = self._plot.view.viewRange()
+        for line in self.lines:
+            if hasattr(line, "label"):
+                low, high = across if line.angle else up
+                far = line.value() > low + _FAR * (high - low)
+                line.label.anchors = [_ANCHORS[bool(line.angle)][far]] * 2
+                line.label.setAnchor(line.label.anchors[0])
 
     def _rule(self, place: float, upright: bool, colour: str, label: str = "", at: float = 0.5) -> None:
         line = pg.InfiniteLine(

@@ -1,7 +1,7 @@
 // attention_map: the weights of a head averaged over bins of queries and summed over bins of keys.
 // q, k: see shared/attention.wgsl; state: (rows, 4), map: (batch, heads, map_rows, map_columns).
 // A thread takes a bin: its scores are computed anew, none is kept.
-#use attention
+#use attention_far
 
 @group(0) @binding(6) var<storage, read> state: array<u32>;
 @group(0) @binding(7) var<storage, read_write> map: array<u32>;
@@ -33,6 +33,10 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         let from_state = shift(5u) + (pair * params.queries + query) * 4u;
         let most = state[from_state + 1u];
         kind = max(kind, kind_of(state[from_state + 2u]));
+        if (kind == FINE && real(state[from_state + 2u]) < 0.0) {
+            sum += far_share(batch, head, query, max(first_key, span.x), min(end_key, span.y));
+            continue;
+        }
         // An empty row may be NaN where it was asked for; its sum is not.
         if (kind != FINE || is_hidden(most) || kind_of(most) != FINE) {
             continue;
@@ -64,4 +68,20 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         mean += real(earlier);
     }
     map[shift(6u) + index] = select(bitcast<u32>(mean), NAN_BITS, kind != FINE);
+}
+
+/// The weights of some keys of a row whose products left the range of float32.
+fn far_share(batch: u32, head: u32, query: u32, first: u32, end: u32) -> f32 {
+    let row = far_row(batch, head, query);
+    let span = span_of(batch, query);
+    let temperature = temperature_of(batch, head, query);
+    let bias = sigmoid_bias_of(batch, head, query);
+    var sum = 0.0;
+    for (var key = first; key < end; key++) {
+        let one = far_score(batch, head, query, key, span, temperature);
+        if (one.one.seen) {
+            sum += far_weight(row, one, bias);
+        }
+    }
+    return sum / select(max(row.sum, 1e-37), 1.0, has(SIGMOID));
 }

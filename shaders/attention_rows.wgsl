@@ -55,8 +55,9 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     }
     var top = most[shift(3u) + row];
     let sum = inv_sum[shift(4u) + row];
-    // An empty row may be NaN where it was asked for; its sum is not.
-    let is_empty = is_hidden(top) || (kind_of(top) != FINE && kind_of(sum) == FINE);
+    // An empty row may be NaN where it was asked for; its sum is not. A negative sum marks a row that is no empty one.
+    let is_marked = kind_of(sum) == FINE && bitcast<f32>(sum) < 0.0;
+    let is_empty = !is_marked && (is_hidden(top) || (kind_of(top) != FINE && kind_of(sum) == FINE));
     top = select(top, MINUS_INFINITY_BITS, is_empty);
     if (has(SINKS) && kind_of(top) == FINE) {
         let sink = aside[shift(0u) + 3u * (params.first_head + row / params.queries % params.heads) + 1u];

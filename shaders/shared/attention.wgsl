@@ -164,6 +164,11 @@ fn bias_of(batch: u32, head: u32, query: u32, key: u32) -> f32 {
 
 /// From a dot product to a score; `span` is that of the query.
 fn score(batch: u32, head: u32, query: u32, key: u32, span: vec2<u32>, dot: f32, temperature: f32) -> Score {
+    return score_of_product(batch, head, query, key, span, dot * params.scale * temperature);
+}
+
+/// From a dot product that is multiplied already to a score.
+fn score_of_product(batch: u32, head: u32, query: u32, key: u32, span: vec2<u32>, product: f32) -> Score {
     if (key < span.x || key >= span.y) {
         return Score(LEAST, false, FINE, 0.0);
     }
@@ -176,10 +181,12 @@ fn score(batch: u32, head: u32, query: u32, key: u32, span: vec2<u32>, dot: f32,
         added = real(bits);
     }
     added -= slope_of(head) * abs(f32(position_of(batch, query) - i32(key)));
-    var z = dot * params.scale * temperature;
+    var z = product;
     var slope = 1.0;
     if (has(SOFTCAP) && kind_of(bitcast<u32>(z)) != NAN) {
-        let ratio = clamp(z / params.softcap, -15.0, 15.0);
+        // Bounded before it is divided; far enough for a slope of 0.
+        let bound = min(1.0e3 * params.softcap, 3.0e38);
+        let ratio = clamp(z, -bound, bound) / params.softcap;
         let e = exp_below(-2.0 * abs(ratio), 0.0, 1.0);
         slope = 4.0 * e / ((1.0 + e) * (1.0 + e));
         z = params.softcap * tanh_of(ratio);

@@ -1,5 +1,5 @@
 // The gradient of one score of attention, from what attention_rows has put together.
-#use attention
+#use attention_far
 
 /// As out.
 @group(0) @binding(6) var<storage, read> dout: array<Stored>;
@@ -17,6 +17,9 @@ struct Row {
     temperature: f32,
     span: vec2<u32>,
     kind: f32,
+    /// Whether products left the range of float32, and whether the top did.
+    marked: bool,
+    is_far: bool,
 }
 
 /// The weight of a key and the gradients of its score and of the dot product (times scale and temperature) below it.
@@ -28,6 +31,9 @@ struct Gradient {
 }
 
 fn gradient_of(row: Row, batch: u32, head: u32, query: u32, key: u32, dot: f32, dp: f32) -> Gradient {
+    if (row.marked) {
+        return far_gradient(row, batch, head, query, key, dp);
+    }
     let one = score(batch, head, query, key, row.span, dot, row.temperature);
     if (!one.seen) {
         return Gradient(0.0, 0.0, 0.0, false);
@@ -51,13 +57,42 @@ fn gradient_of(row: Row, batch: u32, head: u32, query: u32, key: u32, dot: f32, 
     return Gradient(p, ds, ds * one.slope, true);
 }
 
+/// The same in a row whose products left the range.
+fn far_gradient(row: Row, batch: u32, head: u32, query: u32, key: u32, dp: f32) -> Gradient {
+    if (key < row.span.x || key >= row.span.y) {
+        return Gradient(0.0, 0.0, 0.0, false);
+    }
+    let one = far_score(batch, head, query, key, row.span, row.temperature);
+    if (!one.one.seen) {
+        return Gradient(0.0, 0.0, 0.0, false);
+    }
+    let found = FarRow(FINE, true, row.is_far, row.top, 0.0, 0.0, 0.0, false);
+    let bias = sigmoid_bias_of(batch, head, query);
+    let weight = far_weight(found, one, bias);
+    if (has(SIGMOID)) {
+        let e = exp_below(-abs(one.one.s + bias), 0.0, 1.0);
+        let ds = select(e / ((1.0 + e) * (1.0 + e)) * dp, 0.0, one.far != 0.0);
+        return Gradient(weight, ds, ds * one.one.slope, true);
+    }
+    let p = weight * row.inv_sum;
+    if (p == 0.0) {
+        return Gradient(0.0, 0.0, 0.0, true);
+    }
+    let ds = p * (dp - row.delta + row.dlse - row.dentropy * (ln_of_number(p) + row.entropy));
+    return Gradient(p, ds, ds * one.one.slope, true);
+}
+
 /// What is known of the row of a query; `pair` is its head among all of the batch.
 fn row_of(batch: u32, head: u32, pair: u32, query: u32) -> Row {
     let place = shift(6u) + (pair * params.queries + query) * 12u;
+    // Rows whose products left the range of float32 are marked.
+    let inv_sum = rows[place + 1u];
+    let marked = inv_sum < 0.0;
+    let kind = max(kind_of(bitcast<u32>(rows[place])), kind_of(bitcast<u32>(inv_sum)));
     return Row(
-        rows[place], rows[place + 1u], rows[place + 2u], rows[place + 3u], rows[place + 4u], rows[place + 5u],
-        temperature_of(batch, head, query), span_of(batch, query), 
-        max(kind_of(bitcast<u32>(rows[place])), kind_of(bitcast<u32>(rows[place + 1u]))),
+        rows[place], abs(inv_sum), rows[place + 2u], rows[place + 3u], rows[place + 4u], rows[place + 5u],
+        temperature_of(batch, head, query), span_of(batch, query), select(kind, FINE, marked), marked,
+        marked && rows[place + 10u] > 0.0,
     );
 }
 

@@ -226,6 +226,52 @@ def test_that_a_nan_reaches_the_rows_that_see_it_and_no_other(gpu_device):
         assert_same_attention(gpu_device, q, k, v, None, is_causal=True)
 
 
+FAR_KEYS = {
+    "one above": [1e20, 2e20, 1.0],
+    "two above": [2e20, 2e20, 1.0],
+    "all below": [-1e20, -2e20, -1e20],
+    "one below": [-1e20, 1.0, 2.0],
+}
+FAR_OPTIONS = {
+    "plain": {},
+    "brought back": {"scale": 2e-38},
+    "softcap": {"softcap": 2.0},
+    "sigmoid": {"kind": "sigmoid"},
+    "sinks": {"sinks": np.array([1.0], np.float32)},
+    "bias": {"bias": np.array([0.5, -INF, 0.0], np.float32)},
+}
+
+
+@pytest.mark.parametrize("options", FAR_OPTIONS)
+@pytest.mark.parametrize("keys", FAR_KEYS)
+def test_that_scores_beyond_the_range_give_what_float64_gives(keys, options, gpu_device):
+    q, v = np.zeros((1, 1, 2, 4), np.float32), np.eye(3, 4, dtype=np.float32)[None, None]
+    k = np.zeros((1, 1, 3, 4), np.float32)
+    # The second row is an ordinary one. In the other column infinities of both signs would meet.
+    q[0, 0, :, :2] = [[1e20, 1e20], [1e-20, 0.0]]
+    k[0, 0, :, 0] = FAR_KEYS[keys]
+    k[0, 0, :, 1] = [-0.25 * key for key in FAR_KEYS[keys]]
+    dout = np.arange(8, dtype=np.float32).reshape(1, 1, 2, 4)
+    given = FAR_OPTIONS[options]
+    there = [GpuArray(x, gpu_device) for x in (q, k, v)]
+    wanted = {"stats": ("entropy",), "map_bins": (2, 3)}
+    found, expected = (
+        logitscope.attention(*there, **given, **wanted),
+        logitscope.attention(q, k, v, **given, **wanted),
+    )
+    for name in ("out", "lse", "max_logit", "entropy", "map"):
+        assert_agree(getattr(found, name).numpy() + 0.0, getattr(expected, name) + 0.0, label=name)
+    # The sign of 1 / sum marks rows that were computed anew, which are not the same.
+    assert_agree(abs(found.inv_sum.numpy()), abs(expected.inv_sum))
+    gradients = logitscope.attention_backward(GpuArray(dout, gpu_device), *there, found, **given)
+    wished = logitscope.attention_backward(dout, q, k, v, expected, **given)
+    for name, factor in (("dq", 1e20), ("dk", 1e20), ("dv", 1.0)):
+        # Factors of 1e20 times a rounding.
+        rounding = 1e-6 * factor * given.get("scale", 0.5) if factor > 1 else 1e-5
+        one = getattr(wished, name)
+        np.testing.assert_allclose(getattr(gradients, name).numpy(), one, 1e-4, 10 * rounding, err_msg=name)
+
+
 def test_that_float16_is_stored_where_the_device_can(gpu_device):
     if not gpu_device.has_f16:
         pytest.skip(f"{gpu_device!r} stores no float16")

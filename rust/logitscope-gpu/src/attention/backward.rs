@@ -76,6 +76,9 @@ impl Attention {
             let of_rows = part.of_rows(rows, ROW);
             if part.rows() > 0 {
                 self.make_rows(device, part, [out, dout, rows], upstream, &spare)?;
+                let far = alone("attention_far_rows", format, &[true]);
+                let groups = (part.rows() as u64).div_ceil(u64::from(ALONE));
+                self.call(device, &far, part, std::slice::from_ref(&of_rows), &spare, [0, 0], groups)?;
                 let tensors = [douts.clone(), of_rows.clone(), part.of_rows(dq, shape.dim)];
                 let groups = part.blocks(part.queries.count, tiles.own, part.heads.count);
                 self.call(device, &of_queries, part, &tensors, &spare, [0, 0], groups)?;

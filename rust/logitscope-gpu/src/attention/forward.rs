@@ -94,11 +94,14 @@ impl Attention {
         let state = device.empty(self.rows() * STATE, Format::F32)?;
         let tiles = Tiles::forward(self.size(), device.workgroup_bytes());
         let variant = tiles.variant("attention", format, Tiles::forward_bytes, &[true, true]);
+        let far = alone("attention_far", format, &[true, true]);
         let spare = device.empty(1, Format::F32)?;
         for part in self.parts(device, 0)?.iter().filter(|part| part.rows() > 0) {
             let outputs = [part.of_rows(&out, self.shape.value_dim), part.of_rows(&state, STATE)];
             let groups = part.blocks(part.queries.count, tiles.own, part.heads.count);
             self.call(device, &variant, part, &outputs, &spare, [0, 0], groups)?;
+            let groups = (part.rows() as u64).div_ceil(u64::from(ALONE));
+            self.call(device, &far, part, &outputs, &spare, [0, 0], groups)?;
         }
         Ok(AttentionOutput { out, state })
     }

@@ -104,6 +104,8 @@ pub(super) fn rows_variant(format: Format) -> Variant {
 pub(crate) fn variants(format: Format) -> Vec<Variant> {
     let mut all = vec![
         alone("attention_map", format, &[false, true]),
+        alone("attention_far", format, &[true, true]),
+        alone("attention_far_rows", format, &[true]),
         alone("attention_backward_bias", format, &[false, true, true]),
         rows_variant(format),
     ];

@@ -6,6 +6,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml app/pyproject.toml
 STAMP := $(VENV)/.ready
+# A process a core; a file's tests stay together, as they share what they build.
+PYTEST := QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo setup build quick fmt lint test test-isa wheel docs check app bench fuzz clean
@@ -47,11 +49,11 @@ lint: setup ## Formatting, clippy, ruff, mypy, stubs
 
 test: setup ## Every test: Rust, Python, torch, recorder, dashboard, command line
 	cargo test -q --workspace --exclude logitscope-py
-	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m pytest -q benches
+	$(PYTEST) $(ARGS)
+	$(PYTEST) -q benches
 
 test-isa: setup ## The operations' tests once more with scalar kernels only
-	LOGITSCOPE_ISA=scalar $(BIN)/python -m pytest -q tests/ops tests/nn
+	LOGITSCOPE_ISA=scalar $(PYTEST) -q tests/ops tests/nn
 
 wheel: setup ## Build sdist, wheel from the sdist, install it elsewhere, try it
 	VENV="$(VENV)" scripts/check_wheel.sh

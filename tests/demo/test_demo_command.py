@@ -135,10 +135,12 @@ def test_that_torchs_own_training_has_the_same_losses(in_place, capsys) -> None:
     assert float(found[0]) < 1e-3
 
 
-def test_that_torchs_attention_trains_too(in_place) -> None:
+def test_that_torchs_attention_trains_too_and_is_seen_inside(in_place) -> None:
     assert in_place("--steps", "3", "--attention", "torch", "--run", "torch.scope") == 0
     with RunReader("torch.scope") as run:
-        assert "attention/map" not in {tag.name for tag in run.tags()}
+        layers, heads, rows, columns = run.array("attention/map", 0).array.shape
+        assert (layers, heads) == (2, 2)
+        assert min(rows, columns) > 1
 
 
 def test_that_ones_own_text_is_trained_on_from_the_same_seed_alike(in_place) -> None:

@@ -257,9 +257,9 @@ scope.scalar("a", 3, 1)
         shutil.copy(source.with_name(source.name + suffix), place / f"run.scope{suffix}")
         (place / f"run.scope{suffix}").chmod(0o444)
     place.chmod(0o555)
-    for directory in tmp_path.parents[:2]:
-        directory.chmod(0o755)
-    tmp_path.chmod(0o755)
+    for directory in (tmp_path, *tmp_path.parents):
+        if not directory.stat().st_mode & 0o001:
+            directory.chmod(0o755)
     program = """
 with record.RunReader(sys.argv[1]) as run:
     print(run.info.status, run.scalars("a").values, run.poll())

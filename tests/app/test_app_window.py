@@ -33,7 +33,15 @@ def _at(window, step):
 
 def test_that_the_docks_with_content_are_seen(make_window, reader):
     window = make_window(reader)
-    assert window.docks.seen == ["Attention", "Logit scaling", "Training", "Text", "Knobs", "Events", "Inspector"]
+    assert window.docks.seen == [
+        "Attention",
+        "Logit scaling",
+        "Training",
+        "Text",
+        "Knobs",
+        "Events",
+        "Inspector",
+    ]
     assert {state.panel.title for state in _states(window)} == {panel.title for panel in reader.panels()}
     assert window.header.status.text() == "● running"
 

@@ -12,7 +12,7 @@ from logitscope_app.models.states import HeadsState
 from logitscope_app.models.text import number, step_number
 from logitscope_app.panels.card import Card
 from logitscope_app.panels.head_grid import HeadGrid
-from logitscope_app.panels.label import label
+from logitscope_app.panels.label import ElidedLabel, label
 from logitscope_app.panels.map_view import MapView
 from logitscope_app.theme.palette import GAP
 
@@ -54,9 +54,14 @@ class HeadsCard(Card):
             column.addWidget(widget, 1)
         self._pair = QWidget()
         below = QHBoxLayout(self._pair)
-        below.setContentsMargins(0, 0, 0, 0)
-        for view in self.pair:
-            below.addWidget(view)
+        below.setContentsMargins(0, GAP // 2, 0, 0)
+        self._names = (ElidedLabel("small"), ElidedLabel("small"))
+        for view, name in zip(self.pair, self._names, strict=True):
+            column = QVBoxLayout()
+            column.setSpacing(2)
+            column.addWidget(name)
+            column.addWidget(view, 1)
+            below.addLayout(column)
             view.pointed.connect(self._read)
         right.addWidget(self._pair, 1)
         self._pair.hide()
@@ -177,15 +182,19 @@ class HeadsCard(Card):
     def _tell(self) -> None:
         """Say what the maps are held against."""
         state = self.state
+        names = ("", "")
         if self.run_action.isChecked() and isinstance(state, HeadsState):
-            told = (
-                f"against {state.others[0][0]}"
-                if state.others
-                else "tick a run in the list to compare with it"
-            )
+            told = "tick a run in the list to compare with it"
+            if state.others:
+                told, names = f"against {state.others[0][0]}", (state.others[0][0], "this run")
+        elif self._reference is None:
+            told = ""
         else:
-            told = "" if self._reference is None else f"change since step {step_number(self._reference.step)}"
+            kept = step_number(self._reference.step)
+            told, names = f"change since step {kept}", (f"step {kept}", "now")
         self.aside.setText(told)
+        for widget, name in zip(self._names, names, strict=True):
+            widget.setText(name)
 
     def _read(self, reading: str) -> None:
         state = self.state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 from PySide6.QtWidgets import QVBoxLayout
 
 from logitscope_app.models.states import LinesState
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from logitscope_app.theme.palette import Palette
 
 
+_LOOKED_AT = 20_000
 _MANY = 3
 """From so many curves on their values are written shorter."""
 
@@ -73,6 +75,7 @@ class LinesCard(Card):
             line.show(curve.points, state.step, colour, dashed=dashed)
         for line in self._lines[len(state.piles or shown) :]:
             line.clear()
+        self.plot.view.setLimits(maxYRange=_height_of_flat(state))
         self.plot.set_cursor(state.step)
         self.guides.show(state.guides, self.palette_)
         self._write(state)
@@ -118,6 +121,16 @@ class LinesCard(Card):
         self.plot.set_log_y(on)
         if isinstance(self.state, LinesState) and not self.state.message:
             self.draw()
+
+
+def _height_of_flat(state: LinesState) -> float | None:
+    """How high an axis may be whose curves are all at one value, so that this can be read on it; None for others."""
+    if state.piles or sum(len(curve.points) for curve in state.curves) > _LOOKED_AT:
+        return None
+    values = np.concatenate([np.empty(0), *(curve.points.values for curve in state.curves)])
+    if not values.size or not values[0] or (values != values[0]).any():
+        return None
+    return abs(float(values[0]))
 
 
 def _short(label: str, in_order: bool) -> str:

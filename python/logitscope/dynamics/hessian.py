@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
+_FLOOR = 1e-5
+"""Of the highest density: what lies lower between the bells is no density but their width."""
+
 
 class HessianOperator:
     """Multiplies vectors with the Hessian of a loss.
@@ -144,4 +147,5 @@ def spectral_density(ritz: Iterable[Ritz], points: int = 200, width: float = 0.0
     spread = (high - low) * width or 1e-12
     grid = np.linspace(low - 5 * spread, high + 5 * spread, points)
     bells = np.exp(-0.5 * ((grid[:, None] - values) / spread) ** 2)
-    return np.stack([grid, bells @ weights / (spread * np.sqrt(2 * np.pi))])
+    density = bells @ weights / (spread * np.sqrt(2 * np.pi))
+    return np.stack([grid, np.maximum(density, _FLOOR * density.max())])

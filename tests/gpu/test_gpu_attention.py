@@ -8,7 +8,14 @@ import pytest
 import logitscope
 from gpu_agreement import assert_agree
 from gpu_device import open_device
-from logitscope.errors import ArgumentError, DeviceError, DTypeError, GpuOutOfMemoryError, ShapeError
+from logitscope.errors import (
+    ArgumentError,
+    DeviceError,
+    DTypeError,
+    GpuOutOfMemoryError,
+    GpuUnavailableError,
+    ShapeError,
+)
 from logitscope.gpu import GpuArray
 
 INF, NAN = np.inf, np.nan
@@ -150,6 +157,18 @@ def test_that_more_than_a_binding_holds_is_worked_on_in_parts(name, limit):
     options |= {"kv_len": [12, 5]} if "kv_len" in options else {}
     shape = (B, HQ, HK, LQ, 12, D, DV)
     assert_same_attention(open_device(binding_bytes=limit), *inputs(shape=shape), bins=(4, 6), **options)
+
+
+def test_that_more_keys_than_a_software_driver_counts_are_refused(gpu_device):
+    q, k = np.ones((1, 1, 1, 64), np.float32), np.ones((1, 1, 20_000, 64), np.float32)
+    given = [GpuArray(x, gpu_device) for x in (q, k, k)]
+    if not gpu_device.info.name.startswith("llvmpipe"):
+        assert_agree(logitscope.attention(*given).out.numpy(), q)
+        return
+    with pytest.raises(
+        GpuUnavailableError, match=r"attention: \d+ rounds of a loop; llvmpipe .* ends loops after"
+    ):
+        logitscope.attention(*given)
 
 
 def test_that_keys_of_a_head_over_the_binding_limit_are_refused():

@@ -101,10 +101,17 @@ def test_that_any_number_of_chunks_agrees_with_the_cpu(chunks, any_device):
     assert logitscope.last_kernel().startswith("linear_cross_entropy")
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 70), (70, 65, 3), (2, 700, 5), (65, 130, 65), (0, 5, 4)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (3, 2, 70), (70, 65, 3), (2, 700, 5), (65, 130, 65), (0, 5, 4)]
+)
 def test_that_every_shape_agrees_with_the_cpu(shape, gpu_device):
     rows, classes, width = shape
     assert_same(gpu_device, *problem(rows=rows, classes=classes, width=width), empty="zero")
+
+
+def test_that_deep_products_are_made_in_parts(gpu_device):
+    input, weight, targets, bias = problem(rows=2, classes=3, width=20_000)
+    assert_same(gpu_device, 0.01 * input, weight, targets, bias)
 
 
 def test_that_tensors_over_the_binding_limit_are_worked_on_in_parts():

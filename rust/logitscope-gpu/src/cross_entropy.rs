@@ -158,6 +158,7 @@ pub fn cross_entropy(
     let spare_stored = device.empty(1, format)?;
     let per_row = factors.len() > 2;
     let variant = variant(format, columns, device.reduction());
+    device.check_rounds("cross_entropy", 8 * columns.div_ceil(variant.constants[1].1 as usize))?;
     let soft = matches!(targets, Targets::Masses(_));
     let row_bytes = (columns * format.bytes()).max(NUMBERS * 4);
     for (start, count) in if rows == 0 { Vec::new() } else { parts(device, rows, row_bytes)? } {

@@ -9,6 +9,9 @@ use crate::tensor::{Format, Tensor};
 const SIDE: usize = 64;
 const DEEP: u32 = 16;
 
+/// How deep a product is made at once: a driver stops what takes too long.
+const DEEPEST: usize = 8192;
+
 /// Numbers of a tensor as a matrix, at any steps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a> {
@@ -42,12 +45,22 @@ pub(crate) fn matmul(
         return Ok(());
     }
     let spare = device.empty(1, Format::F32)?;
-    let lengths = [rows, columns, depth];
-    let mut words: Vec<u32> =
-        lengths.into_iter().chain(a.steps).chain(b.steps).map(|number| number as u32).collect();
-    words.extend([u32::from(adds), u32::from(bias.is_some())]);
-    let groups = (rows.div_ceil(SIDE) * columns.div_ceil(SIDE)) as u64;
-    device.call(&variant(), &[a.numbers, b.numbers, bias.unwrap_or(&spare), c], &words, groups)
+    // Of no depth there is one part, which sets c.
+    for start in (0..depth.max(1)).step_by(DEEPEST) {
+        let (deep, first) = (DEEPEST.min(depth - start), start == 0);
+        let from = |matrix: Matrix<'_>, step: usize| {
+            let skipped = start * step;
+            matrix.numbers.slice(skipped, matrix.numbers.len() - skipped)
+        };
+        let lengths = [rows, columns, deep];
+        let mut words: Vec<u32> =
+            lengths.into_iter().chain(a.steps).chain(b.steps).map(|number| number as u32).collect();
+        words.extend([u32::from(adds || !first), u32::from(first && bias.is_some())]);
+        let groups = (rows.div_ceil(SIDE) * columns.div_ceil(SIDE)) as u64;
+        let tensors = [&from(a, a.steps[1]), &from(b, b.steps[0]), bias.unwrap_or(&spare), c];
+        device.call(&variant(), &tensors, &words, groups)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn variant() -> Variant {

@@ -70,6 +70,9 @@ impl Attention {
         let AttentionGradients { dq, dk, dv, rows, .. } = &gradients;
         let spare = device.empty(1, Format::F32)?;
         let tiles = Tiles::backward(self.size(), device.workgroup_bytes());
+        let share = shape.heads / shape.key_heads.max(1);
+        let rounds = tiles.rounds(shape.keys.max(share * shape.queries), shape.dim.max(shape.value_dim));
+        device.check_rounds("attention_backward", rounds)?;
         let [of_queries, of_keys] = tiles.backward_variants(format);
         for part in &self.parts(device, 0)? {
             let douts = part.of_rows(dout, shape.value_dim);

@@ -93,6 +93,8 @@ impl Attention {
         let out = device.empty(self.rows() * self.shape.value_dim, format)?;
         let state = device.empty(self.rows() * STATE, Format::F32)?;
         let tiles = Tiles::forward(self.size(), device.workgroup_bytes());
+        let longest = self.shape.dim.max(self.shape.value_dim);
+        device.check_rounds("attention", tiles.rounds(self.shape.keys, longest))?;
         let variant = tiles.variant("attention", format, Tiles::forward_bytes, &[true, true]);
         let far = alone("attention_far", format, &[true, true]);
         let spare = device.empty(1, Format::F32)?;
@@ -114,6 +116,8 @@ impl Attention {
         self.check(device)?;
         let size = bins[0] * bins[1];
         let map = device.empty(self.shape.batch * self.shape.heads * size, Format::F32)?;
+        let pairs = self.shape.queries.div_ceil(bins[0]) * self.shape.keys.div_ceil(bins[1]);
+        device.check_rounds("attention", pairs * (self.shape.dim + 1))?;
         let variant = alone("attention_map", self.q.format(), &[false, true]);
         let spare = device.empty(1, Format::F32)?;
         for part in self.parts(device, size)?.iter().filter(|part| part.pairs() * size > 0) {

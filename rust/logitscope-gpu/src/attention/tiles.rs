@@ -52,6 +52,14 @@ impl Tiles {
             + self.own * self.threads)
     }
 
+    /// Rounds of the loops of a thread that goes through so many rows of this many numbers, an upper bound.
+    pub(super) fn rounds(self, rows: usize, dim: usize) -> usize {
+        let (size, seen, threads) = (self.size as usize, self.seen as usize, self.threads as usize);
+        let loads = 2 * (seen * size).div_ceil(self.own as usize * threads);
+        let scores = seen.div_ceil(threads) * (dim + 3);
+        rows.div_ceil(seen) * (loads + scores + threads + seen + seen * (size / threads + 1))
+    }
+
     fn backward_bytes(self) -> u32 {
         self.backward_q_bytes().max(self.backward_k_bytes())
     }

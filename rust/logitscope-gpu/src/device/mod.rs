@@ -16,6 +16,9 @@ use std::time::Duration;
 use trouble::{Trouble, watch};
 use wgpu::{DeviceDescriptor, Features, MemoryHints};
 
+/// Rounds of the loops of a thread, all together, after which Mesa's llvmpipe ends them without a word.
+const SOFTWARE_ROUNDS: usize = 65_535;
+
 /// What a device is opened with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -145,6 +148,21 @@ impl Device {
     /// Bytes of workgroup memory.
     pub(crate) fn workgroup_bytes(&self) -> u32 {
         self.0.limits.max_compute_workgroup_storage_size
+    }
+
+    /// Refuses what would be wrong: Mesa's software driver ends the loops of a thread after so many rounds together.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] for more rounds than the driver does.
+    pub(crate) fn check_rounds(&self, operation: &str, rounds: usize) -> Result<()> {
+        let name = &self.0.facts.name;
+        if rounds > SOFTWARE_ROUNDS && name.starts_with("llvmpipe") {
+            return Err(Error::Unavailable(format!(
+                "{operation}: {rounds} rounds of a loop; {name} ends loops after {SOFTWARE_ROUNDS}, so use shorter rows or \
+                 the CPU"
+            )));
+        }
+        Ok(())
     }
 
     /// Bytes that the pool holds for later.

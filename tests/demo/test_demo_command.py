@@ -63,8 +63,9 @@ def steps(path: Path) -> int:
         return 0  # begun, and not yet a run or without a step
 
 
-def test_that_methods_are_swapped_by_name(tmp_path) -> None:
-    chosen = {"attention": "torch", "activation": "polynorm", "loss": "stablemax", "optimizer": "perpgrad"}
+@pytest.mark.parametrize("attention", ["selective", "sigmoid", "torch"])
+def test_that_methods_are_swapped_by_name(tmp_path, attention) -> None:
+    chosen = {"attention": attention, "activation": "polynorm", "loss": "stablemax", "optimizer": "perpgrad"}
     words = [word for kind, name in chosen.items() for word in (f"--{kind}", name)]
     done = demo(tmp_path, "--steps", "3", "--run", "swapped.scope", *words, *TINY)
     assert done.returncode == 0, done.stderr

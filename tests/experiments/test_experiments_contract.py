@@ -124,7 +124,7 @@ def test_that_a_paper_has_its_page_and_its_picture(slug: str) -> None:
         assert f"\n{head}\n" in page
     assert f"]({slug}.png)" in page
     assert f"logitscope run {slug}" in page
-    assert f"papers/{slug}.md" in (DOCS / "README.md").read_text(encoding="utf-8")
+    assert f"](papers/{slug}.md)" in (DOCS / "verdicts.md").read_text(encoding="utf-8")
 
 
 def scalars(path: Path) -> dict[str, np.ndarray]:

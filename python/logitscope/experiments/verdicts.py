@@ -63,7 +63,8 @@ def render(entries: dict[str, Any], data: str) -> str:
             "",
             f"## {paper.slug}",
             "",
-            f"[{paper.title}]({paper.url}), {paper.authors}, {paper.year}.",
+            f"[{paper.title}]({paper.url}), {paper.authors}, {paper.year}. "
+            f"[What it is and how to use it](papers/{paper.slug}.md).",
             "",
         ]
         lines += [*_entry(entry["verdict"]), "", f"Run on {entry['date']}, {entry['machine']}."]

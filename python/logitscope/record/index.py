@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from logitscope.record.rows import damaged, intact, parse, read_state
+from logitscope.record.rows import damaged, intact, intact_scalars, parse, read_state
 from logitscope.record.types import Event, EventLevel, Series, TagKind
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _COLUMNS = {
 }
 _TRIES = 100
 """Times that the tail may begin anew while it is read."""
-_KINDS = {"scalars": "iifib", "arrays": "iifisss", "texts": "iifi", "events": "infss"}
+_KINDS = {"arrays": "iifisss", "texts": "iifi", "events": "infss"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +167,11 @@ class RunIndex:
         """Read the new rows of a table, checked, without their checks."""
         sql = f'SELECT row, step, time, {columns}, "check" FROM {table} WHERE row > ? ORDER BY row'
         last = self._last[table]
-        rows = [
-            intact(self._database, table, row, _KINDS[table]) for row in self._database.rows(sql, (last,))
-        ]
+        found = self._database.rows(sql, (last,))
+        if table == "scalars":
+            rows = intact_scalars(self._database, found)
+        else:
+            rows = [intact(self._database, table, row, _KINDS[table]) for row in found]
         if rows and (rows[0][0] != last + 1 or rows[-1][0] != last + len(rows)):
             raise damaged(self._database, table)
         return rows

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from logitscope.errors import RunFileError
 from logitscope.record.process import Process, is_alive
-from logitscope.record.schema import checksum
+from logitscope.record.schema import checksum, checksum_of_scalars
 from logitscope.record.types import KnobInfo, Panel, RunInfo, RunStatus
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 _KINDS = {"i": (int,), "f": (float,), "s": (str,), "b": (bytes,), "n": (int, type(None))}
+_SCALARS = (int, int, float, int, bytes)
 _PANEL_WORDS = ("title", "kind", "group", "x_label", "y_label", "notes")
 
 
@@ -84,6 +85,19 @@ def intact(database: Database, table: str, row: tuple[Any, ...], kinds: str) -> 
         if type(value) not in _KINDS[kind] or (kind == "f" and not math.isfinite(value)):
             raise damaged(database, table)
     return values
+
+
+def intact_scalars(database: Database, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """What `intact` makes of the rows of ``scalars``, faster."""
+    found = []
+    for row in rows:
+        values = row[:-1]
+        if tuple(map(type, values)) != _SCALARS or not math.isfinite(row[2]):
+            raise damaged(database, "scalars")
+        if row[-1] != checksum_of_scalars(values):
+            raise damaged(database, "scalars")
+        found.append(values)
+    return found
 
 
 def parse(database: Database, table: str, text: str, kind: type) -> Any:

@@ -81,6 +81,18 @@ def checksum(values: Iterable[object]) -> int:
     return crc
 
 
+def checksum_of_scalars(row: tuple[int, int, float, int, bytes]) -> int:
+    """`checksum` of a row of scalars, in one piece: there are very many.
+
+    Examples
+    --------
+    >>> row = (1, 20, 0.5, 3, b"12345678")
+    >>> checksum_of_scalars(row) == checksum(row)
+    True
+    """
+    return zlib.crc32(b"%d\x1f%d\x1f%r\x1f%d\x1f%b\x1f" % row)
+
+
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty database, within the transaction of the caller."""
     for table in TABLES:

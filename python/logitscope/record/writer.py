@@ -13,7 +13,6 @@ import os
 import sqlite3
 import threading
 import time
-import zlib
 from typing import TYPE_CHECKING
 
 from logitscope.record import schema
@@ -32,8 +31,6 @@ _LOOK_EVERY = 1.0
 _SYNC_TRIES = 100
 _MOST_FRESH = 1 << 17
 """Rows of the tail that are in memory, too, until the database has them; then rows wait as they do without a tail."""
-_CHECKED = b"%d\x1f%d\x1f%r\x1f%d\x1f%b\x1f"
-"""What `schema.checksum` sums of a row of scalars."""
 _INSERT = {
     "scalars": "INSERT INTO scalars VALUES (?, ?, ?, ?, ?, ?)",
     "arrays": "INSERT INTO arrays VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -212,7 +209,7 @@ class Writer(Outbox):
         connection.executemany(
             _INSERT["scalars"],
             (
-                (number, *row, zlib.crc32(_CHECKED % (number, *row)))
+                (number, *row, schema.checksum_of_scalars((number, *row)))
                 for number, row in enumerate(fresh, first)
             ),
         )

@@ -246,6 +246,51 @@ def test_that_float32_hidden_rows_and_classes_train() -> None:
     assert layer.stats.step_seconds > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_that_16_bits_round_the_rows_that_move_and_keep_their_sums(isa: str, dtype: torch.dtype) -> None:
+    layer = SphericalOutput(
+        16, 60, loss="taylor", dtype=dtype, lr=0.5, weight_decay=0.01, stabilize_period=20
+    )
+    layer.v.normal_(0.0, 0.3, generator=torch.Generator().manual_seed(1))
+    layer.refresh()
+    unit = torch.finfo(dtype).eps / 2
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(15):
+        weight = (layer.v.double() @ layer.u + layer.omega).requires_grad_()
+        hidden = torch.randn(6, 16, dtype=F64, generator=generator).requires_grad_()
+        targets = torch.randint(0, 60, (6,), generator=generator)
+        targets[1] = targets[0]
+        loss, wanted = layer(hidden, targets), dense_loss("taylor", weight, hidden.detach(), targets)
+        torch.testing.assert_close(loss, wanted, rtol=1e-10, atol=1e-10)
+        loss.backward()
+        exact = (1 - 0.5 * 0.01) * weight.detach() - 0.5 * torch.autograd.grad(wanted, weight)[0]
+        moved = layer.v.double() @ layer.u + layer.omega
+        # Rounding V, and nothing else: half a unit of each of its numbers, through U.
+        assert ((moved - exact).abs() <= 1.01 * unit * layer.v.double().abs() @ layer.u.abs() + 1e-6).all()
+        drift = layer.check()
+        assert max(drift.gram, drift.total) < 1e-10
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_that_a_layer_of_16_bits_trains_and_stays_stable(dtype: torch.dtype) -> None:
+    layer = SphericalOutput(8, 50, loss="squared", dtype=dtype, lr=0.1, stabilize_period=3)
+    hidden = torch.randn(20, 8, dtype=dtype, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    targets = torch.arange(20)
+    losses = []
+    for _ in range(200):
+        loss = layer(hidden, targets)
+        assert loss.dtype == dtype
+        loss.backward()
+        losses.append(loss.item())
+    assert hidden.grad.dtype == dtype
+    assert losses[-1] < 0.8 * losses[0]
+    assert layer.stats.condition <= 4.0
+    assert layer.check().gram < 1e-6
+    assert layer.dense_weight().dtype == layer.scores(hidden).dtype == dtype
+    want = hidden.double() @ (layer.v.double() @ layer.u + layer.omega).T
+    torch.testing.assert_close(layer.scores(hidden).double(), want, rtol=2e-2, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -259,7 +304,11 @@ def test_that_float32_hidden_rows_and_classes_train() -> None:
         ),
         ({"reduction": "none"}, ArgumentError, "reduction is 'none'; use 'mean' or 'sum'"),
         ({"stabilize_period": 0}, ArgumentError, "stabilize_period is 0; use an integer, at least 1"),
-        ({"dtype": torch.float16}, DTypeError, "dtype is torch.float16; use torch.float32 or torch.float64"),
+        (
+            {"dtype": torch.int8},
+            DTypeError,
+            "dtype is torch.int8; use torch.float32, float64, float16 or bfloat16",
+        ),
     ],
     ids=str,
 )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from logitscope import _native
+from logitscope._arrays import array_of
 from logitscope.errors import ArgumentError, DTypeError, ShapeError, TargetError
 from logitscope.nn.spherical_losses import LOSSES
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from logitscope.nn.spherical_losses import SphericalLoss
 
+_HALVES = (torch.float16, torch.bfloat16)
+_WIDE = {torch.float32: torch.float32, torch.float64: torch.float64} | dict.fromkeys(_HALVES, torch.float32)
+"""What V is computed with, by what it holds."""
 _REFRESH_PERIOD = 10_000
 _ROWS = 1 << 16
 """Rows of V that are looked at in float64 at a time."""
@@ -83,7 +87,9 @@ class SphericalOutput(nn.Module):
         Steps between looks at the singular values of U; those outside 0.5..2 are moved into V. Losses and rates that
         pull hard at the sum of squares, such as ``"squared"``, need it more often.
     dtype
-        Of V; everything of size d is float64.
+        Of V: torch.float32, float64, float16 or bfloat16; everything of size d is float64. A step of 16 bits rounds
+        the rows that it moves to the nearest, so what is small beside them is lost; what is kept of the weight is
+        that of the rounded one.
     seed
         Of the first V, normal with deviation 0.001.
 
@@ -136,8 +142,8 @@ class SphericalOutput(nn.Module):
             _refuse("reduction", repr(reduction), "'mean' or 'sum'")
         if stabilize_period < 1:
             _refuse("stabilize_period", stabilize_period, "an integer, at least 1")
-        if dtype not in (torch.float32, torch.float64):
-            message = f"SphericalOutput: dtype is {dtype}; use torch.float32 or torch.float64"
+        if dtype not in _WIDE:
+            message = f"SphericalOutput: dtype is {dtype}; use torch.float32, float64, float16 or bfloat16"
             raise DTypeError(message)
         self.loss = loss
         self.a, self.b, self.eps = a, b, eps
@@ -184,8 +190,10 @@ class SphericalOutput(nn.Module):
         """Logits of hidden rows (..., d): all (..., D), or those of ``classes`` (C,) as (..., C)."""
         hidden = h.detach().double()
         v = self.v if classes is None else self.v[classes]
-        by_u = (hidden @ self.u.T).to(self.v.dtype)
-        return (by_u @ v.T + (hidden @ self.omega)[..., None].to(self.v.dtype)).to(h.dtype)
+        wide = _WIDE[v.dtype]
+        by_u = (hidden @ self.u.T).to(wide)
+        logits = torch.cat([by_u @ part.to(wide).T for part in torch.split(v, _ROWS)], dim=-1)
+        return (logits + (hidden @ self.omega)[..., None].to(wide)).to(h.dtype)
 
     def topk(self, h: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Give the ``k`` largest logits of each row, and their classes; as dear as a dense layer."""
@@ -225,8 +233,13 @@ class SphericalOutput(nn.Module):
             alpha = 1 / values[outside] - 1
             beta = -alpha / (1 + alpha)
             self.u += (vectors * alpha) @ (vectors.T @ self.u)
-            moved = vectors.to(self.v.dtype)
-            self.v.addmm_(self.v @ moved, (moved * beta.to(self.v.dtype)).T)
+            wide = _WIDE[self.v.dtype]
+            moved, back = vectors.to(wide), (vectors * beta).T.to(wide)
+            for part in torch.split(self.v, _ROWS):
+                rows = part.to(wide)  # the part itself, but for 16 bits
+                part.copy_(rows.addmm_(rows @ moved, back))
+            if wide != self.v.dtype:
+                self.refresh()  # rounding V has moved the weight
         self.inverse.copy_(torch.linalg.inv(self.u).T)
 
     @torch.no_grad()
@@ -315,7 +328,7 @@ class SphericalOutput(nn.Module):
 
     def _arrays(self) -> Any:
         names = ("v", "u", "inverse", "gram", "omega", "total")
-        return {name: getattr(self, name).numpy() for name in names}
+        return {name: array_of(getattr(self, name)) for name in names}
 
     def _dense_parts(self) -> Iterator[Tensor]:
         """W in parts of rows, float64."""

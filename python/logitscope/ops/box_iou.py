@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_wide_floats, like, same_dtype
+from logitscope._arrays import as_floats, like, same_dtype
 from logitscope.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ def box_iou(a: Any, b: Any, *, offset: int = 0) -> Any:
     Parameters
     ----------
     a, b
-        (N, 4) and (M, 4), NumPy arrays or torch CPU tensors of float32 or float64: x1, y1, x2, y2 with x1 <= x2 and
-        y1 <= y2.
+        (N, 4) and (M, 4), NumPy arrays or torch CPU tensors of float32, float64, float16 or bfloat16: x1, y1, x2, y2
+        with x1 <= x2 and y1 <= y2.
     offset
         Added to all widths and heights: 1 where x2 and y2 are pixels that belong to the box, else 0.
 
     Returns
     -------
     array
-        (N, M), of the kind and dtype of ``a``; 0 where the union is 0.
+        (N, M), of the kind and dtype of ``a``; 0 where the union is 0. 16-bit boxes are computed with in float32.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def box_iou(a: Any, b: Any, *, offset: int = 0) -> Any:
 
 def read_boxes(operation: str, name: str, value: Any) -> NDArray[Any]:
     """Read boxes in row-major order."""
-    boxes = as_wide_floats(operation, name, value)
+    boxes = as_floats(operation, name, value)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         message = f"{operation}: {name} has shape {boxes.shape}; use (N, 4)"
         raise ShapeError(message)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_numpy, as_wide_floats, like, same_dtype
+from logitscope._arrays import as_floats, as_numpy, like, same_dtype
+from logitscope._dtypes import narrow, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops.box_iou import read_boxes, read_offset
 
@@ -42,7 +43,8 @@ def soft_nms(
     Parameters
     ----------
     boxes
-        (N, 4), NumPy array or torch CPU tensor of float32 or float64: x1, y1, x2, y2 with x1 <= x2 and y1 <= y2.
+        (N, 4), NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16: x1, y1, x2, y2 with x1 <= x2
+        and y1 <= y2.
     scores
         (N,) of the same dtype, finite. Neither array is modified.
     method
@@ -70,7 +72,8 @@ def soft_nms(
     -------
     keep, scores
         Where the chosen boxes stood, (K,) int64, and their scores by then, (K,) of the dtype of ``scores`` and not
-        growing. Of equal scores the first box is chosen. Scores have no gradient.
+        growing. Of equal scores the first box is chosen. 16-bit scores decay as float32 and are rounded at the end.
+        Scores have no gradient.
 
     Raises
     ------
@@ -228,7 +231,7 @@ class _Scene(NamedTuple):
     @classmethod
     def of(cls, operation: str, boxes: Any, scores: Any) -> _Scene:
         corners = read_boxes(operation, "boxes", boxes)
-        numbers = as_wide_floats(operation, "scores", scores)
+        numbers = as_floats(operation, "scores", scores)
         if numbers.shape != corners.shape[:1]:
             message = f"{operation}: scores has shape {numbers.shape}; use {corners.shape[:1]}, one a box"
             raise ShapeError(message)
@@ -263,26 +266,28 @@ def _with_weights_of(
     scene = _Scene.of("soft_nms", boxes, scores)
     # No box: checks the others, and the options.
     _suppress("soft_nms", scene.boxes, scene.scores, None, options | {"max_output": 0})
+    corners, numbers = widen(scene.boxes), widen(scene.scores)
     threshold, cut = options["score_threshold"], options["hard_cut"]
-    most = len(scene.scores) if options["max_output"] is None else options["max_output"]
-    left = np.flatnonzero(scene.scores >= threshold) if options["prefilter"] else np.arange(len(scene.scores))
-    current = scene.scores[left]
+    most = len(numbers) if options["max_output"] is None else options["max_output"]
+    left = np.flatnonzero(numbers >= threshold) if options["prefilter"] else np.arange(len(numbers))
+    current = numbers[left]
     keep: list[int] = []
-    kept = np.empty_like(scene.scores)
+    kept: list[Any] = []
     while len(left) and len(keep) < most:
         best = int(np.argmax(current))
-        kept[len(keep)] = current[best]
+        kept.append(current[best])
         keep.append(int(left[best]))
         left, current = np.delete(left, best), np.delete(current, best)
         overlaps = np.empty((1, len(left)), current.dtype)
-        _native.box_iou(scene.boxes[keep[-1:]], scene.boxes[left], options["offset"], overlaps)
+        _native.box_iou(corners[keep[-1:]], corners[left], options["offset"], overlaps)
         weights = _weights(weight_fn, overlaps[0])
         if cut is not None:
             weights = np.where(overlaps[0] > cut, 0, weights)
         current = (current * weights).astype(current.dtype, copy=False)
         stay = (weights > 0) & (current >= threshold)
         left, current = left[stay], current[stay]
-    return like(scores, np.array(keep, np.int64)), like(scores, kept[: len(keep)].copy())
+    final = narrow(np.array(kept, numbers.dtype), scene.scores.dtype)
+    return like(scores, np.array(keep, np.int64)), like(scores, final)
 
 
 def _weights(weight_fn: Callable[[NDArray[Any]], NDArray[Any]], overlaps: NDArray[Any]) -> NDArray[Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from logitscope._arrays import as_wide_floats, like
+from logitscope._arrays import as_floats, like
+from logitscope._dtypes import narrow, widen
 from logitscope.errors import ShapeError
 
 _ERF = np.frompyfunc(math.erf, 1, 1)
@@ -19,7 +20,7 @@ def relu2(x: Any) -> Any:
     Parameters
     ----------
     x
-        Any shape, NumPy array or torch CPU tensor of float32 or float64.
+        Any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16.
 
     Returns
     -------
@@ -38,8 +39,8 @@ def relu2(x: Any) -> Any:
     >>> relu2(np.array([-2.0, 3.0]))
     array([0., 9.])
     """
-    array = as_wide_floats("relu2", "x", x)
-    return like(x, np.asarray(np.square(np.maximum(array, 0))))
+    array = as_floats("relu2", "x", x)
+    return like(x, narrow(np.asarray(np.square(np.maximum(widen(array), 0))), array.dtype))
 
 
 def gelu(x: Any) -> Any:
@@ -48,7 +49,7 @@ def gelu(x: Any) -> Any:
     Parameters
     ----------
     x
-        Any shape, NumPy array or torch CPU tensor of float32 or float64.
+        Any shape, NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16.
 
     Returns
     -------
@@ -67,9 +68,11 @@ def gelu(x: Any) -> Any:
     >>> gelu(np.array([-1.0, 0.0, 1.0])).round(4)
     array([-0.1587,  0.    ,  0.8413])
     """
-    array = as_wide_floats("gelu", "x", x)
-    erf = np.asarray(_ERF(array / math.sqrt(2.0)), np.float64)
-    return like(x, np.asarray(0.5 * array * (1.0 + erf)).astype(array.dtype))
+    array = as_floats("gelu", "x", x)
+    numbers = widen(array)
+    erf = np.asarray(_ERF(numbers / math.sqrt(2.0)), np.float64)
+    result = np.asarray(0.5 * numbers * (1.0 + erf)).astype(numbers.dtype)
+    return like(x, narrow(result, array.dtype))
 
 
 def swiglu(x: Any) -> Any:
@@ -78,7 +81,7 @@ def swiglu(x: Any) -> Any:
     Parameters
     ----------
     x
-        (..., 2 H), NumPy array or torch CPU tensor of float32 or float64.
+        (..., 2 H), NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16.
 
     Returns
     -------
@@ -97,10 +100,10 @@ def swiglu(x: Any) -> Any:
     >>> swiglu(np.array([[0.0, 20.0, 5.0, 2.0]])).round(4)
     array([[ 0., 40.]])
     """
-    array = as_wide_floats("swiglu", "x", x)
+    array = as_floats("swiglu", "x", x)
     if array.ndim < 1 or array.shape[-1] % 2:
         message = f"swiglu: x has shape {array.shape}; use rows of an even length"
         raise ShapeError(message)
-    gate, value = np.split(array, 2, axis=-1)
+    gate, value = np.split(widen(array), 2, axis=-1)
     with np.errstate(over="ignore"):
-        return like(x, gate / (1.0 + np.exp(-gate)) * value)
+        return like(x, narrow(gate / (1.0 + np.exp(-gate)) * value, array.dtype))

@@ -105,7 +105,7 @@ fn overlaps_have_the_bits_of_a_plain_loop() {
                 let want: Vec<T> = pairs.collect();
                 each_isa(|isa| {
                     let mut out = vec![T::NAN; 5 * columns];
-                    box_iou(&a, &b, offset, &mut out, &Cancel::default()).unwrap();
+                    box_iou(&a, &b, offset.to_f64(), &mut out, &Cancel::default()).unwrap();
                     assert!(same_bits(&out, &want), "{columns} on {}", isa.name());
                 });
             }

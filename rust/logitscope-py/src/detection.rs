@@ -1,6 +1,6 @@
 //! Overlaps of boxes, their suppression, and the matching of the COCO evaluation.
 
-use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, optional};
+use crate::arrays::{ArrayStored, Filled, Input, by_stored, contiguous, filled, optional};
 use crate::call::run;
 use crate::errors::ArgumentError;
 use logitscope_kernels::detection::{self as kernel, Matching, Method};
@@ -14,21 +14,21 @@ fn box_iou<'py>(
     offset: f64,
     out: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    by_dtype!("box_iou", a => box_iou_of(py, a, b, offset, out))
+    by_stored!("box_iou", a => box_iou_of(py, a, b, offset, out))
 }
 
-fn box_iou_of<'py, T: ArrayElement>(
+fn box_iou_of<'py, X: ArrayStored>(
     py: Python<'py>,
     a: &Bound<'py, PyAny>,
     b: &Bound<'py, PyAny>,
     offset: f64,
     out: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    let (a, b): (Input<'py, T>, Input<'py, T>) = (a.extract()?, b.extract()?);
-    let mut out: Filled<'py, T> = out.extract()?;
+    let (a, b): (Input<'py, X>, Input<'py, X>) = (a.extract()?, b.extract()?);
+    let mut out: Filled<'py, X> = out.extract()?;
     let (a, b) = (contiguous("a", &a)?, contiguous("b", &b)?);
     let out = filled("out", &mut out, a.len() / 4 * (b.len() / 4))?;
-    run::<T, _>(py, "box_iou", out.len(), |cancel| kernel::box_iou(a, b, T::from_f64(offset), out, cancel))
+    run::<X, _>(py, "box_iou", out.len(), |cancel| kernel::box_iou(a, b, offset, out, cancel))
 }
 
 /// The operations of Python that are this kernel: errors name the one that was called.
@@ -87,10 +87,10 @@ fn soft_nms<'py>(
     kept_scores: &Bound<'py, PyAny>,
 ) -> PyResult<usize> {
     let options = options.for_kernel(operation)?;
-    by_dtype!(operation, boxes => soft_nms_of(py, boxes, scores, classes, &options, keep, kept_scores))
+    by_stored!(operation, boxes => soft_nms_of(py, boxes, scores, classes, &options, keep, kept_scores))
 }
 
-fn soft_nms_of<'py, T: ArrayElement>(
+fn soft_nms_of<'py, X: ArrayStored>(
     py: Python<'py>,
     boxes: &Bound<'py, PyAny>,
     scores: &Bound<'py, PyAny>,
@@ -99,16 +99,16 @@ fn soft_nms_of<'py, T: ArrayElement>(
     keep: &Bound<'py, PyAny>,
     kept_scores: &Bound<'py, PyAny>,
 ) -> PyResult<usize> {
-    let (boxes, scores): (Input<'py, T>, Input<'py, T>) = (boxes.extract()?, scores.extract()?);
+    let (boxes, scores): (Input<'py, X>, Input<'py, X>) = (boxes.extract()?, scores.extract()?);
     let classes: Option<Input<'py, i64>> = optional(classes)?;
-    let (mut keep, mut kept_scores): (Filled<'py, i64>, Filled<'py, T>) =
+    let (mut keep, mut kept_scores): (Filled<'py, i64>, Filled<'py, X>) =
         (keep.extract()?, kept_scores.extract()?);
     let (boxes, scores) = (contiguous("boxes", &boxes)?, contiguous("scores", &scores)?);
     let classes = classes.as_ref().map(|classes| contiguous("classes", classes)).transpose()?;
     let keep = filled("keep", &mut keep, scores.len())?;
     let kept_scores = filled("kept_scores", &mut kept_scores, scores.len())?;
     let work = scores.len().saturating_mul(scores.len());
-    run::<T, _>(py, options.operation, work, |cancel| {
+    run::<X, _>(py, options.operation, work, |cancel| {
         kernel::soft_nms(boxes, scores, classes, options, keep, kept_scores, cancel)
     })
 }

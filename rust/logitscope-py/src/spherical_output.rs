@@ -1,6 +1,6 @@
 //! The output layer whose step does not depend on the number of classes.
 
-use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled};
+use crate::arrays::{ArrayStored, Filled, Input, by_stored, contiguous, filled};
 use crate::call::run;
 use logitscope_kernels::spherical_output::{self as kernel, Batch, Forward, Rate, Slopes};
 use pyo3::prelude::*;
@@ -51,17 +51,17 @@ fn spherical_output<'py>(
     step: Option<Step<'py>>,
 ) -> PyResult<()> {
     let v = state.v.clone();
-    by_dtype!("SphericalOutput", &v => run_of(py, state, passed, step))
+    by_stored!("SphericalOutput", &v => run_of(py, state, passed, step))
 }
 
 /// Runs the forward pass, or with a step the backward pass.
-fn run_of<'py, T: ArrayElement>(
+fn run_of<'py, X: ArrayStored>(
     py: Python<'py>,
     mut state: State<'py>,
     mut passed: Pass<'py>,
     step: Option<Step<'py>>,
 ) -> PyResult<()> {
-    let mut v: Filled<'py, T> = state.v.extract()?;
+    let mut v: Filled<'py, X> = state.v.extract()?;
     let (d, classes) = (state.omega.shape()[0], v.shape()[0]);
     let m = passed.sum.shape()[0];
     let mut layer = kernel::State {
@@ -83,7 +83,7 @@ fn run_of<'py, T: ArrayElement>(
     };
     let work = m * d * (d + m);
     let Some(mut step) = step else {
-        return run::<T, _>(py, "spherical_output", work, |cancel| {
+        return run::<X, _>(py, "spherical_output", work, |cancel| {
             kernel::forward(&layer, &batch, &mut forward, cancel)
         });
     };
@@ -94,7 +94,7 @@ fn run_of<'py, T: ArrayElement>(
     };
     let rate = Rate { step: step.learning_rate, decay: step.weight_decay };
     let gradient = filled("gradient", &mut step.gradient, m * d)?;
-    run::<T, _>(py, "spherical_output_step", 6 * work, |cancel| {
+    run::<X, _>(py, "spherical_output_step", 6 * work, |cancel| {
         kernel::step(&mut layer, &batch, &forward, &slopes, rate, gradient, cancel)
     })
 }

@@ -31,7 +31,7 @@ def soft_nms(
     Parameters
     ----------
     boxes, scores
-        (N, 4) and (N,), float32 or float64, read where they lie.
+        (N, 4) and (N,), float32, float64, float16 or bfloat16, read where they lie.
     method, iou_threshold, sigma, score_threshold, max_output, offset, hard_cut, prefilter
         As in :func:`logitscope.detection.soft_nms`.
 

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::rows;
 use crate::threads::{self, Cancel};
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 /// Elements of output in a piece of [`box_iou`].
 const PIECE: usize = 1 << 14;
@@ -30,8 +30,9 @@ impl<T: Element> Sides<T> {
     };
 
     /// The box (x1, y1, x2, y2); `offset` is added to its sides.
-    pub(crate) fn new(corners: &[T], offset: T) -> Self {
+    pub(crate) fn new<X: Stored<Wide = T>>(corners: &[X], offset: T) -> Self {
         let &[left, top, right, bottom] = corners else { unreachable!("checked: four numbers a box") };
+        let [left, top, right, bottom] = [left, top, right, bottom].map(X::widen);
         let area = (right - left + offset) * (bottom - top + offset);
         Sides { left, top, minus_right: -right, minus_bottom: -bottom, area }
     }
@@ -166,11 +167,11 @@ impl<T: Element> List<T> {
 }
 
 /// The number of boxes, if each has four finite coordinates in order and an area that is far from overflow.
-pub(crate) fn check_boxes<T: Element>(
+pub(crate) fn check_boxes<X: Stored>(
     operation: &'static str,
     argument: &'static str,
-    boxes: &[T],
-    offset: T,
+    boxes: &[X],
+    offset: X::Wide,
 ) -> Result<usize> {
     let (boxes, rest) = boxes.as_chunks::<4>();
     if !rest.is_empty() {
@@ -181,8 +182,9 @@ pub(crate) fn check_boxes<T: Element>(
             expected: "four numbers a box".to_owned(),
         });
     }
-    for (row, corners @ &[x1, y1, x2, y2]) in boxes.iter().enumerate() {
-        let in_order = x1 <= x2 && y1 <= y2 && corners.iter().all(|x| x.is_finite());
+    for (row, corners) in boxes.iter().enumerate() {
+        let [x1, y1, x2, y2] = corners.map(X::widen);
+        let in_order = x1 <= x2 && y1 <= y2 && [x1, y1, x2, y2].iter().all(|x| x.is_finite());
         let area = Sides::new(corners, offset).area;
         if !(in_order && (area + area).is_finite()) {
             let use_instead =
@@ -205,7 +207,8 @@ pub(crate) fn check_boxes<T: Element>(
 ///
 /// # Errors
 /// [`Error`] for boxes that are none, lengths that do not fit, or when cancelled.
-pub fn box_iou<T: Element>(a: &[T], b: &[T], offset: T, out: &mut [T], cancel: &Cancel) -> Result<()> {
+pub fn box_iou<X: Stored>(a: &[X], b: &[X], offset: f64, out: &mut [X], cancel: &Cancel) -> Result<()> {
+    let offset = X::Wide::from_f64(offset);
     let rows = check_boxes("box_iou", "a", a, offset)?;
     let columns = check_boxes("box_iou", "b", b, offset)?;
     rows::check_len("box_iou", "out", out.len(), rows * columns)?;
@@ -214,38 +217,33 @@ pub fn box_iou<T: Element>(a: &[T], b: &[T], offset: T, out: &mut [T], cancel: &
     }
     let mut list = List::new();
     for corners in b.chunks_exact(4) {
-        list.push(Sides::new(corners, offset), T::ZERO);
+        list.push(Sides::new(corners, offset), X::Wide::ZERO);
     }
     let step = (PIECE / columns).max(1);
     let work = out.len();
     let pieces: Vec<_> = a.chunks(4 * step).zip(out.chunks_mut(step * columns)).collect();
-    threads::for_each(
-        pieces,
-        work,
-        cancel,
-        || (),
-        |(), (a, out)| {
-            T::dispatch(Overlaps { a, list: &list, offset, out });
-        },
-    )
+    threads::for_each(pieces, work, cancel, Vec::new, |buffer, (a, out)| {
+        X::Wide::dispatch(Overlaps { a, list: &list, offset, out: X::target(out, buffer) });
+        X::settle(buffer, out);
+    })
 }
 
-struct Overlaps<'a, T: Element> {
-    a: &'a [T],
-    list: &'a List<T>,
-    offset: T,
-    out: &'a mut [T],
+struct Overlaps<'a, X: Stored> {
+    a: &'a [X],
+    list: &'a List<X::Wide>,
+    offset: X::Wide,
+    out: &'a mut [X::Wide],
 }
 
-impl<T: Element> Kernel<T> for Overlaps<'_, T> {
+impl<X: Stored> Kernel<X::Wide> for Overlaps<'_, X> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
+    fn run<S: Simd<X::Wide>>(self, simd: S) {
         let offset = simd.splat(self.offset);
         for (corners, out) in self.a.chunks_exact(4).zip(self.out.chunks_exact_mut(self.list.len())) {
             let one = Sides::new(corners, self.offset).splat(simd);
-            for (group, out) in self.list.groups().iter().zip(out.chunks_mut(T::LANES)) {
+            for (group, out) in self.list.groups().iter().zip(out.chunks_mut(X::Wide::LANES)) {
                 simd.store_partial(one.iou(simd, &group.load(simd), offset), out);
             }
         }

@@ -5,7 +5,7 @@ use super::{hard, soft};
 use crate::error::{Error, Result};
 use crate::rows;
 use crate::threads::{self, Cancel};
-use logitscope_simd::Element;
+use logitscope_simd::{Element, Stored};
 use std::cmp::Ordering;
 
 /// What becomes of the score of a box that overlaps the chosen one by o.
@@ -92,30 +92,31 @@ impl Options {
 /// Chooses boxes by score, each time lowering the scores of those that overlap the chosen one; fills where the chosen
 /// stood and their scores by then, in falling order, and returns how many they are.
 ///
-/// With `classes`, boxes of different classes do not touch each other. Of equal scores the first is chosen.
+/// With `classes`, boxes of different classes do not touch each other. Of equal scores the first is chosen. Scores of
+/// 16 bits decay as `f32` and are rounded at the end.
 ///
 /// # Errors
 /// [`Error`] for boxes and scores that are none, naming the row, for options out of range and lengths that do not
 /// fit, before anything is written; or when cancelled.
-pub fn soft_nms<T: Element>(
-    boxes: &[T],
-    scores: &[T],
+pub fn soft_nms<X: Stored>(
+    boxes: &[X],
+    scores: &[X],
     classes: Option<&[i64]>,
     options: &Options,
     keep: &mut [i64],
-    kept_scores: &mut [T],
+    kept_scores: &mut [X],
     cancel: &Cancel,
 ) -> Result<usize> {
     let operation = options.operation;
-    options.check::<T>()?;
-    let offset = T::from_f64(options.offset);
+    options.check::<X::Wide>()?;
+    let offset = X::Wide::from_f64(options.offset);
     let count = check_boxes(operation, "boxes", boxes, offset)?;
     rows::check_len(operation, "scores", scores.len(), count)?;
     rows::check_len(operation, "classes", classes.map_or(count, <[i64]>::len), count)?;
     rows::check_len(operation, "keep", keep.len(), count)?;
     rows::check_len(operation, "kept_scores", kept_scores.len(), count)?;
-    if let Some(row) = scores.iter().position(|score| !score.is_finite()) {
-        let got = format!("{} in row {row}", scores[row]);
+    if let Some(row) = scores.iter().position(|score| !score.widen().is_finite()) {
+        let got = format!("{} in row {row}", scores[row].widen());
         return Err(Error::Argument {
             operation,
             argument: "scores",
@@ -123,14 +124,14 @@ pub fn soft_nms<T: Element>(
             expected: "finite numbers".into(),
         });
     }
-    let threshold = T::from_f64(options.score_threshold);
+    let threshold = X::Wide::from_f64(options.score_threshold);
     let mut candidates: Vec<usize> =
-        (0..count).filter(|&index| !options.prefilter || scores[index] >= threshold).collect();
+        (0..count).filter(|&index| !options.prefilter || scores[index].widen() >= threshold).collect();
     let class = |index: usize| classes.map_or(0, |classes| classes[index]);
     candidates.sort_by_key(|&index| class(index));
     let groups: Vec<&[usize]> = candidates.chunk_by(|&a, &b| class(a) == class(b)).collect();
     let work = groups.iter().map(|group| group.len().saturating_mul(group.len())).sum();
-    let mut found: Vec<Result<Vec<Chosen<T>>>> = groups.iter().map(|_| Ok(Vec::new())).collect();
+    let mut found: Vec<Result<Vec<Chosen<X::Wide>>>> = groups.iter().map(|_| Ok(Vec::new())).collect();
     let pieces: Vec<_> = groups.into_iter().zip(&mut found).collect();
     threads::for_each(
         pieces,
@@ -139,7 +140,7 @@ pub fn soft_nms<T: Element>(
         || (),
         |(), (group, found)| {
             let boxes = group.iter().map(|&index| Sides::new(&boxes[4 * index..4 * index + 4], offset));
-            let candidates = group.iter().map(|&index| Chosen { index, score: scores[index] });
+            let candidates = group.iter().map(|&index| Chosen { index, score: scores[index].widen() });
             *found = suppress(boxes.zip(candidates), options, cancel);
         },
     )?;
@@ -150,7 +151,7 @@ pub fn soft_nms<T: Element>(
     // One class comes in order.
     chosen.sort_by(Chosen::order);
     for ((&Chosen { index, score }, keep), kept_score) in chosen.iter().zip(keep).zip(kept_scores) {
-        (*keep, *kept_score) = (index as i64, score);
+        (*keep, *kept_score) = (index as i64, X::narrow(score));
     }
     Ok(chosen.len())
 }

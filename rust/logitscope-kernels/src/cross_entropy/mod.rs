@@ -12,14 +12,17 @@ mod problem;
 mod reduce;
 mod row;
 mod spread_row;
+mod statistics;
 
 pub use link::Link;
-pub use problem::{Gradient, Options, Output, Problem, Statistics, Targets};
-pub(crate) use problem::{Target, check_classes, check_weight, split_off};
+pub use problem::{Gradient, Options, Output, Problem, Targets};
+pub(crate) use problem::{Target, check_classes, check_weight};
 pub(crate) use reduce::Divisors;
 pub use reduce::{Normalizer, Reduction};
 pub(crate) use row::{Question, RowLoss, RowSum, Wanted, first_maximum, row_loss, weighted};
 pub(crate) use spread_row::{Scratch, Seen, Spread, cap_row, uncap_gradient, write_gradient};
+pub use statistics::Statistics;
+pub(crate) use statistics::split_off;
 
 use crate::error::Result;
 use crate::rows;

@@ -18,6 +18,7 @@ from logitscope.ops.linked_losses import (
 )
 from logitscope.ops.logsumexp_penalty import logsumexp_penalty
 from logitscope.ops.row_losses import (
+    margin_loss,
     spherical_loss,
     spherical_softmax_loss,
     stablemax_cross_entropy,
@@ -37,6 +38,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_cross_entropy_backward",
     "logsumexp_penalty",
+    "margin_loss",
     "poly_loss",
     "sigmoid_focal_loss",
     "spherical_loss",

@@ -7,6 +7,7 @@ import logitscope
 from logitscope import loss as losses
 from logitscope.errors import ArgumentError, DTypeError, ShapeError, TargetError
 from logitscope.loss import (
+    margin_loss,
     spherical_loss,
     spherical_softmax_loss,
     stablemax_cross_entropy,
@@ -37,6 +38,10 @@ def squared(z, y):
     return (z - torch.zeros_like(z).scatter(-1, y, 1.0)).square().sum(-1)
 
 
+def margin(z, y):
+    return z.scatter(-1, y, -INF).max(-1).values - z.gather(-1, y).squeeze(-1)
+
+
 def z_loss(a, b):
     def loss(z, y):
         deviation = z.var(-1, keepdim=True, unbiased=False).sqrt()
@@ -48,6 +53,7 @@ def z_loss(a, b):
 
 LOSSES = {
     "stablemax": (stablemax_cross_entropy, (), of_shares(stable_share)),
+    "margin": (margin_loss, (), margin),
     "taylor": (taylor_softmax_loss, (), of_shares(lambda z: 1 + z + z**2 / 2)),
     "spherical": (spherical_softmax_loss, (0.1,), of_shares(lambda z: z**2 + 0.1)),
     "taylor, by name": (spherical_loss, ("taylor",), of_shares(lambda z: 1 + z + z**2 / 2)),
@@ -60,7 +66,7 @@ every_loss = pytest.mark.parametrize(("function", "parameters", "formula"), LOSS
 
 
 def least(function):
-    return 2 if function is z_standardized_loss else 1
+    return 2 if function in (z_standardized_loss, margin_loss) else 1
 
 
 @every_loss
@@ -206,6 +212,18 @@ def test_smoothed_targets_at_their_limits():
         stablemax_cross_entropy(logits, targets + 9, label_smoothing=0.1)
     with pytest.raises(DTypeError, match=r"^stablemax_cross_entropy: targets has dtype float32; use int"):
         stablemax_cross_entropy(logits, logits, label_smoothing=0.1)
+
+
+def test_the_margin_is_the_negative_of_the_statistic_and_the_first_of_equals_has_the_gradient(isa):
+    logits, targets = normal((20, 70), np.float32), np.arange(20)
+    _, stats = losses.cross_entropy(logits, targets, return_stats=True)
+    np.testing.assert_array_equal(margin_loss(logits, targets, reduction="none"), -stats.margin)
+    z = np.float64([[2.0, 1.0, 2.0, 2.0], [-INF, 0, -INF, -INF], [0, -INF, -INF, -INF]])
+    loss, gradient = margin_loss(z, np.array([2, 2, 0]), reduction="none", return_grad=True)
+    np.testing.assert_array_equal(loss, [0, INF, -INF])
+    np.testing.assert_array_equal(gradient, [[1, 0, -1, 0], [0, 1, -1, 0], [-1, 1, 0, 0]])
+    with pytest.raises(ShapeError, match=r"^margin_loss: logits has shape .*; use at least two classes$"):
+        margin_loss(z[:, :1], np.zeros(3, int))
 
 
 def test_the_z_loss_sees_neither_shift_nor_scale(isa):

@@ -150,6 +150,7 @@ OPERATIONS = {
     "poly_loss": Operation(with_gradient(loss.poly_loss)),
     "symmetric_cross_entropy": Operation(with_gradient(loss.symmetric_cross_entropy)),
     "stablemax_cross_entropy": Operation(with_gradient(loss.stablemax_cross_entropy)),
+    "margin_loss": Operation(with_gradient(loss.margin_loss)),
     "taylor_softmax_loss": Operation(with_gradient(loss.taylor_softmax_loss), nothing="row"),
     "spherical_softmax_loss": Operation(with_gradient(loss.spherical_softmax_loss), nothing="row"),
     "spherical_loss, squared": Operation(with_gradient(loss.spherical_loss, kind="squared"), nothing="row"),

@@ -53,6 +53,8 @@ def _losses(operation: str, parameters: Sequence[float], z: Tensor, targets: Ten
     match operation:
         case "stablemax_cross_entropy":
             return -torch.log_softmax(signed_log(z), -1).gather(-1, targets).squeeze(-1)
+        case "margin_loss":
+            return z.scatter(-1, targets, -torch.inf).max(dim=-1).values - own
         case "taylor_softmax_loss":
             return _of_shares(1 + z + 0.5 * z.square(), targets)
         case "squared_error_loss":

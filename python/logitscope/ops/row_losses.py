@@ -1,4 +1,4 @@
-"""Losses over StableMax and of the spherical family: no functions of the softmax's probability."""
+"""Losses over StableMax, of the margin, and of the spherical family: no functions of the softmax's probability."""
 
 from __future__ import annotations
 
@@ -76,6 +76,49 @@ def stablemax_cross_entropy(
     if label_smoothing == 0.0:
         return row_loss("stablemax_cross_entropy", (), *arguments)
     return _smoothed(label_smoothing, *arguments)
+
+
+def margin_loss(
+    logits: Any,
+    targets: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    empty: Empty = "nan",
+    return_grad: bool = False,
+) -> Any:
+    """Margin of the target turned into a loss: ``max(z_k for k != y) - z_y``, above 0 where another class wins.
+
+    What attacks by gradient raise (Carlini and Wagner, arXiv 1608.04644): unlike that of cross entropy its gradient
+    does not fade where a row is confident. ``LossStats.margin`` of :func:`~logitscope.loss.cross_entropy` is the
+    negative of it.
+
+    Parameters
+    ----------
+    logits, targets, weight, ignore_index, reduction, empty, return_grad
+        As in :func:`~logitscope.loss.stablemax_cross_entropy`; at least two classes.
+
+    Returns
+    -------
+    loss or (loss, gradient)
+        Of the kind and dtype of ``logits``. Of equal other logits the first has the gradient.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DeviceError, ArgumentError, TargetError
+        Naming the argument, what came and what would work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitscope.loss import margin_loss
+    >>> loss, gradient = margin_loss(np.array([[4.0, 1.0, 3.0]]), np.array([0]), return_grad=True)
+    >>> float(loss), gradient
+    (-1.0, array([[-1.,  0.,  1.]]))
+    """
+    arguments = (logits, targets, weight, ignore_index, reduction, empty, return_grad)
+    return row_loss("margin_loss", (), *arguments)
 
 
 def taylor_softmax_loss(

@@ -1,6 +1,7 @@
-//! Losses of rows of logits against classes that are no function of the softmax: over `StableMax`, and the spherical
-//! family, whose rows are seen through their sum, their sum of squares and the target's logit.
+//! Losses of rows of logits against classes that are no function of the softmax: over `StableMax`, the margin, and the
+//! spherical family, whose rows are seen through their sum, their sum of squares and the target's logit.
 
+mod margin;
 mod spherical;
 mod stablemax;
 
@@ -16,6 +17,8 @@ pub enum RowLoss {
     /// -log of the target's share of s(z), s(x) = 1 + x above 0 and 1 / (1 - x) below (Prieto et al.,
     /// arXiv 2501.04697).
     StableMax,
+    /// The largest other logit less the target's.
+    Margin,
     /// -log of the target's share of 1 + z + z² / 2 (Vincent, de Brébisson and Bouthillier, arXiv 1412.7091).
     Taylor,
     /// The squared distance of z from the target's unit vector.
@@ -60,6 +63,7 @@ impl RowLoss {
     pub fn name(self) -> &'static str {
         match self {
             RowLoss::StableMax => "stablemax_cross_entropy",
+            RowLoss::Margin => "margin_loss",
             RowLoss::Taylor => "taylor_softmax_loss",
             RowLoss::Squared => "squared_error_loss",
             RowLoss::Spherical { .. } => "spherical_softmax_loss",
@@ -79,7 +83,7 @@ impl RowLoss {
             }
             RowLoss::ZStandardized { a, .. } if !(a > 0.0 && a.is_finite()) => wrong("a", a, positive),
             RowLoss::ZStandardized { b, .. } if !b.is_finite() => wrong("b", b, "a finite number"),
-            RowLoss::ZStandardized { .. } if classes < 2 => Err(Error::Shape {
+            RowLoss::ZStandardized { .. } | RowLoss::Margin if classes < 2 => Err(Error::Shape {
                 operation: self.name(),
                 argument: "logits",
                 got: format!("(..., {classes})"),
@@ -172,6 +176,7 @@ impl<T: Element> Kernel<T> for Piece<'_, T> {
             let factor = weight * self.divisors.factors(self.first + row, 1.0).0;
             let value = match loss {
                 RowLoss::StableMax => stablemax::row(simd, logits, target, factor, gradient),
+                RowLoss::Margin => margin::row(simd, logits, target, factor, gradient),
                 _ => spherical::row(simd, loss, logits, target, factor, gradient),
             };
             self.losses[row] = T::from_f64(weight * value);

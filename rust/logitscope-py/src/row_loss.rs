@@ -1,4 +1,4 @@
-//! Losses over `StableMax` and of the spherical family.
+//! Losses over `StableMax`, of the margin, and of the spherical family.
 
 use crate::arrays::{ArrayStored, Filled, Input, by_stored, contiguous, filled, last_axis, optional};
 use crate::call::run;
@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 fn loss(name: &str, parameters: &[f64]) -> PyResult<RowLoss> {
     match (name, parameters) {
         ("stablemax_cross_entropy", []) => Ok(RowLoss::StableMax),
+        ("margin_loss", []) => Ok(RowLoss::Margin),
         ("taylor_softmax_loss", []) => Ok(RowLoss::Taylor),
         ("squared_error_loss", []) => Ok(RowLoss::Squared),
         ("spherical_softmax_loss", &[epsilon]) => Ok(RowLoss::Spherical { epsilon }),

@@ -11,7 +11,7 @@ import pytest
 
 from logitscope import _native, gpu
 from logitscope.__main__ import main
-from logitscope.bench import machine, report, suites
+from logitscope.bench import machine, memory, report, suites
 from logitscope.bench.cases import Case, Contender, Pass, Settings
 from logitscope.bench.command import WrongAnswerError, measure_case
 from logitscope.bench.peers import Peers
@@ -83,7 +83,7 @@ def test_that_every_contender_has_its_turn_in_every_round():
     times = take_turns(runs, Settings(seconds=0.0, least_rounds=3, most_rounds=3), shares.append)
     assert {name: len(rounds) for name, rounds in times.items()} == {"a": 3, "b": 3, "c": 3}
     turns = [name for name, before in zip(order[6:], ["", *order[6:]], strict=False) if name != before]
-    assert "".join(turns) == "abcbcacab"
+    assert "".join(turns) == "abcacbcab"
     assert shares == [1 / 3, 2 / 3, 1]
 
 
@@ -180,6 +180,10 @@ def test_that_the_command_keeps_numbers_and_tables(tmp_path):
         (["loss", "--sizes", "0x3"], "argument --sizes: '0x3' has no elements; use 1 or more"),
         (["loss", "--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
         (["loss", "--json", "/proc/none/x"], "bench: /proc/none/x cannot be written"),
+        (
+            ["memory", "--dtype", "float16"],
+            "memory has arrays of its own, in float32; use it without --sizes",
+        ),
     ],
 )
 def test_that_a_wrong_option_is_refused_in_a_line(words, line, capsys):
@@ -191,3 +195,25 @@ def test_that_a_wrong_option_is_refused_in_a_line(words, line, capsys):
     assert (code, captured.out) == (2, "")
     assert line in captured.err
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_that_the_peak_of_a_way_is_that_of_its_logits(monkeypatch):
+    monkeypatch.setattr(memory, "WAYS", ("torch", "plain", "recompute"))
+    peaks = {peak.way: peak for peak in memory.measure(512, 16, 20_000)}
+    logits = 4 * 512 * 20_000
+    assert peaks["torch"].bytes > 1.8 * logits  # and their gradient
+    assert 0.9 * logits < peaks["plain"].bytes < 1.5 * logits
+    assert peaks["recompute"].bytes < 0.3 * logits
+    assert peaks["torch"].share == 1
+    rows = memory.table(list(peaks.values())).rows
+    assert [row[0] for row in rows] == list(peaks)
+    assert rows[0][2] == "100%"
+
+
+def test_that_a_way_that_fails_says_why(monkeypatch):
+    monkeypatch.setattr(memory, "WAYS", ("fly",))
+    with pytest.raises(
+        ArgumentError, match=r"^bench: memory of 'fly' cannot be measured: .*mode is 'fly'; use"
+    ):
+        memory.measure(8, 8, 8)

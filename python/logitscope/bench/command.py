@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitscope import __version__
-from logitscope.bench import accuracy, machine, report, suites
+from logitscope.bench import accuracy, machine, memory, report, suites
 from logitscope.bench.cases import IN_CACHE, Settings
 from logitscope.bench.peers import DTYPES, Peers, as_array
 from logitscope.bench.progress import Progress
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from logitscope.bench.cases import Case, Contender
 
-ACCURACY = "accuracy"
+ACCURACY, MEMORY = "accuracy", "memory"
 RESULTS = Path("benches/results")
 BUSY = 0.5
 ROUNDING = {"float16": 2e-3, "bfloat16": 2e-2}
@@ -35,12 +35,13 @@ EXAMPLES = """examples:
   logitscope bench loss --quick          a first impression
   logitscope bench softmax --sizes 64x1000,1x1000000 --dtype float64
   logitscope bench softmax --save        keep the results in benches/results/<cpu>/
-  logitscope bench accuracy              errors in units in the last place, ours beside torch's"""
+  logitscope bench accuracy              errors in units in the last place, ours beside torch's
+  logitscope bench memory                peak memory of a linear layer with its loss, beside torch's"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    names = [*suites.NAMES, ACCURACY]
+    names = [*suites.NAMES, ACCURACY, MEMORY]
     parser.add_argument("suite", metavar="SUITE", choices=names, help=f"one of {', '.join(names)}")
     parser.add_argument("--quick", action="store_true", help="few rounds; the same cases")
     parser.add_argument(
@@ -68,17 +69,18 @@ def run(arguments: argparse.Namespace) -> int:
     files = [file for file in (arguments.json, _saved(arguments)) if file is not None]
     for file in files:
         report.require_writable(file)
-    if arguments.suite == ACCURACY and (arguments.sizes or arguments.dtype != "float32"):
-        message = "accuracy has logits of its own, in float32; use it without --sizes and --dtype"
+    timed = arguments.suite not in (ACCURACY, MEMORY)
+    if not timed and (arguments.sizes or arguments.dtype != "float32"):
+        message = f"{arguments.suite} has arrays of its own, in float32; use it without --sizes and --dtype"
         raise ArgumentError(message)
     settings = Settings(dtype=arguments.dtype, sizes=arguments.sizes)
     if arguments.quick:
         settings = Settings(dtype=arguments.dtype, sizes=arguments.sizes, seconds=0.8, least_rounds=3)
     load = machine.load()
-    if load is not None and load > BUSY and arguments.suite != ACCURACY:
+    if load is not None and load > BUSY and timed:
         _say(f"{load:.1f} processes want a CPU on average; measure on a machine that does nothing else")
     with machine.one_thread() as cpu:
-        peers = Peers.load(("torch",)) if arguments.suite == ACCURACY else Peers.load()
+        peers = Peers.load() if timed else Peers.load(("torch",))
         for name, reason in peers.missing.items():
             _say(f"{name} is not measured: {reason}")
         head = {
@@ -90,9 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
             "missing": peers.missing,
             "quick": arguments.quick,
         }
-        numbers, tables = (
-            _accuracy(peers) if arguments.suite == ACCURACY else _times(arguments.suite, settings, peers)
-        )
+        numbers, tables = _measured(arguments.suite, settings, peers)
     report.show(tables)
     for file in files:
         report.write(file, head | numbers, tables)
@@ -100,16 +100,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _measured(suite: str, settings: Settings, peers: Peers) -> tuple[dict[str, Any], list[report.Table]]:
+    if suite == ACCURACY:
+        errors = accuracy.measure(peers.torch)
+        return {"results": list(map(asdict, errors))}, [accuracy.table(errors)]
+    if suite == MEMORY:
+        peaks = memory.measure()
+        return {"results": list(map(asdict, peaks))}, [memory.table(peaks)]
+    return _times(suite, settings, peers)
+
+
 def _times(suite: str, settings: Settings, peers: Peers) -> tuple[dict[str, Any], list[report.Table]]:
     results = measure(suite, settings, peers)
     summary = summarise(results)
     numbers = {"summary": list(map(asdict, summary)), "results": list(map(asdict, results))}
     return numbers, report.tables(results)
-
-
-def _accuracy(peers: Peers) -> tuple[dict[str, Any], list[report.Table]]:
-    measured = accuracy.measure(peers.torch)
-    return {"results": list(map(asdict, measured))}, [accuracy.table(measured)]
 
 
 def _saved(arguments: argparse.Namespace) -> Path | None:

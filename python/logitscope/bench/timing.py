@@ -40,7 +40,8 @@ def take_turns(
     """Seconds of each, one number a round; every number of a round was measured beside the others.
 
     A short one is called once before its turn, which brings its arrays back into the cache, and then several times,
-    of which the median counts. Who begins changes from round to round. ``tick`` gets the share that is done.
+    of which the median counts. Who begins changes from round to round, and who follows whom: what one leaves behind
+    does not always meet the same. ``tick`` gets the share that is done.
     """
     estimates = {name: _estimate(run) for name, run in runs.items()}
     turn = sum(max(estimate, _TURN) * (1 if estimate > _SHORT else 2) for estimate in estimates.values())
@@ -52,7 +53,8 @@ def take_turns(
     try:
         for index in range(rounds):
             first = index % len(names)
-            for name in names[first:] + names[:first]:
+            turns = names[first:] + names[:first]
+            for name in turns[::-1] if index % 2 else turns:
                 times[name].append(_turn(runs[name], estimates[name]))
             tick((index + 1) / rounds)
     finally:

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import logitscope
-from logitscope import _dtypes, loss
+from box_oracles import scene
+from logitscope import _dtypes, activation, detection, loss
 from logitscope.errors import DTypeError
+from logitscope.nn.functional import soft_nms
 from row_oracles import normal
 
 TYPES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
@@ -45,6 +47,7 @@ LOSSES = {
     ),
     "focal": loss.focal_loss,
     "stablemax": loss.stablemax_cross_entropy,
+    "margin": loss.margin_loss,
     "taylor": loss.taylor_softmax_loss,
     "spherical": loss.spherical_softmax_loss,
     "standardized": loss.z_standardized_loss,
@@ -114,7 +117,7 @@ def test_the_other_gradients_and_results_of_rows(dtype):
 def test_long_rows_need_no_wide_copy_and_keep_their_digits(isa, algorithm, dtype):
     x = halves((2, 140_001), dtype, 2.0)
     y = logitscope.softmax(x, algorithm=algorithm)
-    ran = {"auto": "two_pass", "three_pass_reload": "three_pass_recompute"}.get(algorithm, algorithm)
+    ran = {"auto": "online", "three_pass_reload": "three_pass_recompute"}.get(algorithm, algorithm)
     name = "bf16" if dtype == TYPES[1] else "f16"
     assert logitscope.last_kernel() == f"softmax_{ran}-{name}-{isa}"
     truth = np.exp(np.float64(wide(x)) - wide(x).max(-1, keepdims=True))
@@ -249,6 +252,40 @@ def test_a_linear_layer_with_its_loss(mode, dtype):
     for name in ("input", "weight", "bias"):
         assert_rounded(getattr(gradients, name), getattr(exact, name), dtype)
         assert_rounded(getattr(apart, name), getattr(exact_apart, name), dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_boxes_are_computed_in_float32_and_rounded_once(isa, dtype):
+    rng = np.random.default_rng(5)
+    boxes, scores = (x.astype(dtype) for x in scene(rng, 150, np.float32))
+    other = scene(rng, 19, np.float32)[0].astype(dtype)
+    assert_rounded(detection.box_iou(boxes, other), detection.box_iou(wide(boxes), wide(other)), dtype)
+    classes = rng.integers(0, 3, 150)
+    calls = [
+        lambda b, s, name=name: detection.soft_nms(b, s, name) for name in ("gaussian", "linear", "hard")
+    ]
+    calls.append(lambda b, s: detection.soft_nms(b, s, weight_fn=lambda overlaps: 1 - overlaps))
+    calls.append(lambda b, s: detection.batched_soft_nms(b, s, classes, hard_cut=0.8))
+    for call in calls:
+        (keep, kept), (places, exact) = call(boxes, scores), call(wide(boxes), wide(scores))
+        np.testing.assert_array_equal(keep, places)
+        assert_rounded(kept, exact, dtype)
+    np.testing.assert_array_equal(
+        detection.nms(boxes, scores, 0.4), detection.nms(wide(boxes), wide(scores), 0.4)
+    )
+    tensor = torch.from_numpy(wide(boxes)).to(TORCH_TYPES[dtype])
+    overlaps = detection.box_iou(tensor, tensor[:3])
+    assert overlaps.dtype == TORCH_TYPES[dtype]
+    np.testing.assert_array_equal(overlaps.float().numpy(), wide(detection.box_iou(boxes, boxes[:3])))
+    keep, kept = soft_nms(tensor, torch.from_numpy(wide(scores)).to(TORCH_TYPES[dtype]))
+    np.testing.assert_array_equal(kept.float().numpy(), wide(detection.soft_nms(boxes, scores)[1]))
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_usual_activations_are_computed_in_float32_and_rounded_once(dtype):
+    x = halves((3, 40), dtype)
+    for function in (activation.relu2, activation.gelu, activation.swiglu):
+        assert_rounded(function(x), function(wide(x)), dtype)
 
 
 def test_a_target_that_is_nearly_certain_keeps_its_gradient():

@@ -37,7 +37,7 @@ def softmax(
     algorithm
         ``"three_pass_reload"`` (one exponential an element), ``"three_pass_recompute"`` (writes only once),
         ``"two_pass"`` and ``"online"`` (one sweep less, for long rows), or ``"auto"``, which chooses by the
-        size of a row. :func:`last_kernel` says which one ran.
+        size of a row and of its numbers. :func:`last_kernel` says which one ran.
     empty
         What a row of negative infinities gives: ``"nan"`` (as torch, JAX and SciPy) or ``"zero"``.
     out

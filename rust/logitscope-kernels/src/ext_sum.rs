@@ -1,5 +1,6 @@
 //! Sums of exponentials as (mantissa, exponent) pairs: a running sum that needs no maximum and cannot overflow.
 
+use crate::long;
 use logitscope_simd::ext_exp::{EXACT_EXPONENT, ExtExp};
 use logitscope_simd::{Element, Simd, Stored};
 
@@ -226,7 +227,7 @@ pub(crate) fn stream_quotients<X: Stored, S: Simd<X::Wide>>(
     sum: ExtSum,
     y: &mut [X],
 ) {
-    let ahead = y.as_ptr().align_offset(size_of::<X::Pack>()).min(y.len());
+    let ahead = long::until_aligned(y);
     let (first_x, x) = x.split_at(ahead);
     let (first_y, y) = y.split_at_mut(ahead);
     write_quotients(simd, first_x, scale, sum, first_y);

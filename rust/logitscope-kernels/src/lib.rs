@@ -30,6 +30,7 @@ pub mod stablemax;
 pub mod threads;
 pub mod topk_softmax;
 mod view;
+mod write;
 
 pub use error::{Error, Result};
 pub use rows::Empty;

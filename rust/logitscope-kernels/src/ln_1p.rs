@@ -3,35 +3,19 @@
 //! A call into the C library between two rows costs more than the logarithm: all vector registers are spilled, and
 //! nothing of the next row begins before it returns.
 
-/// 2/21 to 2/3 of the series ln m = 2 atanh s = 2 s + 2/3 s³ + ..., s = (m - 1) / (m + 1).
-const SERIES: [f64; 10] = [
-    2.0 / 21.0,
-    2.0 / 19.0,
-    2.0 / 17.0,
-    2.0 / 15.0,
-    2.0 / 13.0,
-    2.0 / 11.0,
-    2.0 / 9.0,
-    2.0 / 7.0,
-    2.0 / 5.0,
-    2.0 / 3.0,
-];
+use logitscope_simd::Element;
 
 const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
 const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 
 /// ln(1 + u) for u >= 0, within 2 ULP; -1 gives -inf, NaN and infinity stay.
 ///
-/// 1 + u = m 2^e with m between sqrt(1/2) and sqrt(2), as in fdlibm's `log1p` (Sun Microsystems, 1993).
+/// 1 + u = m 2^e with m between sqrt(1/2) and sqrt(2), as in fdlibm's `log1p` (Sun Microsystems, 1993), with the series
+/// ln m = 2 atanh s = 2 s + 2/3 s³ + ..., s = (m - 1) / (m + 1). Without a branch, so that a list of numbers is
+/// computed in vectors.
 #[inline(always)]
 pub(crate) fn ln_1p(u: f64) -> f64 {
     let w = 1.0 + u;
-    if w == 0.0 {
-        return f64::NEG_INFINITY;
-    }
-    if !w.is_finite() {
-        return w;
-    }
     // What the sum was rounded by, over the sum.
     let lost = (if u < 1.0 { u - (w - 1.0) } else { 1.0 - (w - u) }) / w;
     let exponent = w.to_bits().wrapping_sub(std::f64::consts::FRAC_1_SQRT_2.to_bits()) as i64 >> 52;
@@ -40,13 +24,23 @@ pub(crate) fn ln_1p(u: f64) -> f64 {
     let f = m - 1.0;
     let s = f / (2.0 + f);
     let z = s * s;
-    let mut series = SERIES[0];
-    for coefficient in &SERIES[1..] {
+    let mut series = f64::LN[0];
+    for coefficient in &f64::LN[1..] {
         series = series * z + coefficient;
     }
     let half_square = 0.5 * f * f;
     let rest = s * (series * z + half_square) + (e * LN_2_LOW + lost);
-    e * LN_2_HIGH + (f - (half_square - rest))
+    let result = e * LN_2_HIGH + (f - (half_square - rest));
+    let result = if w == 0.0 { f64::NEG_INFINITY } else { result };
+    if w.is_finite() { result } else { w }
+}
+
+/// [`ln_1p`] of each number of a list.
+#[inline(always)]
+pub(crate) fn ln_1p_each(list: &mut [f64]) {
+    for x in list {
+        *x = ln_1p(*x);
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Logarithm of the softmax of rows: y = x / temperature - ln sum e^{x / temperature}.
 
 use crate::error::Result;
+use crate::ln_1p::ln_1p_each;
 use crate::logsumexp::{self, LogSum};
 use crate::long::{self, BLOCK};
 use crate::rows;
@@ -32,10 +33,15 @@ pub fn log_softmax<X: Stored>(
     rows::check_len("log_softmax", "y", y.len(), x.len())?;
     for (x, y) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)) {
         let sum = logsumexp::of_long_row(x, scale, cancel)?;
+        let (max, ln) = (sum.max, sum.ln());
+        // The stores of 16-bit numbers are none that pass the caches.
+        let stream = size_of_val(y) >= long::STREAM_BYTES && X::as_wide(x).is_some();
         let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
-        long::each_block(blocks, cancel, |(wide, target): &mut (Vec<_>, Vec<_>), (x, y)| {
-            X::Wide::dispatch(Write { x: X::wide(x, wide), sum, scale, y: X::target(y, target) });
-            X::settle(target, y);
+        long::each_block(blocks, cancel, |(): &mut (), (x, y)| {
+            let ahead = if stream { long::until_aligned(y) } else { 0 };
+            let ((first_x, x), (first_y, y)) = (x.split_at(ahead), y.split_at_mut(ahead));
+            X::run(Write { x: first_x, max, ln, scale, y: first_y, stream: false });
+            X::run(Write { x, max, ln, scale, y, stream });
         })?;
     }
     Ok(())
@@ -56,43 +62,59 @@ impl<T: Element> Kernel<T> for LogSoftmaxRows<'_, T> {
         let LogSoftmaxRows { x, y, columns, scale } = self;
         let size = rows::together(columns) * columns;
         let mut sums = [LogSum::default(); rows::TOGETHER];
+        let mut logarithms = [0.0; rows::TOGETHER];
         let mut ahead = x;
         for y in y.chunks_mut(size) {
             let x;
             (x, ahead) = ahead.split_at(y.len());
             let sums = &mut sums[..y.len() / columns];
             LogSum::of_rows(simd, x, columns, scale, ahead, sums);
-            for ((x, y), &mut sum) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).zip(sums) {
-                Write { x, sum, scale, y }.run(simd);
+            for (ln, sum) in logarithms.iter_mut().zip(&*sums) {
+                *ln = sum.excess();
+            }
+            ln_1p_each(&mut logarithms);
+            let lists = sums.iter().zip(logarithms);
+            for ((x, y), (sum, ln)) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).zip(lists) {
+                Write { x, max: sum.max, ln, scale, y, stream: false }.run(simd);
             }
         }
     }
 }
 
-/// Writes scale (x - max) - ln sum.
-struct Write<'a, T> {
+/// Writes scale (x - max) - ln.
+struct Write<'a, T: Stored> {
     x: &'a [T],
-    sum: LogSum<T>,
-    scale: T,
+    max: T::Wide,
+    ln: f64,
+    scale: T::Wide,
     y: &'a mut [T],
+    /// Whether the result goes past the caches.
+    stream: bool,
 }
 
-impl<T: Element> Kernel<T> for Write<'_, T> {
+impl<T: Stored> Kernel<T::Wide> for Write<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
-        let scaled = (self.sum.max * self.scale).abs();
-        let scale = simd.splat(self.scale);
-        let minus_ln = rows::normal_or_zero(-self.sum.ln());
-        let (max, minus_ln) = (simd.splat(self.sum.max), simd.splat(minus_ln));
+    fn run<S: Simd<T::Wide>>(self, simd: S) {
+        let Write { x, max, ln, scale, y, stream } = self;
+        let scaled = (max * scale).abs();
+        let (max, minus_ln) = (simd.splat(max), simd.splat(rows::normal_or_zero(-ln)));
+        let factor = simd.splat(scale);
         // Beside a maximum of some size no distance is so small that its product is a denormal.
-        if scaled > T::MIN_POSITIVE * T::from_f64(1e20) && scaled.is_finite() {
-            rows::write_row!(simd, self.y, x in self.x => simd.mul_add(simd.sub(x, max), scale, minus_ln));
-        } else {
-            rows::write_row!(simd, self.y, x in self.x => {
-                math::flush(simd, simd.mul_add(simd.sub(x, max), scale, minus_ln))
+        let may_be_denormal =
+            !(scaled > T::Wide::MIN_POSITIVE * T::Wide::from_f64(1e20) && scaled.is_finite());
+        if may_be_denormal {
+            rows::write_row!(simd, y, x in x => {
+                math::flush(simd, simd.mul_add(simd.sub(x, max), factor, minus_ln))
             });
+        } else if stream {
+            rows::write_row!(simd, store_stream, y, x in x => {
+                simd.mul_add(simd.sub(x, max), factor, minus_ln)
+            });
+            simd.fence();
+        } else {
+            rows::write_two!(simd, y, x in x => simd.mul_add(simd.sub(x, max), factor, minus_ln));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Logarithm of the sum of exponentials of rows, in one sweep.
 
 use crate::error::Result;
-use crate::ln_1p::ln_1p;
+use crate::ln_1p::{ln_1p, ln_1p_each};
 use crate::long;
 use crate::rows;
 use crate::threads::{self, Cancel};
@@ -33,7 +33,7 @@ impl<T: Element> Default for LogSum<T> {
 impl<T: Element> LogSum<T> {
     /// The sum over a whole row; NaN if the row has a NaN or positive infinity, 0 if nothing in it is finite.
     #[inline(always)]
-    pub(crate) fn of_row<S: Simd<T>>(simd: S, row: &[T], scale: T) -> Self {
+    pub(crate) fn of_row<X: Stored<Wide = T>, S: Simd<T>>(simd: S, row: &[X], scale: T) -> Self {
         let mut sum = LogSum::default();
         let mut ahead = row;
         while !ahead.is_empty() {
@@ -70,34 +70,50 @@ impl<T: Element> LogSum<T> {
 
     /// Adds elements, of which there are few enough to be swept twice in the nearest cache.
     #[inline(always)]
-    fn add<S: Simd<T>>(&mut self, simd: S, block: &[T], scale: T, ahead: &[T]) {
-        let max = rows::maximum(simd, block);
+    fn add<X: Stored<Wide = T>, S: Simd<T>>(&mut self, simd: S, block: &[X], scale: T, ahead: &[X]) {
+        self.rise(rows::maximum(simd, block), scale);
+        self.add_below(simd, block, scale, ahead);
+    }
+
+    /// Takes the sum relative to a maximum that may be larger.
+    #[inline(always)]
+    pub(crate) fn rise(&mut self, max: T, scale: T) {
         if max > self.max {
             let old = ((self.max.to_f64() - max.to_f64()) * scale.to_f64()).exp();
-            self.rest = (self.ones + self.rest) * old;
+            self.rest = self.total() * old;
             self.ones = 0.0;
             self.max = max;
         }
-        self.add_below(simd, block, scale, ahead);
+    }
+
+    /// What exponentials are taken relative to: as long as all is -inf, any finite number gives the zeros that belong
+    /// in the sum.
+    #[inline(always)]
+    pub(crate) fn reference(&self) -> T {
+        if self.max == T::NEG_INFINITY { T::ZERO } else { self.max }
+    }
+
+    /// Adds exponentials relative to the maximum, those that are 1 not told apart.
+    #[inline(always)]
+    pub(crate) fn add_total(&mut self, total: f64) {
+        self.rest += total;
     }
 
     /// Adds elements that are not above the maximum; the caches are asked for as many of `ahead`, which are next.
     #[inline(always)]
-    fn add_below<S: Simd<T>>(&mut self, simd: S, block: &[T], scale: T, ahead: &[T]) {
-        // As long as all is -inf, any finite reference gives the zeros that belong in the sum.
-        let reference = if self.max == T::NEG_INFINITY { T::ZERO } else { self.max };
-        let exp = ExpBelow::new(simd, reference, scale);
-        let (blocks, tail) = T::blocks(block);
+    fn add_below<X: Stored<Wide = T>, S: Simd<T>>(&mut self, simd: S, block: &[X], scale: T, ahead: &[X]) {
+        let exp = ExpBelow::new(simd, self.reference(), scale);
+        let (packs, tail) = X::packs(block);
         let mut sums = [simd.splat(T::ZERO); 2];
-        let mut ahead = T::blocks(ahead).0.iter();
-        for block in blocks {
+        let mut ahead = X::packs(ahead).0.iter();
+        for pack in packs {
             if let Some(next) = ahead.next() {
-                simd.prefetch(next.as_ref());
+                simd.prefetch(std::slice::from_ref(next));
             }
-            sums = add_split(simd, exp.eval(simd, simd.load(block)), sums);
+            sums = add_split(simd, exp.eval(simd, X::load(simd, pack)), sums);
         }
         if !tail.is_empty() {
-            sums = add_split(simd, exp.eval(simd, simd.load_partial(tail, T::NEG_INFINITY)), sums);
+            sums = add_split(simd, exp.eval(simd, X::load_partial(simd, tail, T::NEG_INFINITY)), sums);
         }
         let [ones, rest] = sums;
         self.ones += simd.sum(ones).to_f64();
@@ -114,18 +130,18 @@ impl<T: Element> LogSum<T> {
         LogSum { rest: high.rest + low.total() * factor, ..high }
     }
 
-    /// ln sum e^x of the row with this sum.
-    fn value<X: Stored<Wide = T>>(&self, row: &[X]) -> T {
+    /// ln sum e^x of the row with this sum, whose logarithm is `ln`.
+    fn value<X: Stored<Wide = T>>(&self, row: &[X], ln: f64) -> T {
         if self.max == T::INFINITY {
             return if row.iter().any(|x| x.widen().is_nan()) { T::NAN } else { T::INFINITY };
         }
-        T::from_f64(self.max.to_f64() + self.ln())
+        T::from_f64(self.max.to_f64() + ln)
     }
 
     /// sum e^x of the row with this sum, as a number between 1 and 2 and the exponent of the 2 it is scaled by.
     fn pair<X: Stored<Wide = T>>(&self, row: &[X]) -> (f64, f64) {
         if self.max == T::INFINITY {
-            return (self.value(row).to_f64(), 0.0);
+            return (self.value(row, 0.0).to_f64(), 0.0);
         }
         let total = self.total();
         if self.max == T::NEG_INFINITY {
@@ -149,7 +165,13 @@ impl<T: Element> LogSum<T> {
     /// The logarithm of the sum, relative to `scale * max`.
     #[inline(always)]
     pub(crate) fn ln(&self) -> f64 {
-        ln_1p((self.ones - 1.0) + self.rest)
+        ln_1p(self.excess())
+    }
+
+    /// The sum less 1: what [`ln_1p`] takes.
+    #[inline(always)]
+    pub(crate) fn excess(&self) -> f64 {
+        (self.ones - 1.0) + self.rest
     }
 }
 
@@ -166,24 +188,24 @@ fn add_split<T: Element, S: Simd<T>>(
 }
 
 /// The [`LogSum`] of a row, or of a block of a long one.
-struct LogSumOf<'a, T> {
-    x: &'a [T],
-    scale: T,
+struct LogSumOf<'a, X: Stored> {
+    x: &'a [X],
+    scale: X::Wide,
 }
 
-impl<T: Element> Kernel<T> for LogSumOf<'_, T> {
-    type Output = LogSum<T>;
+impl<X: Stored> Kernel<X::Wide> for LogSumOf<'_, X> {
+    type Output = LogSum<X::Wide>;
 
     #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) -> LogSum<T> {
+    fn run<S: Simd<X::Wide>>(self, simd: S) -> LogSum<X::Wide> {
         LogSum::of_row(simd, self.x, self.scale)
     }
 }
 
 /// The [`LogSum`] of a long row by all threads.
 pub(crate) fn of_long_row<X: Stored>(row: &[X], scale: X::Wide, cancel: &Cancel) -> Result<LogSum<X::Wide>> {
-    let sums = long::each_block(row.chunks(long::BLOCK), cancel, |buffer: &mut Vec<_>, x| {
-        X::Wide::dispatch(LogSumOf { x: X::wide(x, buffer), scale })
+    let sums = long::each_block(row.chunks(long::BLOCK), cancel, |(): &mut (), x| {
+        X::Wide::dispatch(LogSumOf { x, scale })
     })?;
     Ok(long::merge(&sums, &|a: LogSum<X::Wide>, b| a.merge(b, scale)))
 }
@@ -196,10 +218,27 @@ pub fn logsumexp<X: Stored>(x: &[X], columns: usize, lse: &mut [X::Wide], cancel
     let count = rows::count_rows("logsumexp", x.len(), columns)?;
     rows::check_len("logsumexp", "lse", lse.len(), count)?;
     let sums = sums(x, columns, cancel)?;
-    for ((lse, sum), row) in lse.iter_mut().zip(sums).zip(x.chunks_exact(columns)) {
-        *lse = sum.value(row);
+    let mut logarithms: Vec<f64> = sums.iter().map(LogSum::excess).collect();
+    f64::dispatch(Logarithms { list: &mut logarithms });
+    let rows = x.chunks_exact(columns).zip(sums).zip(logarithms);
+    for (lse, ((row, sum), ln)) in lse.iter_mut().zip(rows) {
+        *lse = sum.value(row, ln);
     }
     Ok(())
+}
+
+/// Takes the logarithms of numbers plus 1.
+struct Logarithms<'a> {
+    list: &'a mut [f64],
+}
+
+impl Kernel<f64> for Logarithms<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<f64>>(self, _: S) {
+        ln_1p_each(self.list);
+    }
 }
 
 /// sum e^x of each row of `columns` elements as mantissa * 2^exponent, for sums beyond the range of `T` and

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::threads::{self, Cancel};
+pub(crate) use crate::write::{update_row, write_row, write_two};
 use logitscope_simd::math::{self, ExpBelow};
 use logitscope_simd::{Element, Simd, Stored};
 
@@ -22,6 +23,9 @@ pub enum Empty {
     /// Zero.
     Zero,
 }
+
+/// Elements of 16 bits that are widened at a time: with their results they leave room in the nearest cache.
+const WIDENED: usize = 1 << 11;
 
 /// How many rows make a piece.
 pub(crate) fn rows_per_piece(columns: usize) -> usize {
@@ -101,15 +105,20 @@ pub(crate) fn fill<X: Stored, const N: usize>(
     }
     check_len(operation, output_name, output.len(), len)?;
     let size = rows_per_piece(columns) * columns;
+    let widened = (WIDENED / columns).max(1) * columns;
+    let part = if size_of::<X>() < size_of::<X::Wide>() { widened.min(size) } else { size };
     let pieces: Vec<_> = output.chunks_mut(size).enumerate().collect();
     let buffers = || (std::array::from_fn::<_, N, _>(|_| Vec::new()), Vec::new());
     threads::for_each(pieces, len, cancel, buffers, |(buffers, buffer), (index, output)| {
-        let mut rows: [&[X::Wide]; N] = [&[]; N];
-        for ((rows, (_, input)), buffer) in rows.iter_mut().zip(inputs).zip(buffers) {
-            *rows = X::wide(&input[index * size..][..output.len()], buffer);
+        for (place, output) in output.chunks_mut(part).enumerate() {
+            let first = index * size + place * part;
+            let mut rows: [&[X::Wide]; N] = [&[]; N];
+            for ((rows, (_, input)), buffer) in rows.iter_mut().zip(inputs).zip(&mut *buffers) {
+                *rows = X::wide(&input[first..first + output.len()], buffer);
+            }
+            run(rows, X::target(output, buffer));
+            X::settle(buffer, output);
         }
-        run(rows, X::target(output, buffer));
-        X::settle(buffer, output);
     })
 }
 
@@ -122,21 +131,22 @@ pub(crate) fn normal_or_zero<T: Element>(x: f64) -> T {
 
 /// The largest element that is not NaN; negative infinity if there is none.
 #[inline(always)]
-pub(crate) fn maximum<T: Element, S: Simd<T>>(simd: S, row: &[T]) -> T {
+pub(crate) fn maximum<X: Stored, S: Simd<X::Wide>>(simd: S, row: &[X]) -> X::Wide {
     // Four maxima, since each waits for its own previous one only.
-    let mut largest = [simd.splat(T::NEG_INFINITY); 4];
-    let (blocks, tail) = T::blocks(row);
-    let (fours, rest) = blocks.as_chunks::<4>();
+    let nothing = X::Wide::NEG_INFINITY;
+    let mut largest = [simd.splat(nothing); 4];
+    let (packs, tail) = X::packs(row);
+    let (fours, rest) = packs.as_chunks::<4>();
     for four in fours {
-        for (largest, block) in largest.iter_mut().zip(four) {
-            *largest = simd.max(simd.load(block), *largest);
+        for (largest, pack) in largest.iter_mut().zip(four) {
+            *largest = simd.max(X::load(simd, pack), *largest);
         }
     }
-    for (largest, block) in largest.iter_mut().zip(rest) {
-        *largest = simd.max(simd.load(block), *largest);
+    for (largest, pack) in largest.iter_mut().zip(rest) {
+        *largest = simd.max(X::load(simd, pack), *largest);
     }
     let [a, b, c, d] = largest;
-    let d = simd.max(simd.load_partial(tail, T::NEG_INFINITY), d);
+    let d = simd.max(X::load_partial(simd, tail, nothing), d);
     simd.max_lane(simd.max(simd.max(a, b), simd.max(c, d)))
 }
 
@@ -220,58 +230,9 @@ pub(crate) fn exp_into_before<T: Element, S: Simd<T>>(
 
 /// The sum of the lanes of four vectors.
 #[inline(always)]
-fn sum_of_four<T: Element, S: Simd<T>>(simd: S, [a, b, c, d]: [S::Vector; 4]) -> f64 {
+pub(crate) fn sum_of_four<T: Element, S: Simd<T>>(simd: S, [a, b, c, d]: [S::Vector; 4]) -> f64 {
     simd.sum(simd.add(simd.add(a, b), simd.add(c, d))).to_f64()
 }
-
-/// Writes a value over the elements of a row: `write_row!(simd, out, x in row => value of x)`, for one row or two.
-///
-/// A macro, since a function would take a closure, and closures cannot be marked `#[inline(always)]`: one that is
-/// not inlined is compiled without the instruction set.
-macro_rules! write_row {
-    ($simd:ident, $out:expr, $x:ident in $row:expr => $value:expr) => {{
-        let (blocks, tail) = T::blocks($row);
-        let (out_blocks, out_tail) = T::blocks_mut($out);
-        for (block, out) in blocks.iter().zip(out_blocks) {
-            let $x = $simd.load(block);
-            $simd.store($value, out);
-        }
-        if !tail.is_empty() {
-            let $x = $simd.load_partial(tail, T::ZERO);
-            $simd.store_partial($value, out_tail);
-        }
-    }};
-    ($simd:ident, $out:expr, $a:ident in $first:expr, $b:ident in $second:expr => $value:expr) => {{
-        let ((a_blocks, a_tail), (b_blocks, b_tail)) = (T::blocks($first), T::blocks($second));
-        let (out_blocks, out_tail) = T::blocks_mut($out);
-        for ((a, b), out) in a_blocks.iter().zip(b_blocks).zip(out_blocks) {
-            let ($a, $b) = ($simd.load(a), $simd.load(b));
-            $simd.store($value, out);
-        }
-        if !a_tail.is_empty() {
-            let ($a, $b) = ($simd.load_partial(a_tail, T::ZERO), $simd.load_partial(b_tail, T::ZERO));
-            $simd.store_partial($value, out_tail);
-        }
-    }};
-}
-pub(crate) use write_row;
-
-/// Changes the elements of a row where it lies: `update_row!(simd, out, old, x in row => value of old and x)`.
-macro_rules! update_row {
-    ($simd:ident, $out:expr, $old:ident, $x:ident in $row:expr => $value:expr) => {{
-        let (blocks, tail) = T::blocks($row);
-        let (out_blocks, out_tail) = T::blocks_mut($out);
-        for (block, out) in blocks.iter().zip(out_blocks) {
-            let ($old, $x) = ($simd.load(out), $simd.load(block));
-            $simd.store($value, out);
-        }
-        if !tail.is_empty() {
-            let ($old, $x) = ($simd.load_partial(out_tail, T::ZERO), $simd.load_partial(tail, T::ZERO));
-            $simd.store_partial($value, out_tail);
-        }
-    }};
-}
-pub(crate) use update_row;
 
 /// Multiplies a row by `factor` where it lies; no denormal is left.
 #[inline(always)]

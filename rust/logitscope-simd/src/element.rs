@@ -66,6 +66,8 @@ pub trait Element:
     fn from_f64(x: f64) -> Self;
     /// The value as `f64`, exactly.
     fn to_f64(self) -> f64;
+    /// The nearest `f32`.
+    fn to_f32(self) -> f32;
     /// e to the power of `self`.
     fn exp(self) -> Self;
     /// Natural logarithm.
@@ -97,8 +99,7 @@ pub trait Element:
 
     /// Runs a kernel compiled for the instruction set in use ([`Isa::current`]).
     fn dispatch<K: Kernel<Self>>(kernel: K) -> K::Output;
-    /// The same, with [`Simd::add_pairs`](crate::Simd::add_pairs) as an instruction where there is one
-    /// ([`Isa::uses_pairs`]).
+    /// The same, with the instructions for bfloat16 where there are some ([`Isa::uses_pairs`]).
     fn dispatch_pairs<K: Kernel<Self>>(kernel: K) -> K::Output;
 }
 
@@ -149,6 +150,11 @@ macro_rules! implement_element {
             #[inline(always)]
             fn to_f64(self) -> f64 {
                 f64::from(self)
+            }
+            #[inline(always)]
+            #[allow(clippy::unnecessary_cast, reason = "the macro also expands for f32")]
+            fn to_f32(self) -> f32 {
+                self as f32
             }
             #[inline(always)]
             fn exp(self) -> Self {

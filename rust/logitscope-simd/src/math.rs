@@ -271,6 +271,61 @@ impl<V: Copy> ExpBelow<V> {
     }
 }
 
+/// Coefficients of q in 2^t = 1 + t q(t) on |t| <= 1/2, highest power first: minimax, within 1.1e-7 of 2^t relatively.
+const SHORT: [f64; 5] =
+    [1.330_026_403e-3, 9.669_708_399e-3, 5.550_559_994e-2, 2.402_228_161e-1, std::f64::consts::LN_2];
+
+/// x -> e^{scale (x - max)} / 2^shift for results that are rounded to 16 bits: [`ExpBelow`] with fewer steps.
+///
+/// 2^(factor x + offset) is off by what the offset is rounded by, the same for all x: the coefficients make up for it.
+/// What is left is the rounding of the exponent, less than 2^-18 at its largest, and less than 2^-20 where the result is
+/// a float16, and that of the factor. A result below 2^-125.5 becomes 0.
+#[derive(Clone, Copy)]
+pub struct ShortExp<V> {
+    factor: V,
+    offset: V,
+    coefficients: [V; SHORT.len()],
+    first: V,
+}
+
+impl<V: Copy> ShortExp<V> {
+    /// The exponential below `max` with `scale > 0`; none where `scale max` is too large for it, or no number.
+    #[inline(always)]
+    pub fn new<T: Element, S: Simd<T, Vector = V>>(simd: S, max: T, scale: T, shift: f64) -> Option<Self> {
+        let factor = scale * const { T::EXP }.log2_e;
+        let exact = -(max.to_f64() * factor.to_f64() + shift);
+        if exact.is_nan() || exact.abs() > EXACT_BASE {
+            return None;
+        }
+        let offset = T::from_f64(exact);
+        let rest = (exact - offset.to_f64()).exp2();
+        let mut coefficients = [simd.splat(T::ZERO); SHORT.len()];
+        for (vector, coefficient) in coefficients.iter_mut().zip(SHORT) {
+            *vector = simd.splat(T::from_f64(coefficient * rest));
+        }
+        Some(ShortExp {
+            factor: simd.splat(factor),
+            offset: simd.splat(offset),
+            coefficients,
+            first: simd.splat(T::from_f64(rest)),
+        })
+    }
+
+    /// e^{scale (x - max)} / 2^shift lane by lane.
+    #[inline(always)]
+    pub fn eval<T: Element, S: Simd<T, Vector = V>>(&self, simd: S, x: V) -> V {
+        let exponent = simd.mul_add(x, self.factor, self.offset);
+        let k = simd.round(exponent);
+        let t = simd.sub(exponent, k);
+        let mut q = self.coefficients[0];
+        for &coefficient in &self.coefficients[1..] {
+            q = simd.mul_add(q, t, coefficient);
+        }
+        let result = simd.scale_by_pow2(simd.mul_add(q, t, self.first), k);
+        simd.zero_where_less(k, simd.splat(const { T::EXP }.lowest_exponent), result)
+    }
+}
+
 /// Up to this magnitude k + base is exact in `f32`, and so in `f64`.
 const EXACT_BASE: f64 = 16_384.0;
 

@@ -2,6 +2,7 @@
 
 use crate::element::Element;
 use crate::isa::Isa;
+use crate::stored::{BF16, Stored};
 
 /// The vectors of one instruction set over elements `T`.
 ///
@@ -18,7 +19,7 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     const ISA: Isa;
     /// Vectors that fit the register file: what a register-blocked kernel may keep alive.
     const REGISTERS: usize;
-    /// Whether [`Simd::add_pairs`] is one instruction, and twice as fast as two products.
+    /// Whether the CPU has bfloat16: [`Simd::add_pairs`] is one instruction, and twice as fast as two products.
     const HAS_PAIRS: bool = false;
 
     /// A vector with every lane equal to `x`.
@@ -121,6 +122,22 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
             *sum += a_low * b_low + a_high * b_high;
         }
         self.load(&sums)
+    }
+
+    /// Writes the lanes rounded to bfloat16 as [`Stored::narrow`] does: the same bits everywhere, NaN included.
+    #[inline(always)]
+    fn store_bf16(self, vector: Self::Vector, out: &mut [BF16]) {
+        let wide = self.to_block(vector);
+        for (out, wide) in out.iter_mut().zip(wide.as_ref()) {
+            *out = BF16::narrow(wide.to_f32());
+        }
+    }
+    /// The same of two vectors, none of whose lanes is a denormal: those may become 0.
+    #[inline(always)]
+    fn store_bf16_two(self, low: Self::Vector, high: Self::Vector, out: &mut [BF16]) {
+        let (first, second) = out.split_at_mut(T::LANES);
+        self.store_bf16(low, first);
+        self.store_bf16(high, second);
     }
 
     /// The sum of all lanes, added as a binary tree over halves (the same order everywhere).

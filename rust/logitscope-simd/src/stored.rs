@@ -54,6 +54,12 @@ pub trait Stored: Copy + Debug + Send + Sync + 'static {
     fn load<S: Simd<Self::Wide>>(simd: S, pack: &Self::Pack) -> S::Vector;
     /// Writes one pack.
     fn store<S: Simd<Self::Wide>>(simd: S, vector: S::Vector, pack: &mut Self::Pack);
+    /// Writes two packs of numbers none of which is a denormal: those may become 0.
+    #[inline(always)]
+    fn store_two<S: Simd<Self::Wide>>(simd: S, [a, b]: [S::Vector; 2], packs: &mut [Self::Pack; 2]) {
+        Self::store(simd, a, &mut packs[0]);
+        Self::store(simd, b, &mut packs[1]);
+    }
     /// Reads less than a pack; the lanes beyond hold `fill`.
     #[inline(always)]
     fn load_partial<S: Simd<Self::Wide>>(simd: S, row: &[Self], fill: Self::Wide) -> S::Vector {
@@ -70,8 +76,17 @@ pub trait Stored: Copy + Debug + Send + Sync + 'static {
             *number = Self::narrow(*wide);
         }
     }
-    /// Writes one pack past the caches where that is possible (see [`Simd::store_stream`]).
-    fn store_stream<S: Simd<Self::Wide>>(simd: S, vector: S::Vector, pack: &mut Self::Pack);
+    /// Writes one pack past the caches where that pays (see [`Simd::store_stream`]).
+    #[inline(always)]
+    fn store_stream<S: Simd<Self::Wide>>(simd: S, vector: S::Vector, pack: &mut Self::Pack) {
+        Self::store(simd, vector, pack);
+    }
+
+    /// Runs a kernel that loads and stores these numbers itself, with what the CPU has for them.
+    #[inline]
+    fn run<K: Kernel<Self::Wide>>(kernel: K) -> K::Output {
+        Self::Wide::dispatch(kernel)
+    }
 }
 
 macro_rules! stored_as_it_is {
@@ -129,6 +144,14 @@ macro_rules! stored_as_it_is {
             #[inline(always)]
             fn store<S: Simd<$type>>(simd: S, vector: S::Vector, pack: &mut Self::Pack) {
                 simd.store(vector, pack);
+            }
+            #[inline(always)]
+            fn load_partial<S: Simd<$type>>(simd: S, row: &[$type], fill: $type) -> S::Vector {
+                simd.load_partial(row, fill)
+            }
+            #[inline(always)]
+            fn store_partial<S: Simd<$type>>(simd: S, vector: S::Vector, row: &mut [$type]) {
+                simd.store_partial(vector, row);
             }
             #[inline(always)]
             fn store_stream<S: Simd<$type>>(simd: S, vector: S::Vector, pack: &mut Self::Pack) {
@@ -191,13 +214,13 @@ impl BF16 {
 }
 
 macro_rules! stored_in_half {
-    ($type:ident, $name:literal, { $($pairs:tt)* }) => {
+    ($type:ident, $name:literal, { $($own:tt)* }) => {
         impl Stored for $type {
             type Wide = f32;
             type Pack = [$type; f32::LANES];
 
             const FORMAT: &'static str = $name;
-            $($pairs)*
+            $($own)*
 
             #[inline(always)]
             fn widen(self) -> f32 {
@@ -219,7 +242,7 @@ macro_rules! stored_in_half {
                 f32::dispatch(Widen { row, target: &mut wide[..row.len()] });
             }
             fn narrow_into(wide: &[f32], row: &mut [$type]) {
-                f32::dispatch(Narrow { source: &wide[..row.len()], row });
+                Self::run(Narrow { source: &wide[..row.len()], row });
             }
             fn wide<'a>(row: &'a [$type], buffer: &'a mut Vec<f32>) -> &'a [f32] {
                 let target = Self::room(row.len(), buffer);
@@ -248,17 +271,6 @@ macro_rules! stored_in_half {
                 }
                 simd.load(&wide)
             }
-            #[inline(always)]
-            fn store<S: Simd<f32>>(simd: S, vector: S::Vector, pack: &mut Self::Pack) {
-                let wide = simd.to_block(vector);
-                for (number, wide) in pack.iter_mut().zip(&wide) {
-                    *number = $type::from_f32(*wide);
-                }
-            }
-            #[inline(always)]
-            fn store_stream<S: Simd<f32>>(simd: S, vector: S::Vector, pack: &mut Self::Pack) {
-                Self::store(simd, vector, pack);
-            }
         }
 
         impl $type {
@@ -272,9 +284,29 @@ macro_rules! stored_in_half {
         }
     };
 }
-stored_in_half!(F16, "f16", {});
+stored_in_half!(F16, "f16", {
+    #[inline(always)]
+    fn store<S: Simd<f32>>(simd: S, vector: S::Vector, pack: &mut Self::Pack) {
+        for (number, wide) in pack.iter_mut().zip(simd.to_block(vector)) {
+            *number = F16::from_f32(wide);
+        }
+    }
+});
 stored_in_half!(BF16, "bf16", {
     const IS_HALF: bool = true;
+
+    #[inline(always)]
+    fn store<S: Simd<f32>>(simd: S, vector: S::Vector, pack: &mut Self::Pack) {
+        simd.store_bf16(vector, pack);
+    }
+    #[inline(always)]
+    fn store_two<S: Simd<f32>>(simd: S, [low, high]: [S::Vector; 2], packs: &mut [Self::Pack; 2]) {
+        simd.store_bf16_two(low, high, packs.as_flattened_mut());
+    }
+    #[inline]
+    fn run<K: Kernel<f32>>(kernel: K) -> K::Output {
+        f32::dispatch_pairs(kernel)
+    }
 
     #[inline(always)]
     fn pair(low: BF16, high: BF16) -> f32 {

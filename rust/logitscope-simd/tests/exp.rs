@@ -1,7 +1,7 @@
 //! The exponentials against the standard library's in `f64`, on every instruction set.
 
-use logitscope_simd::math::{self, ExpBelow};
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::math::{self, ExpBelow, ShortExp};
+use logitscope_simd::{BF16, Element, Kernel, Simd, Stored};
 use logitscope_testing::{Random, assert_within_ulps, each_isa, same_bits, ulps};
 
 /// The stated bound of `math::exp`.
@@ -166,6 +166,67 @@ fn differences_from_a_maximum_are_not_rounded() {
     }
     for (max, scale) in [(7.7, 0.3), (-1234.5, 0.01), (1e-3, 1e4), (1e9, 1e-7), (-5e30, 2.0)] {
         check_below::<f32>(max, scale, 90.0, 1.6);
+    }
+}
+
+struct Short<'a> {
+    x: &'a [f32],
+    max: f32,
+    scale: f32,
+    shift: f64,
+}
+
+impl Kernel<f32> for Short<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd<f32>>(self, simd: S) -> Vec<f32> {
+        let exp = ShortExp::new(simd, self.max, self.scale, self.shift).unwrap();
+        let blocks = f32::blocks(self.x).0.iter();
+        blocks.flat_map(|block| simd.to_block(exp.eval(simd, simd.load(block)))).collect()
+    }
+}
+
+#[test]
+fn results_of_16_bits_are_exact_to_a_fraction_of_their_last_place() {
+    // Every bfloat16 from -1000 to 1000, and -inf and NaN.
+    let all = (0..=u16::MAX).map(|bits| BF16(bits).widen());
+    let mut x: Vec<f32> = all.filter(|x| x.abs() <= 1000.0).collect();
+    x.extend([f32::NEG_INFINITY, f32::NAN]);
+    x.resize(x.len().next_multiple_of(16), 0.0);
+    for (max, scale, shift) in [(1000.0, 1.0, 0.3), (1000.0, 0.1, 3.3), (1000.0, 2.5, 20.7)] {
+        let mut first = Vec::new();
+        each_isa(|isa| {
+            let got = f32::dispatch(Short { x: &x, max, scale, shift });
+            for (&x, &got) in x.iter().zip(&got) {
+                let distance = (f64::from(x) - f64::from(max)) * f64::from(scale);
+                let want = (distance - shift * std::f64::consts::LN_2).exp();
+                let name = || format!("e^{distance} / 2^{shift} on {}: {got:e}, not {want:e}", isa.name());
+                if want < f64::from(f32::MIN_POSITIVE) * std::f64::consts::SQRT_2 * 1.001 {
+                    assert!(got == 0.0 || f64::from(got) >= want * 0.999, "{}", name());
+                } else {
+                    // A float16 of 2^-24 is the least; bfloat16 has eight digits.
+                    let limit = if want > 2.0_f64.powi(-25) { 2.2e-6 } else { 9e-6 };
+                    assert!((f64::from(got) / want - 1.0).abs() <= limit || x.is_nan(), "{}", name());
+                }
+                assert_eq!(x.is_nan(), got.is_nan());
+            }
+            if first.is_empty() {
+                first.clone_from(&got);
+            }
+            assert!(same_bits(&got, &first), "other bits than scalar code on {}", isa.name());
+        });
+    }
+    for max in [f32::INFINITY, f32::NAN, 1e5] {
+        struct IsThere(f32);
+        impl Kernel<f32> for IsThere {
+            type Output = bool;
+
+            fn run<S: Simd<f32>>(self, simd: S) -> bool {
+                ShortExp::new(simd, self.0, 1.0, 0.0).is_some()
+            }
+        }
+        assert!(!f32::dispatch(IsThere(max)), "{max}");
     }
 }
 

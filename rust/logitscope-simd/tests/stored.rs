@@ -1,7 +1,7 @@
 //! 16-bit numbers against their definition, every one of the 65536 bit patterns.
 
-use logitscope_simd::{BF16, F16, Stored};
-use logitscope_testing::each_isa;
+use logitscope_simd::{BF16, F16, Kernel, Simd, Stored};
+use logitscope_testing::{at_best, each_isa};
 
 /// What the bits of a number with so many exponent and fraction bits mean.
 fn meaning(bits: u16, exponent_bits: u32, fraction_bits: u32) -> f64 {
@@ -67,14 +67,46 @@ fn rounding_is_to_nearest_even() {
 fn rows_round_like_numbers_on_every_instruction_set() {
     let numbers: Vec<f32> =
         (0..1_000_003_u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761))).collect();
-    each_isa(|isa| {
+    let check = |name: &str| {
         let mut halves = vec![F16(0); numbers.len()];
         F16::settle(&numbers, &mut halves);
         let mut brains = vec![BF16(0); numbers.len()];
         BF16::settle(&numbers, &mut brains);
         for (index, &number) in numbers.iter().enumerate() {
-            assert_eq!(halves[index], F16::narrow(number), "{number:e} on {}", isa.name());
-            assert_eq!(brains[index], BF16::narrow(number), "{number:e} on {}", isa.name());
+            assert_eq!(halves[index], F16::narrow(number), "{number:e} on {name}");
+            assert_eq!(brains[index], BF16::narrow(number), "{number:e} on {name}");
         }
-    });
+    };
+    each_isa(|isa| check(isa.name()));
+    at_best(|| check("instructions for bfloat16"));
+}
+
+#[test]
+fn two_vectors_round_like_numbers_but_for_denormals() {
+    struct Two<'a> {
+        numbers: &'a [f32],
+        out: &'a mut [BF16],
+    }
+    impl Kernel<f32> for Two<'_> {
+        type Output = ();
+
+        fn run<S: Simd<f32>>(self, simd: S) {
+            let blocks = self.numbers.as_chunks::<16>().0.as_chunks::<2>().0;
+            for ([a, b], packs) in blocks.iter().zip(BF16::packs_mut(self.out).0.as_chunks_mut().0) {
+                BF16::store_two(simd, [simd.load(a), simd.load(b)], packs);
+            }
+        }
+    }
+    let any = (0..100_000_u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761)));
+    let mut numbers: Vec<f32> = any.filter(|x| !x.is_subnormal()).collect();
+    numbers.truncate(numbers.len() / 32 * 32);
+    let check = |name: &str| {
+        let mut brains = vec![BF16(0); numbers.len()];
+        BF16::run(Two { numbers: &numbers, out: &mut brains });
+        for (got, &number) in brains.iter().zip(&numbers) {
+            assert_eq!(*got, BF16::narrow(number), "{number:e} on {name}");
+        }
+    };
+    each_isa(|isa| check(isa.name()));
+    at_best(|| check("instructions for bfloat16"));
 }

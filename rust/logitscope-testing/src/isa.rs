@@ -21,3 +21,14 @@ pub fn each_isa(mut test: impl FnMut(Isa)) {
     let widest = available.last().expect("every CPU runs scalar code");
     Isa::select(widest.name()).expect("an available instruction set can be selected");
 }
+
+/// Runs `test` with what this CPU does best, its instructions for bfloat16 among it, which no set that is named has.
+///
+/// # Panics
+/// If `test` does.
+pub fn at_best(test: impl FnOnce()) {
+    let _guard = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    let widest = Isa::select("auto").expect("every CPU runs scalar code");
+    test();
+    Isa::select(widest.name()).expect("an available instruction set can be selected");
+}

@@ -6,7 +6,7 @@ mod oracle;
 mod random;
 mod ulp;
 
-pub use isa::each_isa;
+pub use isa::{at_best, each_isa};
 pub use oracle::{cross_entropy, log_sum_exp, philox4x32, softmax};
 pub use random::Random;
 pub use ulp::{assert_within_ulps, same_bits, ulps};

@@ -1,6 +1,7 @@
 //! Softmax of rows: y = e^{x / temperature} / sum e^{x / temperature}.
 
 mod backward;
+mod short;
 mod sweep;
 
 pub use backward::softmax_backward;
@@ -52,6 +53,7 @@ impl Algorithm {
             Algorithm::Auto if columns * size_of::<X::Wide>() < Self::CACHED_BYTES => {
                 Algorithm::ThreePassReload
             }
+            Algorithm::Auto if wider => Algorithm::Online,
             Algorithm::Auto => Algorithm::TwoPass,
             Algorithm::ThreePassReload if wider && long::is_long(columns) => Algorithm::ThreePassRecompute,
             chosen => chosen,

@@ -2,7 +2,7 @@
 //!
 //! Each is a kernel over a row or over a block of a long one; an algorithm is a sequence of them.
 
-use super::Algorithm;
+use super::{Algorithm, short};
 use crate::error::Result;
 use crate::ext_sum::{self, ExtSum};
 use crate::logsumexp::{self, LogSum};
@@ -11,10 +11,6 @@ use crate::rows::{self, Empty};
 use crate::threads::Cancel;
 use logitscope_simd::math::{self, ExpBelow};
 use logitscope_simd::{Element, Kernel, Simd, Stored};
-
-/// Results of this size leave the last-level cache before anybody reads them, so they are written past it: a
-/// twentieth faster at 256 MiB, no difference at 4 MiB (AMD EPYC with 32 MiB of it).
-const STREAM_BYTES: usize = 64 << 20;
 
 /// Rows one after the other, each by one thread.
 pub(super) struct SoftmaxRows<'a, T> {
@@ -131,11 +127,10 @@ pub(super) fn softmax_long<X: Stored>(
     cancel: &Cancel,
 ) -> Result<()> {
     let max = match algorithm {
-        Algorithm::Online => {
-            let sum = logsumexp::of_long_row(x, scale, cancel)?;
-            write_long(x, sum.max, scale, sum.total(), y, cancel)?;
-            sum.max
-        }
+        Algorithm::Online => match short::online_long(x, scale, y, cancel)? {
+            Some(max) => max,
+            None => online_long(x, scale, y, cancel)?,
+        },
         Algorithm::TwoPass => match two_pass_long(x, scale, y, cancel)? {
             Some(max) => max,
             None => three_pass_recompute_long(x, scale, y, cancel)?,
@@ -151,6 +146,13 @@ pub(super) fn softmax_long<X: Stored>(
     Ok(())
 }
 
+/// As [`online`].
+fn online_long<X: Stored>(x: &[X], scale: X::Wide, y: &mut [X], cancel: &Cancel) -> Result<X::Wide> {
+    let sum = logsumexp::of_long_row(x, scale, cancel)?;
+    write_long(x, sum.max, scale, sum.total(), y, cancel)?;
+    Ok(sum.max)
+}
+
 /// As [`two_pass`]; None where pairs are not exact for the row, or it has no finite sum.
 fn two_pass_long<X: Stored>(
     x: &[X],
@@ -161,10 +163,10 @@ fn two_pass_long<X: Stored>(
     let sums =
         long::each_block(x.chunks(BLOCK), cancel, |(): &mut (), x| X::Wide::dispatch(SumPairs { x, scale }))?;
     let Some(sum) = long::merge(&sums, &ExtSum::add).normalised() else { return Ok(None) };
-    let stream = size_of_val(y) >= STREAM_BYTES;
+    let stream = size_of_val(y) >= long::STREAM_BYTES;
     let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
     long::each_block(blocks, cancel, |(): &mut (), (x, y)| {
-        X::Wide::dispatch(WriteQuotients { x, scale, sum, y, stream });
+        X::run(WriteQuotients { x, scale, sum, y, stream });
     })?;
     Ok(Some(X::Wide::ZERO))
 }

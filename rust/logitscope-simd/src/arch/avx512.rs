@@ -3,6 +3,7 @@
 use super::avx2::{max_lane_f32, max_lane_f64, sum_f32, sum_f64};
 use crate::isa::Isa;
 use crate::simd::Simd;
+use crate::stored::{BF16, Stored};
 use std::arch::x86_64::*;
 
 /// Token of AVX-512; made only after the CPU was checked.
@@ -281,6 +282,44 @@ unsafe fn add_pairs_bf16(a: __m512, b: __m512, c: __m512) -> __m512 {
     }
 }
 
+/// The class of denormals, of either sign.
+const DENORMAL: i32 = 0x20;
+
+#[inline(always)]
+unsafe fn store_bf16(vector: __m512, out: &mut [BF16; 16]) {
+    // SAFETY: as above; the stores write the 64 bytes of `wide` or the 32 of `out`.
+    unsafe {
+        // The instruction takes denormals for 0.
+        if _mm512_fpclass_ps_mask::<DENORMAL>(vector) != 0 {
+            let mut wide = [0.0; 16];
+            _mm512_storeu_ps(wide.as_mut_ptr(), vector);
+            return round_denormals(&wide, out);
+        }
+        let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(vector));
+        _mm256_storeu_si256(out.as_mut_ptr().cast(), rounded);
+    }
+}
+
+#[inline(always)]
+unsafe fn store_bf16_two(low: __m512, high: __m512, out: &mut [BF16; 32]) {
+    // SAFETY: as above; the store writes the 64 bytes of `out`.
+    unsafe {
+        let rounded = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+        _mm512_storeu_si512(out.as_mut_ptr().cast(), rounded);
+    }
+}
+
+#[cold]
+fn round_denormals(wide: &[f32; 16], out: &mut [BF16; 16]) {
+    *out = wide.map(BF16::narrow);
+}
+
+/// One number a lane; slices that are handed to a store have so many.
+#[inline(always)]
+fn lanes_of<const N: usize>(out: &mut [BF16]) -> &mut [BF16; N] {
+    out.try_into().expect("one number a lane")
+}
+
 /// `f32` over a token that may add to it what only some of the CPUs with AVX-512 have.
 macro_rules! implement_avx512_f32 {
     ($token:ty, { $($pairs:tt)* }) => {
@@ -364,5 +403,13 @@ implement_avx512_f32!(Avx512Bf16, {
     #[inline(always)]
     fn add_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         intrinsic!(add_pairs_bf16(a, b, c))
+    }
+    #[inline(always)]
+    fn store_bf16(self, vector: __m512, out: &mut [BF16]) {
+        intrinsic!(store_bf16(vector, lanes_of(out)));
+    }
+    #[inline(always)]
+    fn store_bf16_two(self, low: __m512, high: __m512, out: &mut [BF16]) {
+        intrinsic!(store_bf16_two(low, high, lanes_of(out)));
     }
 });

@@ -224,8 +224,11 @@ _ROWS = 32
 
 @torch.no_grad()
 def _logit_std(q: Tensor, k: Tensor, request: AttentionRequest, options: dict[str, Any]) -> Any:
-    """Standard deviation of the scores of each head, (H,), from some rows of one batch element; without a mask."""
-    if options.get("mask") is not None or 0 in q.shape[:3] or not k.shape[2]:
+    """Standard deviation of the scores of each head, (H,), from some rows of one batch element.
+
+    Where there is a mask it is left out, and where no map is wanted: it costs more than what the kernel hands out.
+    """
+    if request.map_bins is None or options.get("mask") is not None or 0 in q.shape[:3] or not k.shape[2]:
         return None
     sample = min(request.sample, q.shape[0] - 1)
     scores_of = torch.linspace(0, q.shape[2] - 1, min(_ROWS, q.shape[2])).long()

@@ -51,7 +51,7 @@ class Inside:
         self._passage = Passage(model, self, _FUNCTIONS)
         self._step: int | None = None
         self._looked = False
-        self._count = 0
+        self._count: int | None = None
         self._bins: tuple[int, ...] | None = None
         self._numbers: Any = None
         self._told = False
@@ -64,7 +64,7 @@ class Inside:
     @property
     def count(self) -> int:
         """How many layers of plain attention the last pass that was looked at had."""
-        return self._count
+        return self._count or 0
 
     def step(self, step: int) -> None:
         """Begin a step: its first pass counts."""
@@ -93,15 +93,17 @@ class Inside:
         layer = plain_attention.look(name, arguments, options, sample=self._schedule.sample, bins=self._bins)
         if layer is not None:
             self._declare("attention", panels.ATTENTION)
-            self._board.take(self._first + self._count, layer)
-            self._count += 1
+            self._board.take(self._first + self.count, layer)
+            self._count = self.count + 1
 
     def _on_pass(self, model: Any, _arguments: Any) -> None:
         if self._step is None or self._passage.is_open or not self._schedule.covers(model):
             return
         if not self._told:
             self._numbers = sys.modules["torch"].get_rng_state()
-        if self._looked or not self._schedule.due(self._step):
+        # A model without plain attention is looked into with its maps only: each call of torch is asked then.
+        plain = self._count is None or self._count > 0
+        if self._looked or not (self._schedule.due if plain else self._schedule.map_due)(self._step):
             return
         self._looked, self._count = True, 0
         self._bins = self._schedule.map_bins if self._schedule.map_due(self._step) else None

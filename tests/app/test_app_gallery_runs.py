@@ -1,7 +1,5 @@
 """The gallery starts every experiment that is built, in its short form, as a user would."""
 
-import resource
-
 import pytest
 from PySide6.QtCore import Qt
 
@@ -13,8 +11,6 @@ from logitscope_app.models.run_data import RunData
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 PATIENCE_MS = 600_000
-SECONDS = 90.0
-"""What all short forms may take together; of the processor, so that a busy machine is no failure."""
 
 
 @pytest.fixture
@@ -29,8 +25,7 @@ def window(qtbot, theme, tmp_path, monkeypatch):
     made.deleteLater()
 
 
-def test_that_every_experiment_starts_shows_its_panels_and_all_together_are_short(qtbot, window):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_that_every_experiment_starts_and_its_panels_have_something_to_show(qtbot, window):
     gallery, laboratory = window.gallery, window.laboratory
     window.toggle_gallery()
     qtbot.waitUntil(lambda: bool(laboratory.experiments), timeout=PATIENCE_MS)
@@ -46,8 +41,6 @@ def test_that_every_experiment_starts_shows_its_panels_and_all_together_are_shor
         assert {state.panel.title: state.message for state in states if state.message} == {}
         qtbot.waitUntil(lambda states=states: titles(window) == {state.panel.title for state in states})
         assert gallery.isAncestorOf(window.childAt(window.rect().center())), "a view lies above the gallery"
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < SECONDS
 
 
 def newest_states(path):

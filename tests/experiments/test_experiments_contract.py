@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import time
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,8 @@ from logitscope.record.types import PanelKind
 DOCS = Path(__file__).parents[2] / "docs"
 BUILT = [paper.slug for paper in PAPERS if paper.built]
 built = pytest.mark.parametrize("slug", BUILT)
+SECONDS = 90.0
+"""What all smoke runs may take together; of the processor, so that waiting for a busy machine is no failure."""
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +31,22 @@ def smoke(tmp_path_factory):
     """The smoke run of a paper, done once: its verdict and its run file."""
     pytest.importorskip("torch")
     directory = tmp_path_factory.mktemp("smoke")
+    spent: dict[str, float] = {}
 
     @cache
     def once(slug: str, again: bool) -> tuple[Verdict, Path]:
         experiment = find_paper(slug).experiment()
+        start = time.process_time()
         with record.start(slug, path=directory / f"{slug}{again}.scope") as scope:
             verdict = experiment.run(scope, **experiment.SMOKE)
+        spent[slug] = time.process_time() - start
         return verdict, scope.path
 
-    return lambda slug, again=False: once(slug, again)
+    def run(slug: str, again: bool = False) -> tuple[Verdict, Path]:
+        return once(slug, again)
+
+    run.spent = spent
+    return run
 
 
 def test_that_the_catalogue_has_fifty_papers_once_each() -> None:
@@ -86,6 +96,14 @@ def test_that_a_smoke_run_ends_with_a_verdict(slug: str, smoke) -> None:
     assert verdict.baseline
     assert all(math.isfinite(value) for value in [*verdict.measured.values(), *verdict.baseline.values()])
     assert verdict.reproduced == (verdict.margin >= 0)
+
+
+def test_that_all_smoke_runs_together_are_short(smoke) -> None:
+    """The one bound on time that is asserted here: it is what a person waits for who tries them all."""
+    for slug in BUILT:
+        smoke(slug)
+    assert smoke.spent.keys() == set(BUILT)
+    assert sum(smoke.spent.values()) < SECONDS
 
 
 @built

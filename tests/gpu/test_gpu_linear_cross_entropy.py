@@ -101,9 +101,7 @@ def test_that_any_number_of_chunks_agrees_with_the_cpu(chunks, any_device):
     assert logitscope.last_kernel().startswith("linear_cross_entropy")
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 1, 1), (3, 2, 70), (70, 65, 3), (2, 700, 5), (65, 130, 65), (0, 5, 4)]
-)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 70), (70, 65, 3), (2, 700, 5), (65, 130, 65), (0, 5, 4)])
 def test_that_every_shape_agrees_with_the_cpu(shape, gpu_device):
     rows, classes, width = shape
     assert_same(gpu_device, *problem(rows=rows, classes=classes, width=width), empty="zero")

@@ -120,6 +120,8 @@ def philox4x32(counter, key):
 def dropout_factors(shape, dropout_p, seed):
     """What dropout multiplies the weights of attention by, (B, H, T, S)."""
     b, h, i, j = np.indices(shape)
-    words = philox4x32(np.stack([j // 4, i, h, b], axis=-1), (seed % 2**32, seed >> 32))
-    word = np.take_along_axis(words, (j % 4)[..., None], axis=-1)[..., 0]
-    return np.where(word / 2.0**32 < dropout_p, 0.0, 1 / (1 - dropout_p))
+    words = philox4x32(np.stack([j // 8, i, h, b], axis=-1), (seed % 2**32, seed >> 32))
+    word = np.take_along_axis(words, (j % 8 // 2)[..., None], axis=-1)[..., 0]
+    number = np.where(j % 2 == 0, word % 2**16, word // 2**16)
+    rate = round(dropout_p * 2**16) / 2**16
+    return np.where(number / 2.0**16 < rate, 0.0, 1 / (1 - rate))

@@ -1,11 +1,12 @@
 """The names of the root for type checkers and editors; the same as the tables in ``__init__.py`` (tested)."""
 
-from logitscope.ops.attention import AttentionResult as AttentionResult
 from logitscope.ops.attention import attention as attention
-from logitscope.ops.attention import attention_backward as attention_backward
+from logitscope.ops.attention_backward import attention_backward as attention_backward
 from logitscope.ops.attention_decode import attention_decode as attention_decode
 from logitscope.ops.attention_map import attention_map as attention_map
+from logitscope.ops.attention_result import AttentionResult as AttentionResult
 from logitscope.ops.attention_varlen import attention_varlen as attention_varlen
+from logitscope.ops.attention_varlen_backward import attention_varlen_backward as attention_varlen_backward
 from logitscope.ops.explain import Explanation as Explanation
 from logitscope.ops.explain import explain as explain
 from logitscope.ops.ext_exp import ext_add as ext_add

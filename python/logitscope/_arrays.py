@@ -33,8 +33,13 @@ def is_gpu(value: Any) -> bool:
 
 def needs_autograd(*values: Any) -> bool:
     """Whether one of ``values`` is a tensor that torch records gradients for."""
-    tensors = [value for value in values if is_tensor(value)]
-    return any(tensor.requires_grad for tensor in tensors) and bool(sys.modules["torch"].is_grad_enabled())
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    for value in values:
+        if isinstance(value, torch.Tensor) and value.requires_grad:
+            return bool(torch.is_grad_enabled())
+    return False
 
 
 def as_floats(operation: str, name: str, value: Any) -> NDArray[Any]:
@@ -59,6 +64,8 @@ def _of_types(
     types: tuple[np.dtype[Any], ...], names: str, operation: str, name: str, value: Any
 ) -> NDArray[Any]:
     array = as_numpy(operation, name, value)
+    if array.dtype in types and array.flags.aligned:
+        return array
     if array.dtype.newbyteorder("=") not in types:
         message = f"{operation}: {name} has dtype {name_of(array.dtype)}; use {names}"
         raise DTypeError(message)
@@ -82,7 +89,8 @@ def as_numpy(operation: str, name: str, value: Any) -> NDArray[Any]:
         message = f"{operation}: {name} is on a GPU; use {name}.numpy()"
         raise DeviceError(message)
     array = np.asarray(value)
-    if array.dtype.name == "bfloat16":
+    # Its kind first: NumPy puts the name together anew each time.
+    if array.dtype.kind == "V" and array.dtype.name == "bfloat16":
         array = array.view(BFLOAT16)
     if array.dtype == object:
         message = f"{operation}: {name} is a {type(value).__name__}; use a NumPy array or a torch tensor"

@@ -78,6 +78,8 @@ class _AttentionProblem(Protocol):
     def dropout_p(self) -> float: ...
     @property
     def seed(self) -> int: ...
+    @property
+    def value_gate(self) -> _Floats | None: ...
 
 class _AttentionUpstream(Protocol):
     """What the forward pass gave and the gradients of its results, by name."""
@@ -248,6 +250,21 @@ def attention_forward(
 def attention_tiles(problem: _AttentionProblem) -> tuple[int, int, int]: ...
 def attention_backward(
     problem: _AttentionProblem, upstream: _AttentionUpstream, gradients: _AttentionGradients
+) -> None: ...
+def attention_varlen_forward(
+    problem: _AttentionProblem,
+    starts: tuple[list[int], list[int]],
+    out: _Floats,
+    max_logit: _Floats,
+    inv_sum: _Floats,
+    lse: _Floats,
+    entropy: _Floats | None,
+) -> None: ...
+def attention_varlen_backward(
+    problem: _AttentionProblem,
+    starts: tuple[list[int], list[int]],
+    upstream: _AttentionUpstream,
+    gradients: _AttentionGradients,
 ) -> None: ...
 def attention_decode(
     problem: _Decoding,

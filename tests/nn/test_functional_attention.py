@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import logitscope
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
@@ -291,3 +292,28 @@ def test_that_the_drop_in_says_what_it_does_not_do() -> None:
         scaled_dot_product_attention(q, k, v, dropout_p=1.0)
     with pytest.raises(ShapeError, match="with the same leading dimensions"):
         scaled_dot_product_attention(q[0, 0], k, v)
+
+
+class Names(TorchDispatchMode):
+    """Notes the operators that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.seen.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def test_that_who_looks_on_sees_the_operators_and_no_bit_differs_from_the_way_around_them():
+    q, k, v, dout = torch.randn(4, 1, 2, 5, 8).unbind(0)
+    leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+    out = attention(*leaves, is_causal=True).out
+    wanted = [out, *torch.autograd.grad(out, leaves, dout)]
+    with Names() as names:
+        out = attention(*leaves, is_causal=True).out
+        got = [out, *torch.autograd.grad(out, leaves, dout)]
+    assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
+    for name in ("logitscope.attention.default", "logitscope.attention_backward.default"):
+        assert name in names.seen

@@ -134,35 +134,6 @@ def test_merged_states_are_attention_over_all_keys():
         logitscope.merge_states([states[0], logitscope.attention(q[:, :, :5], k, v)])
 
 
-def test_packed_sequences_are_calls_of_their_own_bit_for_bit(isa):
-    rng = np.random.default_rng(0)
-    starts_q, starts_k = [0, 5, 5, 90, 161], [0, 40, 43, 43, 243]
-    q = rng.standard_normal((161, 4, 8), dtype=np.float32)
-    k, v = rng.standard_normal((2, 243, 2, 8), dtype=np.float32)
-    options = {"is_causal": True, "window": (50, 0), "sinks": np.zeros(4, np.float32), "stats": ("entropy",)}
-    got = logitscope.attention_varlen(q, k, v, starts_q, np.array(starts_k), **options)
-    for index in range(4):
-        a, b = starts_q[index : index + 2]
-        c, d = starts_k[index : index + 2]
-        heads_first = (x[None].swapaxes(1, 2) for x in (q[a:b], k[c:d], v[c:d]))
-        alone = logitscope.attention(*heads_first, **options)
-        np.testing.assert_array_equal(got.out[a:b].swapaxes(0, 1), alone.out[0])
-        for name in ("lse", "entropy", "max_logit"):
-            np.testing.assert_array_equal(getattr(got, name)[:, a:b], getattr(alone, name)[0])
-
-
-def test_packed_tensors_have_gradients():
-    torch = pytest.importorskip("torch")
-    q, k, v = torch.randn(3, 20, 2, 8, requires_grad=True).unbind(0)
-    packed = logitscope.attention_varlen(q, k, v, [0, 7, 20], torch.tensor([0, 7, 20]), is_causal=True)
-    (gradient,) = torch.autograd.grad(packed.out[:7].sum(), q, retain_graph=True)
-    assert (gradient[7:] == 0).all()
-    assert gradient[1:7].abs().sum() > 0
-    q, k, v = (x[7:].transpose(0, 1)[None] for x in (q, k, v))
-    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)[0].transpose(0, 1)
-    torch.testing.assert_close(packed.out[7:], expected, rtol=1e-4, atol=1e-5)
-
-
 def test_a_window_of_the_map_is_cut_from_the_whole():
     rng = np.random.default_rng(0)
     q, k, _ = sequence(2, 4, 2, 50, np.float64)

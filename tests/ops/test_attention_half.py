@@ -95,6 +95,16 @@ def test_results_and_gradients_are_those_of_float32_rounded_once(isa, name, dtyp
             assert_rounded(part, getattr(exact_back, gradient), dtype)
 
 
+@pytest.fixture
+def plain():
+    """The best instruction set without products of pairs."""
+    in_use = "auto" if _native.has_bf16_products() else _native.isa()
+    _native.select_isa(_native.isa())
+    yield
+    _native.select_isa(in_use)
+
+
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_gradients_of_few_key_heads_are_rounded_after_all_spans_are_added(dtype):
     shape = (1, 1, 2300, 8)
@@ -224,6 +234,40 @@ def test_products_of_bfloat16_are_those_of_float32_but_for_the_rounding_of_weigh
         )
     largest = np.abs(want.out).max(-1, keepdims=True)
     assert (np.abs(wide(got.out) - want.out) <= 2**-7 * largest).all()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(("size", "value_size", "queries"), [(40, 21, 67), (33, 64, 49)])
+def test_gradients_of_bfloat16_products_are_those_of_float32_but_for_the_rounding(
+    name, size, value_size, queries
+):
+    dtype = TYPES[1]
+    q, k, v, dout = inputs(dtype, size, value_size)
+    q, dout = q[:, :, -queries:], dout[:, :, -queries:]
+    given, exact = options_of(name, dtype)
+    for options in (given, exact):
+        for key in ("bias", "inv_temperature"):
+            if key in options:
+                options[key] = (
+                    options[key][..., -queries:, :] if key == "bias" else options[key][..., -queries:]
+                )
+    asked = {"stats": ("entropy",)}
+    upstream = {name: halves((2, 4, queries), np.float32, 8) for name in ("dlse", "dentropy")}
+    in_use = "auto" if _native.has_bf16_products() else _native.isa()
+    try:
+        _native.select_isa("auto")
+        result = logitscope.attention(q, k, v, **given, **asked)
+        got = logitscope.attention_backward(dout, q, k, v, result, **given, **upstream)
+    finally:
+        _native.select_isa(in_use)
+    floats = [wide(x) for x in (q, k, v)]
+    wanted = logitscope.attention(*floats, **exact, **asked)
+    want = logitscope.attention_backward(wide(dout), *floats, wanted, **exact, **upstream)
+    for gradient in got.__slots__:
+        part = getattr(got, gradient)
+        if part is not None:
+            error = np.abs(wide(part) - getattr(want, gradient)).max()
+            assert error <= 2**-6 * np.abs(getattr(want, gradient)).max(), gradient
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)

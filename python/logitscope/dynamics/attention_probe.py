@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from logitscope.errors import ArgumentError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from logitscope.record.watch import AttentionObservation
 
 
-class AttentionProbe:
+class AttentionProbe(ABC):
     """Takes what each attention module hands out in a forward pass; a base class.
 
     Parameters
@@ -40,9 +41,9 @@ class AttentionProbe:
         for layer, (_, module) in enumerate(self.modules):
             module.observer = _Tap(self, layer, module.observer)
 
+    @abstractmethod
     def take(self, layer: int, observation: AttentionObservation) -> None:
         """Take what the layer of that number has handed out."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Leave the model as it was."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from logitscope._dtypes import widen
 from logitscope.errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from logitscope.gpu.array import GpuArray
 from logitscope.ops import _attention_problem
@@ -94,10 +95,10 @@ class Attention:
         bias, mask = self.problem.bias, self.problem.mask
         if mask is not None:
             hidden = np.where(_not_repeated(mask) != 0, np.float32(0), np.float32(-np.inf))
-            bias = hidden if bias is None else _not_repeated(bias) + hidden
+            bias = hidden if bias is None else widen(_not_repeated(bias)) + hidden
         if bias is None:
             return None, (0, 0, 0, 0)
-        compact = np.ascontiguousarray(_not_repeated(bias), np.float32)
+        compact = np.ascontiguousarray(widen(_not_repeated(bias)), np.float32)
         if compact.size >= 1 << 31:
             message = f"{self.operation}: bias has {compact.size} numbers; use fewer than 2**31 on a GPU"
             raise ShapeError(message)
@@ -145,7 +146,7 @@ def attention(
     q: GpuArray, k: Any, v: Any, *, stats: Any, map_bins: tuple[int, int] | None, empty: str, **options: Any
 ) -> Any:
     """Attention, see :func:`logitscope.attention`."""
-    from logitscope.ops.attention import AttentionResult
+    from logitscope.ops.attention_result import AttentionResult
 
     problem = Attention("attention", q, k, v, options, empty)
     native = q.device.native
@@ -176,7 +177,7 @@ def attention_backward(
     **options: Any,
 ) -> Any:
     """Gradients of attention, see :func:`logitscope.attention_backward`."""
-    from logitscope.ops.attention import AttentionGradients
+    from logitscope.ops.attention_result import AttentionGradients
 
     operation = "attention_backward"
     problem = Attention(operation, q, k, v, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from logitscope.ops.attention import AttentionResult
+    from logitscope.ops.attention_result import AttentionResult
     from logitscope.record.watch import AttentionObservation, AttentionRequest
 
 
@@ -30,7 +31,7 @@ class Observer(Protocol):
         """Take what was asked for."""
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(nn.Module, ABC):
     """What the kinds of self-attention share: the projections, and the cut into heads.
 
     Parameters
@@ -110,9 +111,9 @@ class SelfAttention(nn.Module):
         joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return joined
 
+    @abstractmethod
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Weight the values of the tokens: (B, heads, T, D) each, to (B, H, T, D)."""
-        raise NotImplementedError
 
 
 class FusedSelfAttention(SelfAttention):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from logitscope.nn.attention import SelfAttention
     from logitscope.nn.rotary import RotaryPosition
     from logitscope.nn.token_temperature import PositionKind
-    from logitscope.ops.attention import AttentionResult
+    from logitscope.ops.attention_result import AttentionResult
     from logitscope.ops.kv_cache import KVCache
 
 

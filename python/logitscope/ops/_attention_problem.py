@@ -12,10 +12,9 @@ from logitscope._arrays import as_floats, as_numpy, is_tensor, same_dtype
 from logitscope._dtypes import name_of, wide, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops._path_notes import note_copy
-from logitscope.ops._value_gate import gated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,9 +51,7 @@ class Problem(NamedTuple):
     dropout_p: float = 0.0
     seed: int = 0
     value_gate: NDArray[Any] | None = None
-    """What ``v`` has been multiplied by, (B, Hk, Lk)."""
-    plain_v: NDArray[Any] | None = None
-    """``v`` before it was."""
+    """What ``v`` is multiplied by, (B, Hk, Lk)."""
 
     @classmethod
     def of(
@@ -105,7 +102,8 @@ class Problem(NamedTuple):
         of_heads = {"sinks": sinks, "alibi_slopes": alibi_slopes, "sigmoid_bias": given_bias}
         for name, value in {"inv_temperature": inv_temperature, "bias": bias, **of_heads}.items():
             if value is not None:
-                arrays[name] = as_computed(operation, name, value, dtype)
+                # A bias is as large as the scores: of 16 bits it is widened where it is read.
+                arrays[name] = as_computed(operation, name, value, dtype, widened=name != "bias")
         temperature = arrays.get("inv_temperature")
         if temperature is not None:
             rows = "(batch, heads, queries)"
@@ -142,11 +140,10 @@ class Problem(NamedTuple):
         if value_gate is not None:
             gate = as_computed(operation, "value_gate", value_gate, dtype)
             gate = _broadcast(operation, "value_gate", gate, v.shape[:3], "(batch, key heads, keys)")
-            note_copy("v", v, "it is multiplied by value_gate")
         return cls(
             q=arrays["q"],
             k=arrays["k"],
-            v=v if gate is None else gated(v, gate, lengths),
+            v=v,
             scale=float(scale),
             inv_temperature=temperature,
             align=causal_align,
@@ -160,7 +157,6 @@ class Problem(NamedTuple):
             dropout_p=float(dropout_p),
             seed=checked_seed(operation, dropout_p, seed),
             value_gate=gate,
-            plain_v=None if gate is None else v,
             **{name: None if name not in arrays else np.ascontiguousarray(arrays[name]) for name in of_heads},
         )
 
@@ -176,14 +172,16 @@ class Problem(NamedTuple):
             raise ShapeError(message)
 
 
-def as_computed(operation: str, name: str, value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """``value``, of the ``dtype`` of q or of the one that it is computed with, as numbers of the latter."""
+def as_computed(
+    operation: str, name: str, value: Any, dtype: np.dtype[Any], *, widened: bool = True
+) -> NDArray[Any]:
+    """``value``, of the ``dtype`` of q or of the one that it is computed with, as numbers of the latter if wanted."""
     array = as_floats(operation, name, value)
     if array.dtype not in (dtype, wide(dtype)):
         names = "one dtype" if wide(dtype) == dtype else f"{name_of(dtype)} or {wide(dtype)}"
         message = f"{operation}: {name} has dtype {name_of(array.dtype)}, q has {name_of(dtype)}; use {names}"
         raise DTypeError(message)
-    return widen(array)
+    return widen(array) if widened else array
 
 
 def check_kind(operation: str, kind: str, sigmoid_bias: Any, sinks: Any) -> None:
@@ -208,6 +206,16 @@ def check_kind(operation: str, kind: str, sigmoid_bias: Any, sinks: Any) -> None
         message = (
             f"{operation}: sigmoid_bias is given with kind='softmax'; use kind='sigmoid', or leave it out"
         )
+        raise ArgumentError(message)
+
+
+def check_options(operation: str, stats: Collection[str], empty: str) -> None:
+    """Raise ArgumentError for statistics that there are not, and for another result of empty rows."""
+    if isinstance(stats, str) or not set(stats) <= {"entropy"}:
+        message = f"{operation}: stats is {stats!r}; use a collection of 'entropy' or an empty one"
+        raise ArgumentError(message)
+    if empty not in ("zero", "nan"):
+        message = f"{operation}: empty is {empty!r}; use 'zero' or 'nan'"
         raise ArgumentError(message)
 
 
@@ -243,6 +251,14 @@ def checked_window(operation: str, window: Sequence[int]) -> Window:
     return min(left, 2**62), min(right, 2**62)
 
 
+def refuse_on_gpu(operation: str, **options: Any) -> None:
+    """Raise ArgumentError for what only the CPU can do."""
+    for name, value in options.items():
+        if value is not None:
+            message = f"{operation}: {name} is given with a GpuArray; leave it out, or compute on the CPU"
+            raise ArgumentError(message)
+
+
 def heads_first(array: Any, layout: Layout) -> Any:
     """``array`` of the given layout as (B, H, L, D), or one of that shape in the given layout: both are a view."""
     return array.swapaxes(1, 2) if layout == "blhd" else array
@@ -264,8 +280,8 @@ def new_heads(model: NDArray[Any], size: int) -> NDArray[Any]:
 
 def row_contiguous(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """``array`` itself when its last axis is contiguous and nothing runs backwards, else a copy in the same order."""
-    size = array.itemsize
-    if any(stride < 0 or stride % size for stride in array.strides):
+    size, (batch, head, row, column) = array.itemsize, array.strides
+    if min(array.strides) < 0 or batch % size or head % size or row % size or column % size:
         note_copy(name, array, "an axis runs backwards or across numbers")
     elif array.shape[-1] > 1 and array.strides[-1] != size:
         note_copy(name, array, "its last axis is not contiguous")

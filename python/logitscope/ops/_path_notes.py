@@ -11,7 +11,7 @@ from logitscope import _native
 from logitscope._dtypes import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -34,7 +34,7 @@ class PathStep:
     """One forward or backward pass of attention, and how it was computed."""
 
     operation: str
-    """``"attention"`` or ``"attention_backward"``."""
+    """``"attention"``, ``"attention_varlen"``, or one of these with ``"_backward"``."""
     path: Literal["native", "composite"]
     """The compiled kernel, or plain torch, which stores the scores."""
     kernel: str | None
@@ -95,8 +95,13 @@ def note_copy(name: str, array: NDArray[Any], reason: str) -> None:
         notes.copies.append(f"{name} is copied ({array.nbytes / 1e6:.1f} MB): {reason}")
 
 
-def note_native(operation: str, problem: Problem, inv_sum: NDArray[Any]) -> None:
-    """Note that the kernel has run."""
+def note_native(
+    operation: str,
+    problem: Problem,
+    inv_sum: NDArray[Any],
+    sequences: Callable[[], Iterable[Problem]] | None = None,
+) -> None:
+    """Note that the kernel has run; ``sequences`` gives the problems that a packed one stands for."""
     notes = _ACTIVE.get()
     if notes is None:
         return
@@ -110,6 +115,7 @@ def note_native(operation: str, problem: Problem, inv_sum: NDArray[Any]) -> None
         )
     if problem.dropout_p:
         refused.append("dropout draws a random number for each score")
+    counts = [_native.attention_tiles(part) for part in ([problem] if sequences is None else sequences())]
     notes.steps.append(
         PathStep(
             operation=operation,
@@ -118,7 +124,7 @@ def note_native(operation: str, problem: Problem, inv_sum: NDArray[Any]) -> None
             dtype=name_of(problem.q.dtype),
             shapes=(problem.q.shape, problem.k.shape),
             threads=_native.get_num_threads(),
-            tiles=TileCount(*_native.attention_tiles(problem)),
+            tiles=TileCount(*map(sum, zip(*counts, strict=True))),
             wide_rows=wide_rows,
             refused=tuple(refused),
         )

@@ -1,105 +1,33 @@
-"""Attention that never holds the score matrix, with the statistics of its rows, and its gradients."""
+"""Attention that never holds the score matrix, with the statistics of its rows."""
 
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import as_floats, as_numpy, is_gpu, like, needs_autograd
-from logitscope._dtypes import name_of, narrow, wide, widen
-from logitscope.errors import ArgumentError, DTypeError, ShapeError
+from logitscope._arrays import is_gpu, like, needs_autograd
+from logitscope._dtypes import narrow, wide
+from logitscope.errors import ArgumentError
 from logitscope.ops._attention_problem import (
     CausalAlign,
     Kind,
     Layout,
     Problem,
     Window,
-    as_computed,
+    check_options,
     heads_first,
     new_heads,
-    row_contiguous,
+    refuse_on_gpu,
 )
 from logitscope.ops._path_notes import note_native
-from logitscope.ops._value_gate import gate_gradients
+from logitscope.ops.attention_result import AttentionResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-    from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AttentionResult:
-    """What attention gives; arrays are of the kind that came in, figures of 16-bit inputs in float32."""
-
-    out: Any
-    """(B, Hq, Lq, Dv), or (B, Lq, Hq, Dv) with ``layout="blhd"``."""
-    lse: Any
-    """Logarithm of the sum of the exponentials of a row's scores, (B, Hq, Lq), a sink's included; where no key is
-    visible the sink, or -inf without one. With sigmoid weighting the logarithm of the sum of the weights."""
-    max_logit: Any
-    """The largest score of a row's keys, (B, Hq, Lq); -inf where no key is visible."""
-    inv_sum: Any
-    """1 over the sum of e^(score - m), (B, Hq, Lq), m the larger of ``max_logit`` and the sink: with ``max_logit``
-    the exact state for gradients. 0 in a row without any score; with sigmoid weighting 1 over the sum of the weights.
-    Negative marks a row whose scores leave the range of the dtype: it was computed in float64."""
-    entropy: Any = None
-    """Entropy of a row's weights (over their sum) in nats, (B, Hq, Lq), when asked for."""
-    map: Any = None
-    """Binned attention map, (B, Hq, R, C), when asked for."""
-    top_keys: Any = None
-    """The keys with the largest scores of a row, (B, Hq, Lq, k) int64, when asked for: the largest first, of equal ones
-    the first key, -1 where a row has fewer. A NaN or -inf is no score."""
-    top_weights: Any = None
-    """Their weights, (B, Hq, Lq, k); 0 where there is no key."""
-
-    @property
-    def first_nan(self) -> tuple[int, int, int] | None:
-        """Batch element, head and query of the first row whose scores or output hold a NaN; None without one."""
-        spoilt = np.isnan(as_numpy("attention", "max_logit", self.max_logit))
-        rows = np.isnan(widen(as_numpy("attention", "out", self.out))).any(-1)
-        spoilt |= rows if rows.shape == spoilt.shape else rows.swapaxes(1, 2)
-        if not spoilt.any():
-            return None
-        batch, head, query = np.argwhere(spoilt)[0].tolist()
-        return batch, head, query
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AttentionGradients:
-    """Gradients of attention, of the shapes of what they belong to."""
-
-    dq: Any
-    dk: Any
-    dv: Any
-    dinv_temperature: Any = None
-    """(B, Hq, Lq), before any sum over the axes along which ``inv_temperature`` was broadcast; None without one."""
-    dsinks: Any = None
-    """(Hq,); None without sinks."""
-    dbias: Any = None
-    """Of the shape of ``bias``: summed where it was broadcast. None without one."""
-    dalibi_slopes: Any = None
-    """(Hq,); None without slopes."""
-    dsigmoid_bias: Any = None
-    """(Hq,); None without sigmoid weighting, or with ``"auto_row"``."""
-    dvalue_gate: Any = None
-    """(B, Hk, Lk), before any sum over the axes along which ``value_gate`` was broadcast; None without one."""
-
-
-class _Upstream(NamedTuple):
-    """What the compiled module reads of a forward pass and of the gradients of its results."""
-
-    out: NDArray[Any]
-    max_logit: NDArray[Any]
-    inv_sum: NDArray[Any]
-    dout: NDArray[Any]
-    dlse: NDArray[Any] | None
-    entropy: NDArray[Any] | None
-    dentropy: NDArray[Any] | None
 
 
 def attention(
@@ -182,7 +110,7 @@ def attention(
         Added to the scores before the sigmoid, a number or (Hq,); ``"auto"`` is -ln(Lk), ``"auto_row"`` -ln of the
         number of keys that the row sees. Trained models keep the number that they were trained with.
     value_gate
-        What each value is multiplied by, broadcastable to (B, Hk, Lk); makes a copy of ``v``.
+        What each value is multiplied by, broadcastable to (B, Hk, Lk), a tile at a time.
     stats
         Further statistics; ``"entropy"`` is the one there is.
     map_bins
@@ -191,9 +119,10 @@ def attention(
     top_keys
         k: also return the k keys with the largest scores of each row, and their weights.
     dropout_p, seed
-        Share of the weights that is dropped, the others counting 1 / (1 - dropout_p) times, and an integer that says
-        which. Statistics, map and top keys are those of all weights. A weight's fate depends on the seed, batch
-        element, query head, query and key alone (Philox4x32-10), so the gradients see the same with the same seed.
+        Share of the weights that is dropped, rounded to a multiple of 2^-16, the others counting 1 / (1 - dropout_p)
+        times, and an integer that says which. Statistics, map and top keys are those of all weights. A weight's fate
+        depends on the seed, batch element, query head, query and key alone (Philox4x32-10), so the gradients see the
+        same with the same seed.
     empty
         What a row without visible keys gives: ``"zero"`` (its lse is -inf or the sink, its entropy 0) or ``"nan"``.
     layout
@@ -237,9 +166,9 @@ def attention(
     >>> bool((result.out[:, :, 4] == 0).all())
     True
     """
-    _check_options(stats, empty)
+    check_options("attention", stats, empty)
     if is_gpu(q):
-        _refuse_on_gpu(
+        refuse_on_gpu(
             "attention", value_gate=value_gate, top_keys=top_keys or None, dropout_p=dropout_p or None
         )
         from logitscope.gpu.attention import attention as on_gpu
@@ -303,169 +232,6 @@ def attention(
     )
 
 
-def attention_backward(
-    dout: Any,
-    q: Any,
-    k: Any,
-    v: Any,
-    result: AttentionResult,
-    *,
-    scale: float | None = None,
-    inv_temperature: Any = None,
-    mask: Any = None,
-    is_causal: bool = False,
-    causal_align: CausalAlign = "bottom_right",
-    window: Window = (-1, -1),
-    q_len: Any = None,
-    kv_len: Any = None,
-    sinks: Any = None,
-    softcap: float = 0.0,
-    bias: Any = None,
-    alibi_slopes: Any = None,
-    kind: Kind = "softmax",
-    sigmoid_bias: Any = "auto",
-    value_gate: Any = None,
-    dlse: Any = None,
-    dentropy: Any = None,
-    with_dbias: bool = True,
-    dropout_p: float = 0.0,
-    seed: int | None = None,
-    layout: Layout = "bhld",
-) -> AttentionGradients:
-    """Gradients of :func:`attention` from the gradients of its output, lse and entropy.
-
-    Parameters
-    ----------
-    dout
-        Gradient of ``result.out``, of its shape.
-    q, k, v, scale, inv_temperature, mask, is_causal, causal_align, window, q_len, kv_len, sinks, softcap
-        As they were given to :func:`attention`.
-    bias, alibi_slopes, kind, sigmoid_bias, value_gate, dropout_p, seed, layout
-        As they were given to :func:`attention`.
-    result
-        What :func:`attention` returned for them.
-    dlse
-        Gradient of ``result.lse``, (B, Hq, Lq); rows without any score are left out.
-    dentropy
-        Gradient of ``result.entropy``, (B, Hq, Lq), which must have been asked for.
-    with_dbias
-        Whether the gradient of the bias is wanted, where there is one; it costs a further pass.
-
-    Returns
-    -------
-    AttentionGradients
-        Arrays of the kind of ``q``, each of the dtype of what it belongs to.
-
-    Raises
-    ------
-    ShapeError, DTypeError, DeviceError, ArgumentError
-        Naming the argument, what came and what would work.
-
-    Examples
-    --------
-    >>> import numpy as np, logitscope
-    >>> rng = np.random.default_rng(0)
-    >>> q, k, v, dout = rng.standard_normal((4, 1, 2, 5, 8))
-    >>> result = logitscope.attention(q, k, v)
-    >>> gradients = logitscope.attention_backward(dout, q, k, v, result)
-    >>> bool(np.allclose(gradients.dv.sum(axis=2), dout.sum(axis=2)))
-    True
-    """
-    operation = "attention_backward"
-    if is_gpu(q):
-        _refuse_on_gpu("attention_backward", value_gate=value_gate, dropout_p=dropout_p or None)
-        from logitscope.gpu.attention import attention_backward as on_gpu
-
-        gradients: AttentionGradients = on_gpu(
-            dout, q, k, v, result, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
-            causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,
-            bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias, layout=layout, dlse=dlse,
-            dentropy=dentropy, with_dbias=with_dbias,
-        )  # fmt: skip
-        return gradients
-    problem = Problem.of(
-        operation, q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
-        causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
-        softcap=softcap, bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias,
-        layout=layout, dropout_p=dropout_p, seed=seed, value_gate=value_gate,
-    )  # fmt: skip
-    batch, heads, queries, _ = problem.q.shape
-    rows = (batch, heads, queries)
-    out_axes = (batch, queries, heads) if layout == "blhd" else rows
-    out_shape = (*out_axes, problem.v.shape[3])
-
-    dtype = problem.q.dtype
-
-    def given(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        if len(shape) == 4:
-            array = as_floats(operation, name, value)
-            if array.dtype != dtype:
-                message = f"{operation}: {name} has dtype {name_of(array.dtype)}, q has {name_of(dtype)}; use one dtype"
-                raise DTypeError(message)
-        else:
-            array = as_computed(operation, name, value, dtype)
-        if array.shape != shape:
-            message = f"{operation}: {name} has shape {array.shape}; use {shape}"
-            raise ShapeError(message)
-        return array
-
-    if dentropy is not None and result.entropy is None:
-        message = f"{operation}: dentropy is given but result holds no entropy; call attention with stats=('entropy',)"
-        raise ArgumentError(message)
-    upstream = _Upstream(
-        out=row_contiguous("result.out", heads_first(given("result.out", result.out, out_shape), layout)),
-        max_logit=given("result.max_logit", result.max_logit, rows),
-        inv_sum=given("result.inv_sum", result.inv_sum, rows),
-        dout=row_contiguous("dout", heads_first(given("dout", dout, out_shape), layout)),
-        dlse=None if dlse is None else given("dlse", dlse, rows),
-        entropy=None if dentropy is None else given("result.entropy", result.entropy, rows),
-        dentropy=None if dentropy is None else given("dentropy", dentropy, rows),
-    )
-
-    def wanted(condition: bool, shape: tuple[int, ...]) -> NDArray[Any] | None:
-        return np.empty(shape, wide(dtype)) if condition else None
-
-    shape = () if bias is None else tuple(np.shape(bias))
-    dbias = wanted(bias is not None and with_dbias, (1,) * (4 - len(shape)) + shape)
-    filled = AttentionGradients(
-        **{
-            f"d{name}": new_heads(x, x.shape[3])
-            for name, x in (("q", problem.q), ("k", problem.k), ("v", problem.v))
-        },
-        dinv_temperature=wanted(inv_temperature is not None, rows),
-        dsinks=wanted(sinks is not None, (heads,)),
-        dbias=dbias,
-        dalibi_slopes=wanted(alibi_slopes is not None, (heads,)),
-        dsigmoid_bias=wanted(problem.sigmoid_bias is not None, (heads,)),
-    )
-    _native.attention_backward(problem, upstream, filled)
-    note_native(operation, problem, upstream.inv_sum)
-    if problem.value_gate is not None and problem.plain_v is not None:
-        dv, dgate = gate_gradients(problem.plain_v, problem.value_gate, problem.kv_len, filled.dv)
-        filled = replace(filled, dv=dv, dvalue_gate=dgate)
-    turned = {name: heads_first(getattr(filled, name), layout) for name in ("dq", "dk", "dv")}
-    filled = replace(filled, **turned, dbias=None if dbias is None else dbias.reshape(shape))
-    parts = {name: getattr(filled, name) for name in filled.__slots__}
-    # Each in the dtype of what it belongs to.
-    given_options = {
-        "dinv_temperature": inv_temperature, "dsinks": sinks, "dbias": bias, "dalibi_slopes": alibi_slopes,
-        "dsigmoid_bias": sigmoid_bias,
-    }  # fmt: skip
-    for name, option in given_options.items():
-        if parts[name] is not None and np.ndim(option) and not isinstance(option, str):
-            parts[name] = narrow(parts[name], as_floats(operation, name[1:], option).dtype)
-    return AttentionGradients(**{name: None if x is None else like(q, x) for name, x in parts.items()})
-
-
-def _check_options(stats: Collection[str], empty: str) -> None:
-    if isinstance(stats, str) or not set(stats) <= {"entropy"}:
-        message = f"attention: stats is {stats!r}; use a collection of 'entropy' or an empty one"
-        raise ArgumentError(message)
-    if empty not in ("zero", "nan"):
-        message = f"attention: empty is {empty!r}; use 'zero' or 'nan'"
-        raise ArgumentError(message)
-
-
 def checked_top_keys(top_keys: int, keys: int) -> int:
     """How many top keys of each row are wanted, as an integer."""
     chosen = operator.index(top_keys)
@@ -473,14 +239,6 @@ def checked_top_keys(top_keys: int, keys: int) -> int:
         message = f"attention: top_keys is {chosen}; use 0 for none, or up to the number of keys, {keys}"
         raise ArgumentError(message)
     return chosen
-
-
-def _refuse_on_gpu(operation: str, **options: Any) -> None:
-    """Raise ArgumentError for what only the CPU can do."""
-    for name, value in options.items():
-        if value is not None:
-            message = f"{operation}: {name} is given with a GpuArray; leave it out, or compute on the CPU"
-            raise ArgumentError(message)
 
 
 def _bins(map_bins: tuple[int, int], queries: int, keys: int) -> tuple[int, int]:

@@ -120,7 +120,7 @@ def _weights(problem: Problem, sequence: int, head: int, rows: NDArray[np.intp])
     shift = real_keys - real_queries if problem.align == "bottom_right" else 0
     distance = np.arange(len(keys)) - (rows[:, None] + shift)
     if problem.bias is not None:
-        scores = scores + problem.bias[sequence, head, rows]
+        scores = scores + widen(problem.bias[sequence, head, rows])
     if problem.alibi_slopes is not None:
         scores = scores - float(problem.alibi_slopes[head]) * abs(distance)
     left, right = problem.window
@@ -131,7 +131,7 @@ def _weights(problem: Problem, sequence: int, head: int, rows: NDArray[np.intp])
     if problem.mask is not None:
         visible = visible & (problem.mask[sequence, head, rows] != 0)
     if problem.bias is not None:
-        visible = visible & (problem.bias[sequence, head, rows] != -np.inf)
+        visible = visible & (widen(problem.bias[sequence, head, rows]) != -np.inf)
     scores = np.where(visible, scores, -np.inf)
     if problem.is_sigmoid:
         if problem.sigmoid_bias is None:

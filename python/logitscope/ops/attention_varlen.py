@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from logitscope._arrays import as_numpy, is_tensor
+from logitscope import _native
+from logitscope._arrays import as_numpy, like, needs_autograd
+from logitscope._dtypes import narrow, wide
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
-from logitscope.ops.attention import AttentionResult, attention
+from logitscope.ops._attention_problem import Problem, check_options
+from logitscope.ops._path_notes import note_native
+from logitscope.ops.attention_result import AttentionResult
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from logitscope.ops._attention_problem import CausalAlign, Kind, Window
 
@@ -73,52 +78,101 @@ def attention_varlen(
     >>> bool((packed.out[:3] == first.out[0]).all())
     True
     """
-    for name, array in (("q", q), ("k", k), ("v", v)):
-        shape = tuple(np.shape(array))
-        if len(shape) != 3:
-            message = f"{_OPERATION}: {name} has shape {shape}; use (positions, heads, head_dim)"
+    options = {
+        "scale": scale, "is_causal": is_causal, "causal_align": causal_align, "window": window, "sinks": sinks,
+        "softcap": softcap, "alibi_slopes": alibi_slopes, "kind": kind, "sigmoid_bias": sigmoid_bias,
+    }  # fmt: skip
+    check_options(_OPERATION, stats, empty)
+    if needs_autograd(q, k, v, sinks, alibi_slopes, sigmoid_bias):
+        from logitscope.nn.functional._attention_varlen import attention_varlen as differentiable
+
+        starts = Packed.starts_of(q, k, v, cu_seqlens_q, cu_seqlens_k)
+        differentiated: AttentionResult = differentiable(q, k, v, starts, options, stats, empty)
+        return differentiated
+    packed = Packed.of(_OPERATION, q, k, v, cu_seqlens_q, cu_seqlens_k, options)
+    _, heads, queries, _ = packed.problem.q.shape
+    out = np.empty((queries, heads, packed.problem.v.shape[3]), packed.problem.q.dtype)
+    dtype, rows = wide(out.dtype), (heads, queries)
+    max_logit, inv_sum, lse = (np.empty(rows, dtype) for _ in range(3))
+    entropy = np.empty(rows, dtype) if "entropy" in stats else None
+    _native.attention_varlen_forward(packed.problem, packed.starts, out, max_logit, inv_sum, lse, entropy)
+    note_native(_OPERATION, packed.problem, inv_sum, packed.sequences)
+    if empty == "nan":
+        unseen = np.isneginf(max_logit)
+        for array in (out.swapaxes(0, 1), lse, max_logit, entropy):
+            if array is not None:
+                array[unseen] = narrow(np.full((), np.nan, dtype), array.dtype)
+    parts = (out, lse, max_logit, inv_sum, entropy)
+    return AttentionResult(*(None if part is None else like(q, part) for part in parts))
+
+
+class Packed(NamedTuple):
+    """Packed sequences as a problem of one batch element, and where they begin."""
+
+    problem: Problem
+    """Its sigmoid bias is (sequences * Hq,)."""
+    starts: tuple[list[int], list[int]]
+
+    @classmethod
+    def of(
+        cls,
+        operation: str,
+        q: Any,
+        k: Any,
+        v: Any,
+        cu_seqlens_q: Any,
+        cu_seqlens_k: Any,
+        options: dict[str, Any],
+    ) -> Packed:
+        """Check what a user gave."""
+        starts = cls.starts_of(q, k, v, cu_seqlens_q, cu_seqlens_k)
+        bias = options["sigmoid_bias"]
+        # -ln(Lk) differs from sequence to sequence.
+        is_auto = options["kind"] == "sigmoid" and isinstance(bias, str) and bias == "auto"
+        problem = Problem.of(
+            operation, q[None], k[None], v[None], **{**options, "sigmoid_bias": "auto_row"} if is_auto else options,
+            inv_temperature=None, mask=None, q_len=None, kv_len=None, bias=None, layout="blhd",
+        )  # fmt: skip
+        heads = problem.q.shape[1]
+        biases = None
+        if is_auto:
+            numbers = [-math.log(max(end - start, 1)) for start, end in pairwise(starts[1])]
+            biases = np.repeat(np.array(numbers, wide(problem.q.dtype)), heads)
+        elif problem.sigmoid_bias is not None:
+            biases = np.tile(problem.sigmoid_bias, len(starts[0]) - 1)
+        return cls(problem._replace(sigmoid_bias=biases), starts)
+
+    @staticmethod
+    def starts_of(
+        q: Any, k: Any, v: Any, cu_seqlens_q: Any, cu_seqlens_k: Any
+    ) -> tuple[list[int], list[int]]:
+        """Where the sequences begin."""
+        for name, array in (("q", q), ("k", k), ("v", v)):
+            shape = tuple(np.shape(array))
+            if len(shape) != 3:
+                message = f"{_OPERATION}: {name} has shape {shape}; use (positions, heads, head_dim)"
+                raise ShapeError(message)
+        starts_q = _starts("cu_seqlens_q", cu_seqlens_q, "q", np.shape(q)[0])
+        starts_k = _starts("cu_seqlens_k", cu_seqlens_k, "k", np.shape(k)[0])
+        if len(starts_q) != len(starts_k):
+            message = (
+                f"{_OPERATION}: cu_seqlens_q has {len(starts_q)} entries, cu_seqlens_k {len(starts_k)}; "
+                f"use as many"
+            )
             raise ShapeError(message)
-    starts_q = _starts("cu_seqlens_q", cu_seqlens_q, "q", np.shape(q)[0])
-    starts_k = _starts("cu_seqlens_k", cu_seqlens_k, "k", np.shape(k)[0])
-    if len(starts_q) != len(starts_k):
-        message = (
-            f"{_OPERATION}: cu_seqlens_q has {len(starts_q)} entries, cu_seqlens_k {len(starts_k)}; "
-            f"use as many"
-        )
-        raise ShapeError(message)
-    results = [
-        attention(
-            q[None, first_q:end_q],
-            k[None, first_k:end_k],
-            v[None, first_k:end_k],
-            scale=scale,
-            is_causal=is_causal,
-            causal_align=causal_align,
-            window=window,
-            sinks=sinks,
-            softcap=softcap,
-            alibi_slopes=alibi_slopes,
-            kind=kind,
-            sigmoid_bias=sigmoid_bias,
-            stats=stats,
-            empty=empty,
-            layout="blhd",
-        )
-        for (first_q, end_q), (first_k, end_k) in zip(pairwise(starts_q), pairwise(starts_k), strict=True)
-    ]
+        return starts_q, starts_k
 
-    def joined(name: str, axis: int) -> Any:
-        parts = [getattr(result, name) for result in results]
-        if parts[0] is None:
-            return None
-        if not is_tensor(parts[0]):
-            return np.concatenate([part[0] for part in parts], axis=axis)
-        import torch
-
-        return torch.cat([part[0] for part in parts], dim=axis)
-
-    figures = ("lse", "max_logit", "inv_sum", "entropy")
-    return AttentionResult(joined("out", 0), *(joined(name, 1) for name in figures))
+    def sequences(self) -> Iterator[Problem]:
+        """The problem of each sequence, as far as its scores are concerned."""
+        for (first_q, end_q), (first_k, end_k) in zip(*map(pairwise, self.starts), strict=True):
+            queries, keys = slice(first_q, end_q), slice(first_k, end_k)
+            problem = self.problem
+            yield problem._replace(
+                q=problem.q[:, :, queries],
+                k=problem.k[:, :, keys],
+                v=problem.v[:, :, keys],
+                sigmoid_bias=None,
+            )
 
 
 def _starts(name: str, value: Any, of: str, length: int) -> list[int]:

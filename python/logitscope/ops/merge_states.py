@@ -10,7 +10,7 @@ from logitscope._arrays import as_floats, like, same_dtype
 from logitscope._dtypes import narrow, widen
 from logitscope.errors import ArgumentError, ShapeError
 from logitscope.ops._attention_problem import as_computed
-from logitscope.ops.attention import AttentionResult
+from logitscope.ops.attention_result import AttentionResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,10 @@
 
 use crate::view::Matrix;
 use logitscope_simd::{Element, Simd};
+use std::ops::Range;
 
 /// Rows of vectors, all `width` vectors long.
+#[derive(Clone, Copy)]
 pub(crate) struct Panel<'a, T: Element> {
     pub blocks: &'a [T::Block],
     pub width: usize,
@@ -20,28 +22,36 @@ impl<T: Element> Panel<'_, T> {
     }
 }
 
-/// `c[m] = sum_k a[m][k] b[k]` for the rows `a`, whose columns are the depth.
+/// How many rows of `a` have one range of the depth in [`add_rows_product`]; ranges of rows that do not begin or end at a
+/// multiple of it are computed more slowly.
+pub(crate) const ROWS: usize = 8;
+
+/// `c[m] = sum_k a[m][k] b[k]` for the rows `a`, whose columns are the depth; `wanted` says of each vector of the width
+/// which rows. The others stay what they are.
 #[inline(always)]
 pub(crate) fn rows_product<T: Element, S: Simd<T>, const PAIRED: bool>(
     simd: S,
     a: Matrix<'_, T>,
     b: &Panel<'_, T>,
+    wanted: &[Range<usize>],
     c: &mut [T::Block],
 ) {
     let lhs = RowsLhs { matrix: a, depth: b.depth() };
-    product::<T, S, _, PAIRED>(simd, &lhs, a.rows(), b, c, Target::Written);
+    product::<T, S, _, PAIRED>(simd, &lhs, Extent::Rows(wanted), b, c, Target::Written);
 }
 
-/// `c[m] += sum_k a[m][k] b[k]` for the rows `a`, whose columns are the depth.
+/// `c[m] += sum_k a[m][k] b[k]` for the rows `a`, whose columns are the depth; `depths` are the ranges of k that count,
+/// one for each [`ROWS`] rows.
 #[inline(always)]
-pub(crate) fn add_rows_product<T: Element, S: Simd<T>>(
+pub(crate) fn add_rows_product<T: Element, S: Simd<T>, const PAIRED: bool>(
     simd: S,
     a: Matrix<'_, T>,
     b: &Panel<'_, T>,
+    depths: &[Range<usize>],
     c: &mut [T::Block],
 ) {
     let lhs = RowsLhs { matrix: a, depth: b.depth() };
-    product::<T, S, _, false>(simd, &lhs, a.rows(), b, c, Target::AddedTo);
+    product::<T, S, _, PAIRED>(simd, &lhs, Extent::DepthOfRows(depths, a.rows()), b, c, Target::AddedTo);
 }
 
 /// What becomes of the numbers that are in `c` before.
@@ -51,26 +61,73 @@ enum Target {
     AddedTo,
 }
 
-/// `c[m] += sum_k a[k][m] b[k]`: the depth runs over the rows of `a`.
+/// `c[m] += sum_k a[k][m] b[k]`: the depth runs over the rows of `a`; `depths` are the ranges of it that count, one for
+/// each vector of the width.
 #[inline(always)]
 pub(crate) fn add_columns_product<T: Element, S: Simd<T>, const PAIRED: bool>(
     simd: S,
     a: Matrix<'_, T>,
     b: &Panel<'_, T>,
+    depths: &[Range<usize>],
     c: &mut [T::Block],
 ) {
     let lhs = ColumnsLhs { matrix: a };
-    product::<T, S, _, PAIRED>(simd, &lhs, a.columns(), b, c, Target::AddedTo);
+    product::<T, S, _, PAIRED>(simd, &lhs, Extent::Depth(depths, a.columns()), b, c, Target::AddedTo);
+}
+
+/// Which part of a product is computed.
+#[derive(Clone, Copy)]
+enum Extent<'a> {
+    /// Some of the rows, for each vector of the width.
+    Rows(&'a [Range<usize>]),
+    /// A part of the depth, for each vector of the width; all rows, which are so many.
+    Depth(&'a [Range<usize>], usize),
+    /// A part of the depth, for each [`ROWS`] rows; so many rows.
+    DepthOfRows(&'a [Range<usize>], usize),
+}
+
+impl Extent<'_> {
+    /// Whether it is the same for the vectors `n..n + count` of the width.
+    #[inline(always)]
+    fn is_shared(&self, n: usize, count: usize) -> bool {
+        match self {
+            Self::Rows(ranges) | Self::Depth(ranges, _) => {
+                let mut shared = true;
+                for range in &ranges[n..n + count] {
+                    shared &= *range == ranges[n];
+                }
+                shared
+            }
+            Self::DepthOfRows(..) => true,
+        }
+    }
+
+    #[inline(always)]
+    fn rows(&self, n: usize) -> Range<usize> {
+        match self {
+            Self::Rows(ranges) => ranges[n].clone(),
+            Self::Depth(_, rows) | Self::DepthOfRows(_, rows) => 0..*rows,
+        }
+    }
+
+    #[inline(always)]
+    fn depth(&self, m: usize, n: usize, all: usize) -> Range<usize> {
+        match self {
+            Self::Rows(_) => 0..all,
+            Self::Depth(ranges, _) => ranges[n].clone(),
+            Self::DepthOfRows(ranges, _) => ranges[m / ROWS].clone(),
+        }
+    }
 }
 
 /// Where a micro-tile gets its left factor from.
 trait Lhs<T> {
-    /// What is prepared once for the rows `m..m + MR`.
+    /// What is prepared once for the rows `m..m + MR` and a part of the depth.
     type Tile<const MR: usize>: Copy;
 
-    fn tile<const MR: usize>(&self, m: usize) -> Self::Tile<MR>;
+    fn tile<const MR: usize>(&self, m: usize, depth: &Range<usize>) -> Self::Tile<MR>;
 
-    /// The `MR` numbers at depth `k`.
+    /// The `MR` numbers at place `k` of that part.
     fn at<const MR: usize>(&self, tile: Self::Tile<MR>, m: usize, k: usize) -> [T; MR];
 }
 
@@ -83,11 +140,11 @@ impl<'a, T: Element> Lhs<T> for RowsLhs<'a, T> {
     type Tile<const MR: usize> = [&'a [T]; MR];
 
     #[inline(always)]
-    fn tile<const MR: usize>(&self, m: usize) -> [&'a [T]; MR] {
+    fn tile<const MR: usize>(&self, m: usize, depth: &Range<usize>) -> [&'a [T]; MR] {
         let mut rows: [&'a [T]; MR] = [&[]; MR];
         for (i, row) in rows.iter_mut().enumerate() {
             // Cut to the depth, so that the compiler sees that no index below it can be out of bounds.
-            *row = &self.matrix.row(m + i)[..self.depth];
+            *row = &self.matrix.row(m + i)[..self.depth][depth.clone()];
         }
         rows
     }
@@ -107,15 +164,17 @@ struct ColumnsLhs<'a, T> {
 }
 
 impl<T: Element> Lhs<T> for ColumnsLhs<'_, T> {
-    type Tile<const MR: usize> = ();
+    type Tile<const MR: usize> = usize;
 
     #[inline(always)]
-    fn tile<const MR: usize>(&self, _m: usize) {}
+    fn tile<const MR: usize>(&self, _m: usize, depth: &Range<usize>) -> usize {
+        depth.start
+    }
 
     #[inline(always)]
-    fn at<const MR: usize>(&self, (): (), m: usize, k: usize) -> [T; MR] {
+    fn at<const MR: usize>(&self, first: usize, m: usize, k: usize) -> [T; MR] {
         let mut numbers = [T::ZERO; MR];
-        numbers.copy_from_slice(&self.matrix.row(k)[m..m + MR]);
+        numbers.copy_from_slice(&self.matrix.row(first + k)[m..m + MR]);
         numbers
     }
 }
@@ -124,15 +183,15 @@ impl<T: Element> Lhs<T> for ColumnsLhs<'_, T> {
 fn product<T: Element, S: Simd<T>, L: Lhs<T>, const PAIRED: bool>(
     simd: S,
     lhs: &L,
-    rows: usize,
+    extent: Extent<'_>,
     b: &Panel<'_, T>,
     c: &mut [T::Block],
     target: Target,
 ) {
     if S::REGISTERS >= 32 {
-        blocked::<T, S, L, 8, 2, PAIRED>(simd, lhs, rows, b, c, target);
+        blocked::<T, S, L, 8, 2, PAIRED>(simd, lhs, extent, b, c, target);
     } else {
-        blocked::<T, S, L, 4, 1, PAIRED>(simd, lhs, rows, b, c, target);
+        blocked::<T, S, L, 4, 1, PAIRED>(simd, lhs, extent, b, c, target);
     }
 }
 
@@ -140,19 +199,20 @@ fn product<T: Element, S: Simd<T>, L: Lhs<T>, const PAIRED: bool>(
 fn blocked<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize, const PAIRED: bool>(
     simd: S,
     lhs: &L,
-    rows: usize,
+    extent: Extent<'_>,
     b: &Panel<'_, T>,
     c: &mut [T::Block],
     target: Target,
 ) {
     let mut n = 0;
-    while n + NR <= b.width {
-        column_tiles::<T, S, L, MR, NR, PAIRED>(simd, lhs, rows, b, c, n, target);
-        n += NR;
-    }
     while n < b.width {
-        column_tiles::<T, S, L, MR, 1, PAIRED>(simd, lhs, rows, b, c, n, target);
-        n += 1;
+        if n + NR <= b.width && extent.is_shared(n, NR) {
+            column_tiles::<T, S, L, MR, NR, PAIRED>(simd, lhs, extent, b, c, n, target);
+            n += NR;
+        } else {
+            column_tiles::<T, S, L, MR, 1, PAIRED>(simd, lhs, extent, b, c, n, target);
+            n += 1;
+        }
     }
 }
 
@@ -160,19 +220,20 @@ fn blocked<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize, 
 fn column_tiles<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize, const PAIRED: bool>(
     simd: S,
     lhs: &L,
-    rows: usize,
+    extent: Extent<'_>,
     b: &Panel<'_, T>,
     c: &mut [T::Block],
     n: usize,
     target: Target,
 ) {
-    let mut m = 0;
-    while m + MR <= rows {
-        micro_tile::<T, S, L, MR, NR, PAIRED>(simd, lhs, b, c, m, n, target);
+    let rows = extent.rows(n);
+    let mut m = rows.start;
+    while m + MR <= rows.end {
+        micro_tile::<T, S, L, MR, NR, PAIRED>(simd, lhs, extent, b, c, m, n, target);
         m += MR;
     }
-    while m < rows {
-        micro_tile::<T, S, L, 1, NR, PAIRED>(simd, lhs, b, c, m, n, target);
+    while m < rows.end {
+        micro_tile::<T, S, L, 1, NR, PAIRED>(simd, lhs, extent, b, c, m, n, target);
         m += 1;
     }
 }
@@ -182,15 +243,18 @@ fn column_tiles<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: us
 fn micro_tile<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize, const PAIRED: bool>(
     simd: S,
     lhs: &L,
+    extent: Extent<'_>,
     b: &Panel<'_, T>,
     c: &mut [T::Block],
     m: usize,
     n: usize,
     target: Target,
 ) {
-    let tile = lhs.tile::<MR>(m);
+    let depth = extent.depth(m, n, b.depth());
+    let tile = lhs.tile::<MR>(m, &depth);
     let mut sums = [[simd.splat(T::ZERO); NR]; MR];
-    for (k, row) in b.blocks.chunks_exact(b.width).enumerate() {
+    let rows = &b.blocks[depth.start * b.width..depth.end * b.width];
+    for (k, row) in rows.chunks_exact(b.width).enumerate() {
         // No closures here: they are compiled on their own, without the instruction set of the kernel.
         let mut vectors = [simd.splat(T::ZERO); NR];
         for (vector, block) in vectors.iter_mut().zip(&row[n..n + NR]) {

@@ -1,6 +1,6 @@
 //! Arrays as the kernels see them: slices with shapes and strides, checked once when they are made.
 
-use logitscope_simd::Stored;
+use logitscope_simd::{Element, Stored};
 use std::ops::Range;
 
 /// A matrix whose rows are contiguous, any distance apart.
@@ -109,6 +109,19 @@ impl<'a, T> Heads<'a, T> {
         self.shape
     }
 
+    /// Some of the positions of all heads.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    #[must_use]
+    pub fn positions(&self, range: Range<usize>) -> Self {
+        let [batch, heads, length, dim] = self.shape;
+        assert!(range.end <= length, "positions {range:?} of {length}");
+        let shape = [batch, heads, range.len(), dim];
+        let data = if shape.contains(&0) { &[] } else { &self.data[range.start * self.strides[2]..] };
+        Self { data, shape, strides: self.strides }
+    }
+
     /// The (length, `head_dim`) matrix of one head.
     #[inline(always)]
     pub fn matrix(&self, batch: usize, head: usize) -> Matrix<'a, T> {
@@ -160,6 +173,16 @@ impl<T: Stored> RowsMut<'_, T> {
         match self {
             Self::Together(data, columns) => data.len().checked_div(*columns).unwrap_or(0),
             Self::Apart(rows) => rows.len(),
+        }
+    }
+
+    /// The rows themselves, where they are whole vectors one after the other of what is computed with.
+    pub(crate) fn as_blocks(&mut self) -> Option<&mut [<T::Wide as Element>::Block]> {
+        match self {
+            Self::Together(data, columns) if columns.is_multiple_of(T::Wide::LANES) => {
+                Some(T::Wide::blocks_mut(T::as_wide_mut(data)?).0)
+            }
+            _ => None,
         }
     }
 
@@ -246,6 +269,12 @@ impl<'a, T: Copy> Rows<'a, T> {
         Self { data, strides }
     }
 
+    /// The numbers from one query on.
+    #[must_use]
+    pub fn from(&self, query: usize) -> Self {
+        Self { data: self.data.get(query * self.strides[2]..).unwrap_or(&[]), strides: self.strides }
+    }
+
     /// The number of one query.
     #[inline(always)]
     pub fn get(&self, batch: usize, head: usize, query: usize) -> T {
@@ -309,6 +338,12 @@ impl<T: Copy> HeadScores<'_, T> {
     #[inline(always)]
     pub fn get(&self, query: usize, key: usize) -> T {
         self.data[query * self.query_stride + key * self.key_stride]
+    }
+
+    /// The values of some keys of a query, where they lie one after the other.
+    pub(crate) fn row(&self, query: usize, keys: Range<usize>) -> Option<&[T]> {
+        let first = query * self.query_stride;
+        (self.key_stride == 1).then(|| &self.data[first + keys.start..first + keys.end])
     }
 
     /// Whether all queries have the same values, as with a mask of padding.

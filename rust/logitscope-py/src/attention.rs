@@ -5,18 +5,18 @@ use crate::arrays::{
 };
 use crate::call::run;
 use crate::errors::{ArgumentError, ShapeError, to_python};
-use logitscope_kernels::Heads;
 use logitscope_kernels::attention::{
-    Align, Dropout, Gradients, MapBins, Masks, Operand, Output, Problem, SigmoidBias, Statistics, TileCount,
-    TopKeys, Upstream, Weighting, backward, bias_gradient, forward, tile_count,
+    Align, Bias, Dropout, Gated, Gradients, MapBins, Masks, Operand, Output, Problem, SigmoidBias,
+    Statistics, TileCount, TopKeys, Upstream, Weighting, backward, bias_gradient, forward, tile_count,
 };
+use logitscope_kernels::{Heads, Scores};
 use logitscope_simd::Element;
 use pyo3::prelude::*;
 
 /// What a call works on, as the attributes of one Python object hold it: the arrays that a problem is a view of.
 ///
 /// What is small beside q, k and v is in the type that is computed with.
-struct Inputs<'py, X: ArrayStored> {
+pub(crate) struct Inputs<'py, X: ArrayStored> {
     q: Input<'py, X>,
     k: Input<'py, X>,
     v: Input<'py, X>,
@@ -29,11 +29,44 @@ struct Inputs<'py, X: ArrayStored> {
     mask: Option<Input<'py, u8>>,
     sinks: Option<Input<'py, X::Wide>>,
     softcap: f64,
-    bias: Option<Input<'py, X::Wide>>,
+    bias: Option<BiasInput<'py, X>>,
     alibi_slopes: Option<Input<'py, X::Wide>>,
     is_sigmoid: bool,
     sigmoid_bias: Option<Input<'py, X::Wide>>,
     dropout: Option<Dropout>,
+    value_gate: Option<Input<'py, X::Wide>>,
+}
+
+/// A bias as it is computed with, or in 16 bits as q is.
+enum BiasInput<'py, X: ArrayStored> {
+    Wide(Input<'py, X::Wide>),
+    Stored(Input<'py, X>),
+}
+
+impl<'py, X: ArrayStored> BiasInput<'py, X> {
+    fn extract(array: &Bound<'py, PyAny>) -> PyResult<Self> {
+        match array.extract() {
+            Ok(wide) => Ok(Self::Wide(wide)),
+            Err(_) => Ok(Self::Stored(array.extract()?)),
+        }
+    }
+}
+
+/// Views of the arrays that are read a tile at a time.
+pub(crate) struct Views<'a, X: ArrayStored> {
+    /// q, k and v.
+    pub(crate) heads: [Heads<'a, X>; 3],
+    /// v with its gates.
+    gated: Option<Gated<'a, X>>,
+    /// A bias of 16 bits.
+    bias: Option<Scores<'a, X>>,
+}
+
+impl<'a, X: ArrayStored> Views<'a, X> {
+    /// Of arrays without gates and bias.
+    pub(crate) fn of(heads: [Heads<'a, X>; 3]) -> Self {
+        Self { heads, gated: None, bias: None }
+    }
 }
 
 /// An attribute; None where it is Python's None.
@@ -42,7 +75,7 @@ pub(crate) fn given<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Opt
 }
 
 impl<'py, X: ArrayStored> Inputs<'py, X> {
-    fn extract(problem: &Bound<'py, PyAny>) -> PyResult<Self> {
+    pub(crate) fn extract(problem: &Bound<'py, PyAny>) -> PyResult<Self> {
         let array = |name| problem.getattr(name)?.extract::<Input<'py, X>>();
         let given = |name| given(problem, name);
         Ok(Self {
@@ -58,7 +91,7 @@ impl<'py, X: ArrayStored> Inputs<'py, X> {
             mask: optional(given("mask")?.as_ref())?,
             sinks: optional(given("sinks")?.as_ref())?,
             softcap: problem.getattr("softcap")?.extract()?,
-            bias: optional(given("bias")?.as_ref())?,
+            bias: given("bias")?.as_ref().map(BiasInput::extract).transpose()?,
             alibi_slopes: optional(given("alibi_slopes")?.as_ref())?,
             is_sigmoid: problem.getattr("is_sigmoid")?.extract()?,
             sigmoid_bias: optional(given("sigmoid_bias")?.as_ref())?,
@@ -66,19 +99,37 @@ impl<'py, X: ArrayStored> Inputs<'py, X> {
                 let rate = problem.getattr("dropout_p")?.extract()?;
                 (rate != 0.0).then_some(Dropout { rate, seed: problem.getattr("seed")?.extract()? })
             },
+            value_gate: optional(given("value_gate")?.as_ref())?,
         })
     }
 
-    /// Views of q, k and v.
-    fn heads(&self) -> PyResult<[Heads<'_, X>; 3]> {
-        Ok([heads("q", &self.q)?, heads("k", &self.k)?, heads("v", &self.v)?])
+    /// Views of what is read a tile at a time.
+    pub(crate) fn views(&self) -> PyResult<Views<'_, X>> {
+        let heads = [heads("q", &self.q)?, heads("k", &self.k)?, heads("v", &self.v)?];
+        let [batch, key_heads, keys, _] = heads[2].shape();
+        let gated = match &self.value_gate {
+            None => None,
+            Some(gates) if gates.shape() == [batch, key_heads, keys] => {
+                Some(Gated::new(heads[2], rows("value_gate", gates)?))
+            }
+            Some(gates) => {
+                let (got, wanted) = (gates.shape(), [batch, key_heads, keys]);
+                return Err(ShapeError::new_err(format!("value_gate: shape {got:?}; use {wanted:?}")));
+            }
+        };
+        let bias = match &self.bias {
+            Some(BiasInput::Stored(bias)) => Some(scores("bias", bias)?),
+            _ => None,
+        };
+        Ok(Views { heads, gated, bias })
     }
 
-    fn problem<'a>(&'a self, [q, k, v]: &'a [Heads<'a, X>; 3]) -> PyResult<Problem<'a, X::Wide>> {
+    pub(crate) fn problem<'a>(&'a self, views: &'a Views<'a, X>) -> PyResult<Problem<'a, X::Wide>> {
+        let Views { heads: [q, k, v], gated, bias } = views;
         Ok(Problem {
             queries: Operand::new(q),
             keys: Operand::new(k),
-            values: Operand::new(v),
+            values: gated.as_ref().map_or_else(|| Operand::new(v), Operand::gated),
             scale: X::Wide::from_f64(self.scale),
             inv_temperature: self.inv_temperature.as_ref().map(|x| rows("inv_temperature", x)).transpose()?,
             masks: Masks {
@@ -90,7 +141,11 @@ impl<'py, X: ArrayStored> Inputs<'py, X> {
                 scores: self.mask.as_ref().map(|x| scores("mask", x)).transpose()?,
             },
             softcap: X::Wide::from_f64(self.softcap),
-            bias: self.bias.as_ref().map(|x| scores("bias", x)).transpose()?,
+            bias: match &self.bias {
+                None => None,
+                Some(BiasInput::Wide(bias)) => Some(Bias::Wide(scores("bias", bias)?)),
+                Some(BiasInput::Stored(_)) => bias.as_ref().map(|scores| Bias::Narrow(scores)),
+            },
             slopes: self.alibi_slopes.as_ref().map(|x| contiguous("alibi_slopes", x)).transpose()?,
             weighting: if self.is_sigmoid {
                 Weighting::Sigmoid(match &self.sigmoid_bias {
@@ -146,8 +201,8 @@ fn forward_of<'py, X: ArrayStored>(
     top: Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
 ) -> PyResult<()> {
     let inputs = Inputs::<X>::extract(problem)?;
-    let arrays = inputs.heads()?;
-    let problem = inputs.problem(&arrays)?;
+    let views = inputs.views()?;
+    let problem = inputs.problem(&views)?;
     let [batch, query_heads, queries, _] = problem.queries.shape();
     let count = batch * query_heads * queries;
     let mut out: Filled<'py, X> = out.extract()?;
@@ -200,12 +255,12 @@ fn forward_of<'py, X: ArrayStored>(
 }
 
 /// An array to fill with numbers of the type that is computed with.
-fn extract_wide<'py, X: ArrayStored>(array: &Bound<'py, PyAny>) -> PyResult<Filled<'py, X::Wide>> {
+pub(crate) fn extract_wide<'py, X: ArrayStored>(array: &Bound<'py, PyAny>) -> PyResult<Filled<'py, X::Wide>> {
     array.extract()
 }
 
 /// What the forward pass gave and the gradients of its results, as the attributes of one Python object.
-struct UpstreamInputs<'py, X: ArrayStored> {
+pub(crate) struct UpstreamInputs<'py, X: ArrayStored> {
     out: Input<'py, X>,
     max_logit: Input<'py, X::Wide>,
     inv_sum: Input<'py, X::Wide>,
@@ -216,7 +271,7 @@ struct UpstreamInputs<'py, X: ArrayStored> {
 }
 
 impl<'py, X: ArrayStored> UpstreamInputs<'py, X> {
-    fn extract(upstream: &Bound<'py, PyAny>) -> PyResult<Self> {
+    pub(crate) fn extract(upstream: &Bound<'py, PyAny>) -> PyResult<Self> {
         let array = |name| upstream.getattr(name)?.extract::<Input<'py, X>>();
         let figures = |name| upstream.getattr(name)?.extract::<Input<'py, X::Wide>>();
         Ok(Self {
@@ -231,11 +286,14 @@ impl<'py, X: ArrayStored> UpstreamInputs<'py, X> {
     }
 
     /// Views of the output and its gradient.
-    fn heads(&self) -> PyResult<[Heads<'_, X>; 2]> {
+    pub(crate) fn heads(&self) -> PyResult<[Heads<'_, X>; 2]> {
         Ok([heads("out", &self.out)?, heads("dout", &self.dout)?])
     }
 
-    fn upstream<'a>(&'a self, [out, dout]: &'a [Heads<'a, X>; 2]) -> PyResult<Upstream<'a, X::Wide>> {
+    pub(crate) fn upstream<'a>(
+        &'a self,
+        [out, dout]: &'a [Heads<'a, X>; 2],
+    ) -> PyResult<Upstream<'a, X::Wide>> {
         Ok(Upstream {
             out: Operand::new(out),
             max_logit: rows("max_logit", &self.max_logit)?,
@@ -267,8 +325,8 @@ fn backward_of<'py, X: ArrayStored>(
     gradients: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
     let (inputs, upstream) = (Inputs::<X>::extract(problem)?, UpstreamInputs::<X>::extract(upstream)?);
-    let (arrays, given_back) = (inputs.heads()?, upstream.heads()?);
-    let (problem, upstream) = (inputs.problem(&arrays)?, upstream.upstream(&given_back)?);
+    let (views, given_back) = (inputs.views()?, upstream.heads()?);
+    let (problem, upstream) = (inputs.problem(&views)?, upstream.upstream(&given_back)?);
     let array = |name| gradients.getattr(name)?.extract::<Filled<'py, X>>();
     let wanted = |name| optional::<Filled<'py, X::Wide>>(given(gradients, name)?.as_ref());
     let (mut dq, mut dk, mut dv) = (array("dq")?, array("dk")?, array("dv")?);
@@ -321,9 +379,9 @@ fn attention_tiles(problem: &Bound<'_, PyAny>) -> PyResult<(usize, usize, usize)
 
 fn tiles_of<X: ArrayStored>(problem: &Bound<'_, PyAny>) -> PyResult<(usize, usize, usize)> {
     let inputs = Inputs::<X>::extract(problem)?;
-    let arrays = inputs.heads()?;
+    let views = inputs.views()?;
     let TileCount { all, seen, masked } =
-        tile_count(&inputs.problem(&arrays)?).map_err(|error| to_python(&error))?;
+        tile_count(&inputs.problem(&views)?).map_err(|error| to_python(&error))?;
     Ok((all, seen, masked))
 }
 

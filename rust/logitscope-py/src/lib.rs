@@ -7,6 +7,7 @@ mod activation;
 mod arrays;
 mod attention;
 mod attention_decode;
+mod attention_varlen;
 mod binary_cross_entropy;
 mod call;
 mod cross_entropy;
@@ -35,6 +36,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     activation::register(module)?;
     attention::register(module)?;
     attention_decode::register(module)?;
+    attention_varlen::register(module)?;
     binary_cross_entropy::register(module)?;
     cross_entropy::register(module)?;
     detection::register(module)?;

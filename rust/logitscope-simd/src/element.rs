@@ -97,6 +97,11 @@ pub trait Element:
     /// Two numbers rounded to half the bits, in the bits of one.
     fn of_halves(low: Self, high: Self) -> Self;
 
+    /// The number with these bits, as many as there are of.
+    fn of_bits(bits: u64) -> Self;
+    /// The bits of the number.
+    fn bits(self) -> u64;
+
     /// Runs a kernel compiled for the instruction set in use ([`Isa::current`]).
     fn dispatch<K: Kernel<Self>>(kernel: K) -> K::Output;
     /// The same, with the instructions for bfloat16 where there are some ([`Isa::uses_pairs`]).
@@ -208,6 +213,15 @@ macro_rules! implement_element {
             #[inline(always)]
             fn of_halves(low: Self, high: Self) -> Self {
                 $of_halves(low, high)
+            }
+
+            #[inline(always)]
+            fn of_bits(bits: u64) -> Self {
+                <$type>::from_bits(bits as _)
+            }
+            #[inline(always)]
+            fn bits(self) -> u64 {
+                self.to_bits().into()
             }
 
             #[inline]

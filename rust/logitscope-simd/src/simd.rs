@@ -99,6 +99,12 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     fn scale_down_by_pow2(self, a: Self::Vector, n: Self::Vector) -> Self::Vector;
     /// `a < b`; false where either is NaN.
     fn less(self, a: Self::Vector, b: Self::Vector) -> Self::Mask;
+    /// Whether the mask is true in any lane.
+    #[inline(always)]
+    fn any(self, mask: Self::Mask) -> bool {
+        let (zero, one) = (self.splat(T::ZERO), self.splat(T::ONE));
+        self.sum(self.select(mask, one, zero)) > T::ZERO
+    }
     /// `yes` where the mask is true, `no` elsewhere.
     fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector;
     /// 0 where `a < b`, `x` elsewhere: `select` in one step.
@@ -110,6 +116,17 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
         let (mut pairs, high) = (self.to_block(low), self.to_block(high));
         for (pair, &high) in pairs.as_mut().iter_mut().zip(high.as_ref()) {
             *pair = T::of_halves(*pair, high);
+        }
+        self.load(&pairs)
+    }
+    /// Two vectors rounded to half the bits, neighbouring numbers in one lane: those of `low`, then those of `high`.
+    #[inline(always)]
+    fn pair_neighbours(self, low: Self::Vector, high: Self::Vector) -> Self::Vector {
+        let (low, high) = (self.to_block(low), self.to_block(high));
+        let (mut pairs, half) = (T::block(T::ZERO), T::LANES / 2);
+        for (lane, pair) in pairs.as_mut().iter_mut().enumerate() {
+            let (numbers, first) = if lane < half { (&low, 2 * lane) } else { (&high, 2 * (lane - half)) };
+            *pair = T::of_halves(numbers.as_ref()[first], numbers.as_ref()[first + 1]);
         }
         self.load(&pairs)
     }
@@ -153,6 +170,32 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
             half /= 2;
         }
         lanes[0]
+    }
+    /// The sum of the lanes of each of `T::LANES` vectors, at most 16, in the lane of its number; added as [`Simd::sum`] does.
+    #[inline(always)]
+    fn sum_each(self, vectors: &[Self::Vector]) -> Self::Vector {
+        let mut blocks = [T::block(T::ZERO); 16];
+        for (block, &vector) in blocks.iter_mut().zip(vectors) {
+            self.store(vector, block);
+        }
+        let mut rows = [&blocks[0]; 16];
+        for (row, block) in rows.iter_mut().zip(&blocks) {
+            *row = block;
+        }
+        let mut square = [T::block(T::ZERO); 16];
+        self.transpose(&rows[..T::LANES], &mut square[..T::LANES]);
+        let mut sums = [self.splat(T::ZERO); 16];
+        for (sum, block) in sums.iter_mut().zip(&square) {
+            *sum = self.load(block);
+        }
+        let mut half = T::LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                sums[i] = self.add(sums[i], sums[i + half]);
+            }
+            half /= 2;
+        }
+        sums[0]
     }
     /// The largest lane that is not NaN; negative infinity if there is none.
     #[inline(always)]

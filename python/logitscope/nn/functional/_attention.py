@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence  # noqa: TC003 -- torch reads the operators' annotations
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -24,18 +23,18 @@ from logitscope.nn.functional._attention_inputs import (
     gated_values,
     of_heads,
 )
-from logitscope.nn.functional._path import array, check_dtype, tensor_of, why_composite, wide
+from logitscope.nn.functional._attention_operator import fused_attention
+from logitscope.nn.functional._path import check_dtype, why_composite
 from logitscope.ops._attention_problem import (
     CausalAlign,
     Kind,
     Window,
     check_kind,
     checked_window,
-    positions_first,
 )
 from logitscope.ops._path_notes import note_composite
-from logitscope.ops.attention import AttentionResult, attention_backward, checked_top_keys
-from logitscope.ops.attention import attention as fused_attention
+from logitscope.ops.attention import checked_top_keys
+from logitscope.ops.attention_result import AttentionResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -201,7 +200,7 @@ def attention(
     refused = why_composite(*inputs)
     if refused is not None:
         note_composite("attention", q, k, refused)
-    operator = _attention if refused is None else composite.attention
+    operator = fused_attention if refused is None else composite.attention
     options = (factor, reach, causal_align, float(softcap), kind == "sigmoid", float(dropout_p))
     out, lse, max_logit, inv_sum, entropy, map_, keys, weights = operator(
         *inputs, *options, with_entropy, bins, top
@@ -223,285 +222,3 @@ def attention(
         keys if top else None,
         weights if top else None,
     )
-
-
-@torch.library.custom_op("logitscope::attention", mutates_args=())
-def _attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    inv_temperature: Tensor | None,
-    sinks: Tensor | None,
-    bias: Tensor | None,
-    alibi_slopes: Tensor | None,
-    sigmoid_bias: Tensor | None,
-    mask: Tensor | None,
-    q_len: Tensor | None,
-    kv_len: Tensor | None,
-    seed: Tensor | None,
-    scale: float,
-    window: Sequence[int],
-    causal_align: str,
-    softcap: float,
-    is_sigmoid: bool,
-    dropout_p: float,
-    with_entropy: bool,
-    map_bins: Sequence[int],
-    top_keys: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    result = fused_attention(
-        array(q),
-        array(k),
-        array(v),
-        **_arrays(inv_temperature, sinks, bias, alibi_slopes, mask, q_len, kv_len),
-        **_options(sigmoid_bias, seed, scale, window, causal_align, softcap, is_sigmoid, dropout_p),
-        stats=("entropy",) if with_entropy else (),
-        map_bins=(map_bins[0], map_bins[1]) if map_bins else None,
-        top_keys=top_keys,
-    )
-    parts = (result.out, result.lse, result.max_logit, result.inv_sum, result.entropy, result.map)
-    out, lse, max_logit, inv_sum, entropy, map_ = (
-        q.new_empty(0, dtype=wide(q.dtype)) if part is None else tensor_of(part) for part in parts
-    )
-    if result.top_keys is None:
-        top = q.new_empty(0, dtype=torch.int64), q.new_empty(0, dtype=wide(q.dtype))
-    else:
-        top = torch.from_numpy(result.top_keys), torch.from_numpy(result.top_weights)
-    return out, lse, max_logit, inv_sum, entropy, map_, *top
-
-
-@torch.library.custom_op("logitscope::attention_backward", mutates_args=())
-def _attention_backward(
-    dout: Tensor,
-    dlse: Tensor | None,
-    dentropy: Tensor | None,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    inv_temperature: Tensor | None,
-    sinks: Tensor | None,
-    bias: Tensor | None,
-    alibi_slopes: Tensor | None,
-    sigmoid_bias: Tensor | None,
-    mask: Tensor | None,
-    q_len: Tensor | None,
-    kv_len: Tensor | None,
-    seed: Tensor | None,
-    out: Tensor,
-    lse: Tensor,
-    max_logit: Tensor,
-    inv_sum: Tensor,
-    entropy: Tensor,
-    scale: float,
-    window: Sequence[int],
-    causal_align: str,
-    softcap: float,
-    is_sigmoid: bool,
-    dropout_p: float,
-    with_dbias: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    result = AttentionResult(
-        out=array(out),
-        lse=array(lse),
-        max_logit=array(max_logit),
-        inv_sum=array(inv_sum),
-        entropy=None if dentropy is None else array(entropy),
-    )
-    gradients = attention_backward(
-        array(dout),
-        array(q),
-        array(k),
-        array(v),
-        result,
-        **_arrays(inv_temperature, sinks, bias, alibi_slopes, mask, q_len, kv_len),
-        **_options(sigmoid_bias, seed, scale, window, causal_align, softcap, is_sigmoid, dropout_p),
-        dlse=None if dlse is None else array(dlse),
-        dentropy=None if dentropy is None else array(dentropy),
-        with_dbias=with_dbias,
-    )
-    names = ("q", "k", "v", "inv_temperature", "sinks", "bias", "alibi_slopes", "sigmoid_bias")
-    parts = (getattr(gradients, f"d{name}") for name in names)
-    dq, dk, dv, dinv_temperature, dsinks, dbias, dalibi_slopes, dsigmoid_bias = (
-        q.new_empty(0) if part is None else tensor_of(part) for part in parts
-    )
-    return dq, dk, dv, dinv_temperature, dsinks, dbias, dalibi_slopes, dsigmoid_bias
-
-
-def _arrays(
-    inv_temperature: Tensor | None,
-    sinks: Tensor | None,
-    bias: Tensor | None,
-    alibi_slopes: Tensor | None,
-    mask: Tensor | None,
-    q_len: Tensor | None,
-    kv_len: Tensor | None,
-) -> dict[str, Any]:
-    tensors = {
-        "inv_temperature": inv_temperature,
-        "sinks": sinks,
-        "bias": bias,
-        "alibi_slopes": alibi_slopes,
-        "mask": mask,
-        "q_len": q_len,
-        "kv_len": kv_len,
-    }
-    return {name: None if tensor is None else array(tensor) for name, tensor in tensors.items()}
-
-
-def _options(
-    sigmoid_bias: Tensor | None,
-    seed: Tensor | None,
-    scale: float,
-    window: Sequence[int],
-    causal_align: str,
-    softcap: float,
-    is_sigmoid: bool,
-    dropout_p: float,
-) -> dict[str, Any]:
-    without = "auto_row" if is_sigmoid else "auto"
-    return {
-        "sigmoid_bias": without if sigmoid_bias is None else array(sigmoid_bias),
-        "scale": scale,
-        "window": (window[0], window[1]),
-        "causal_align": causal_align,
-        "softcap": softcap,
-        "kind": "sigmoid" if is_sigmoid else "softmax",
-        "dropout_p": dropout_p,
-        "seed": None if seed is None else int(seed) % 2**64,
-    }
-
-
-@_attention.register_fake
-def _(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    inv_temperature: Tensor | None,
-    sinks: Tensor | None,
-    bias: Tensor | None,
-    alibi_slopes: Tensor | None,
-    sigmoid_bias: Tensor | None,
-    mask: Tensor | None,
-    q_len: Tensor | None,
-    kv_len: Tensor | None,
-    seed: Tensor | None,
-    scale: float,
-    window: Sequence[int],
-    causal_align: str,
-    softcap: float,
-    is_sigmoid: bool,
-    dropout_p: float,
-    with_entropy: bool,
-    map_bins: Sequence[int],
-    top_keys: int,
-) -> tuple[Tensor, ...]:
-    rows, dtype = q.shape[:3], wide(q.dtype)
-    lse, max_logit, inv_sum = (q.new_empty(rows, dtype=dtype) for _ in range(3))
-    entropy = q.new_empty(rows if with_entropy else 0, dtype=dtype)
-    map_ = q.new_empty((*rows[:2], *map_bins) if map_bins else 0, dtype=dtype)
-    top = (*rows, top_keys) if top_keys else (0,)
-    top_parts = q.new_empty(top, dtype=torch.int64), q.new_empty(top, dtype=dtype)
-    return _new_heads(q, v.shape[3]), lse, max_logit, inv_sum, entropy, map_, *top_parts
-
-
-@_attention_backward.register_fake
-def _(
-    dout: Tensor,
-    dlse: Tensor | None,
-    dentropy: Tensor | None,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    inv_temperature: Tensor | None,
-    sinks: Tensor | None,
-    bias: Tensor | None,
-    alibi_slopes: Tensor | None,
-    sigmoid_bias: Tensor | None,
-    *others: Any,
-) -> tuple[Tensor, ...]:
-    heads = (_new_heads(x, x.shape[3]) for x in (q, k, v))
-    with_dbias = others[-1]
-    rest = (inv_temperature, sinks, bias if with_dbias else None, alibi_slopes, sigmoid_bias)
-    return *heads, *(q.new_empty(0) if x is None else x.new_empty(x.shape) for x in rest)
-
-
-def _new_heads(model: Tensor, size: int) -> Tensor:
-    """As the kernels make their results: in memory in the order of ``model``."""
-    batch, heads, length, _ = model.shape
-    if positions_first(model.stride()):
-        return model.new_empty(batch, length, heads, size).transpose(1, 2)
-    return model.new_empty(batch, heads, length, size)
-
-
-_DIFFERENTIABLE = 8
-"""So many of the operator's inputs have a gradient: q to sigmoid_bias."""
-_BIAS = 5
-"""The place of the bias among them."""
-_TENSORS = 12
-"""So many of its inputs are tensors."""
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    tensors, numbers = inputs[:_TENSORS], inputs[_TENSORS:]
-    *options, with_entropy, _, _ = numbers
-    out, lse, max_logit, inv_sum, entropy, *unused = output
-    ctx.options = tuple(options)
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(max_logit, inv_sum, *unused, *(() if with_entropy else (entropy,)))
-    ctx.save_for_backward(*tensors, out, lse, max_logit, inv_sum, entropy)
-
-
-def _gradient(
-    ctx: Any,
-    dout: Tensor | None,
-    dlse: Tensor | None,
-    _max_logit: None,
-    _inv_sum: None,
-    dentropy: Tensor | None,
-    *_unused: None,
-) -> tuple[Tensor | None, ...]:
-    tensors, output = ctx.saved_tensors[:_TENSORS], ctx.saved_tensors[_TENSORS:]
-    if torch.is_grad_enabled():  # the gradients will be differentiated themselves
-        note_composite(
-            "attention_backward",
-            tensors[0],
-            tensors[1],
-            "its gradients are to be differentiated (create_graph=True)",
-        )
-        gradients: Sequence[Tensor | None] = _composite_gradients(
-            tensors, ctx.options, ((0, dout), (1, dlse), (4, dentropy))
-        )
-    else:
-        dout = torch.zeros_like(output[0]) if dout is None else dout
-        bias = tensors[_BIAS]
-        with_dbias = bias is not None and bool(bias.requires_grad)
-        gradients = _attention_backward(dout, dlse, dentropy, *tensors, *output, *ctx.options, with_dbias)
-    given = (
-        part if tensor is not None and tensor.requires_grad else None
-        for tensor, part in zip(tensors[:_DIFFERENTIABLE], gradients, strict=True)
-    )
-    return *given, *(None,) * (_TENSORS - _DIFFERENTIABLE + len(ctx.options) + 3)
-
-
-def _composite_gradients(
-    tensors: tuple[Tensor | None, ...],
-    options: tuple[Any, ...],
-    upstream: tuple[tuple[int, Tensor | None], ...],
-) -> list[Tensor | None]:
-    parts = composite.attention(*tensors, *options, True, (), 0)  # type: ignore[arg-type, call-arg]
-    inputs = tensors[:_DIFFERENTIABLE]
-    wanted = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]
-    given = [(parts[index], gradient) for index, gradient in upstream if gradient is not None]
-    gradients = iter(
-        torch.autograd.grad(
-            [part for part, _ in given],
-            wanted,
-            [gradient for _, gradient in given],
-            create_graph=True,
-            allow_unused=True,
-        )
-    )
-    return [next(gradients) if tensor is not None and tensor.requires_grad else None for tensor in inputs]
-
-
-_attention.register_autograd(_gradient, setup_context=_keep)

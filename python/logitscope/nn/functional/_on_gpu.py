@@ -18,8 +18,9 @@ from logitscope.gpu.sending import is_sending, note_sent
 from logitscope.nn.functional._path import why_composite
 from logitscope.ops import linear_cross_entropy as linear
 from logitscope.ops import log_softmax, logsumexp, softmax, sparsemax, stablemax
-from logitscope.ops.attention import AttentionResult, attention_backward
 from logitscope.ops.attention import attention as attention_of_arrays
+from logitscope.ops.attention_backward import attention_backward
+from logitscope.ops.attention_result import AttentionResult
 from logitscope.ops.cross_entropy import cross_entropy as loss_of_arrays
 from logitscope.ops.cross_entropy import cross_entropy_backward
 

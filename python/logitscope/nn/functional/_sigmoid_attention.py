@@ -9,7 +9,7 @@ from logitscope.nn.functional._attention import attention
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from logitscope.ops.attention import AttentionResult
+    from logitscope.ops.attention_result import AttentionResult
 
 
 def sigmoid_attention(

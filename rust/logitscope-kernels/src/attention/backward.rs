@@ -18,7 +18,7 @@
 //! - `dsink = sum_i p_i (-D_i + dlse_i - dh_i (ln p_i + h_i))` with `p_i` the sink's weight: a score without a value
 //! - `u_i = scale sum_j dz_ij k_j`, `dq_i = t_i u_i`, `dt_i = q_i . u_i` (no division, so `t_i = 0` is fine)
 
-use super::backward_tile::{HeadSums, Scratch, Span, TileGradients, run_span};
+use super::backward_tile::{HeadSums, Span, TileGradients, run_span};
 use super::operand::Operand;
 use super::problem::Problem;
 use super::tile::{Cursor, tile_queries};
@@ -82,73 +82,177 @@ pub fn backward<X: Stored>(
     cancel: &Cancel,
 ) -> Result<()> {
     problem.check()?;
-    let [batch, heads, queries, _] = problem.queries.shape();
-    let Gradients { queries: dqueries, keys: dkeys, values: dvalues, inv_temperature, .. } = gradients;
-    assert_eq!(dqueries.shape(), problem.queries.shape(), "attention: shape of dq");
-    assert_eq!(dkeys.shape(), problem.keys.shape(), "attention: shape of dk");
-    assert_eq!(dvalues.shape(), problem.values.shape(), "attention: shape of dv");
-
-    let tile = tile_queries::<X::Wide>();
-    let tiles_a_head = queries.div_ceil(tile);
-    let mut sums = vec![HeadSums::default(); batch * heads * tiles_a_head];
-    let mut dtemperature = inv_temperature.map(Cursor);
-    let mut tiles = Vec::with_capacity(sums.len());
-    for (index, (dqueries, sums)) in dqueries.runs(tile).into_iter().zip(&mut sums).enumerate() {
-        let start = index % tiles_a_head * tile;
-        tiles.push(TileGradients {
-            head: index / tiles_a_head % heads,
-            queries: start..start + dqueries.len(),
-            dtemperature: dtemperature.as_mut().map(|rows| rows.take(dqueries.len())),
-            dqueries,
-            sums,
-        });
-    }
-    let run = problem.keys.shape()[2].max(1);
-    key_gradients(problem, upstream, tiles, dkeys.runs(run), dvalues.runs(run), cancel)?;
-
-    let mut totals = vec![HeadSums::default(); heads];
-    for (index, &sums) in sums.iter().enumerate() {
-        totals[index / tiles_a_head % heads].add(sums);
-    }
-    let fill = |gradient: Option<&mut [X::Wide]>, part: fn(&HeadSums) -> f64| {
-        let Some(gradient) = gradient else { return };
-        assert_eq!(gradient.len(), heads, "attention: length of a gradient of heads");
-        for (cell, total) in gradient.iter_mut().zip(&totals) {
-            *cell = X::Wide::from_f64(part(total));
-        }
-    };
-    fill(gradients.sinks, |sums| sums.sink);
-    fill(gradients.slopes, |sums| sums.slope);
-    fill(gradients.sigmoid_bias, |sums| sums.sigmoid_bias);
+    let Gradients { queries, keys, values, inv_temperature, sinks, slopes, sigmoid_bias } = gradients;
+    let mut sums = vec![HeadSums::default(); tile_count(problem)];
+    let rows = RowGradients { queries, keys, values };
+    let tiles = rows.tiles(problem, inv_temperature, &mut sums);
+    key_gradients(problem, upstream, tiles, cancel)?;
+    let mut totals = vec![HeadSums::default(); problem.queries.shape()[1]];
+    add_up(problem, &sums, &mut totals);
+    OfHeads { sinks, slopes, sigmoid_bias }.fill(&totals);
     Ok(())
 }
 
-/// Runs all tiles, a span of them at a time, and fills the rows of keys and values, one run of them a key head.
+/// Computes the gradients of attention of sequences of different lengths, each a problem of one batch element and all with
+/// as many heads. Those of its rows have the bits that [`backward`] gives, those of heads are summed over the sequences.
+///
+/// # Errors
+/// What [`Problem::check`] finds, and [`crate::Error::Interrupted`].
+///
+/// # Panics
+/// If a gradient has another shape or length than what it belongs to.
+pub fn backward_packed<X: Stored>(
+    problems: &[Problem<'_, X::Wide>],
+    upstreams: &[Upstream<'_, X::Wide>],
+    rows: Vec<RowGradients<'_, X>>,
+    of_heads: OfHeads<'_, X::Wide>,
+    cancel: &Cancel,
+) -> Result<()> {
+    let mut work = 0_usize;
+    for problem in problems {
+        problem.check()?;
+        work = work.saturating_add(problem.work().saturating_mul(3));
+    }
+    let mut sums: Vec<_> =
+        problems.iter().map(|problem| vec![HeadSums::default(); tile_count(problem)]).collect();
+    let mut pieces = Vec::new();
+    for (((problem, upstream), rows), sums) in problems.iter().zip(upstreams).zip(rows).zip(&mut sums) {
+        let tiles = rows.tiles(problem, None, sums);
+        if span_count(problem) == 1 {
+            pieces.extend(spans(problem, upstream, tiles));
+        } else {
+            key_gradients(problem, upstream, tiles, cancel)?;
+        }
+    }
+    run_spans(pieces, work, cancel)?;
+    let heads = problems.first().map_or(0, |problem| problem.queries.shape()[1]);
+    let mut totals = vec![HeadSums::default(); heads];
+    for (problem, sums) in problems.iter().zip(&sums) {
+        add_up(problem, sums, &mut totals);
+    }
+    of_heads.fill(&totals);
+    Ok(())
+}
+
+/// Where the gradients of queries, keys and values go.
+pub struct RowGradients<'a, X: Stored> {
+    /// Of the queries.
+    pub queries: HeadsMut<'a, X>,
+    /// Of the keys.
+    pub keys: HeadsMut<'a, X>,
+    /// Of the values.
+    pub values: HeadsMut<'a, X>,
+}
+
+/// Tiles of queries, and the rows of keys and values, one run of them a key head.
+struct Tiles<'a, X: Stored> {
+    queries: Vec<TileGradients<'a, X>>,
+    keys: Vec<RowsMut<'a, X>>,
+    values: Vec<RowsMut<'a, X>>,
+}
+
+impl<'a, X: Stored> RowGradients<'a, X> {
+    /// Cuts the queries into tiles, each with a place for its part of the gradients of heads.
+    fn tiles(
+        self,
+        problem: &Problem<'_, X::Wide>,
+        inv_temperature: Option<&'a mut [X::Wide]>,
+        sums: &'a mut [HeadSums],
+    ) -> Tiles<'a, X> {
+        assert_eq!(self.queries.shape(), problem.queries.shape(), "attention: shape of dq");
+        assert_eq!(self.keys.shape(), problem.keys.shape(), "attention: shape of dk");
+        assert_eq!(self.values.shape(), problem.values.shape(), "attention: shape of dv");
+        let [_, heads, queries, _] = problem.queries.shape();
+        let tile = tile_queries::<X::Wide>();
+        let tiles_a_head = queries.div_ceil(tile);
+        let mut dtemperature = inv_temperature.map(Cursor);
+        let mut tiles = Vec::with_capacity(sums.len());
+        for (index, (dqueries, sums)) in self.queries.runs(tile).into_iter().zip(sums).enumerate() {
+            let start = index % tiles_a_head * tile;
+            tiles.push(TileGradients {
+                head: index / tiles_a_head % heads,
+                queries: start..start + dqueries.len(),
+                dtemperature: dtemperature.as_mut().map(|rows| rows.take(dqueries.len())),
+                dqueries,
+                sums,
+            });
+        }
+        let run = problem.keys.shape()[2].max(1);
+        Tiles { queries: tiles, keys: self.keys.runs(run), values: self.values.runs(run) }
+    }
+}
+
+/// Gradients of what belongs to heads, (heads) each, those that are wanted.
+pub struct OfHeads<'a, T> {
+    /// Of the sinks.
+    pub sinks: Option<&'a mut [T]>,
+    /// Of the slopes.
+    pub slopes: Option<&'a mut [T]>,
+    /// Of the biases of sigmoid weighting.
+    pub sigmoid_bias: Option<&'a mut [T]>,
+}
+
+impl<T: Element> OfHeads<'_, T> {
+    fn fill(self, totals: &[HeadSums]) {
+        let fill = |gradient: Option<&mut [T]>, part: fn(&HeadSums) -> f64| {
+            let Some(gradient) = gradient else { return };
+            assert_eq!(gradient.len(), totals.len(), "attention: length of a gradient of heads");
+            for (cell, total) in gradient.iter_mut().zip(totals) {
+                *cell = T::from_f64(part(total));
+            }
+        };
+        fill(self.sinks, |sums| sums.sink);
+        fill(self.slopes, |sums| sums.slope);
+        fill(self.sigmoid_bias, |sums| sums.sigmoid_bias);
+    }
+}
+
+/// How many tiles of queries a problem has.
+fn tile_count<T: Element>(problem: &Problem<'_, T>) -> usize {
+    let [batch, heads, queries, _] = problem.queries.shape();
+    batch * heads * queries.div_ceil(tile_queries::<T>())
+}
+
+/// Adds the sums of all tiles to those of their heads, in their order.
+fn add_up<T: Element>(problem: &Problem<'_, T>, sums: &[HeadSums], totals: &mut [HeadSums]) {
+    let tiles_a_head = problem.queries.shape()[2].div_ceil(tile_queries::<T>());
+    for (index, &sums) in sums.iter().enumerate() {
+        totals[index / tiles_a_head % problem.queries.shape()[1]].add(sums);
+    }
+}
+
+/// How many spans the tiles of a key head are cut into.
+fn span_count<T: Element>(problem: &Problem<'_, T>) -> usize {
+    let [batch, key_heads, ..] = problem.keys.shape();
+    let tiles_a_key_head = tile_count(problem).checked_div(batch * key_heads).unwrap_or(0);
+    SPANS.div_ceil((batch * key_heads).max(1)).min(tiles_a_key_head / SPAN_TILES).max(1)
+}
+
+/// Runs all tiles, a span of them at a time, and fills the rows of keys and values.
 fn key_gradients<X: Stored>(
     problem: &Problem<'_, X::Wide>,
     upstream: &Upstream<'_, X::Wide>,
-    tiles: Vec<TileGradients<'_, X>>,
-    dkeys: Vec<RowsMut<'_, X>>,
-    dvalues: Vec<RowsMut<'_, X>>,
+    tiles: Tiles<'_, X>,
     cancel: &Cancel,
 ) -> Result<()> {
     let [batch, key_heads, keys, value_dim] = problem.values.shape();
-    let dim = problem.keys.shape()[3];
-    let tiles_a_key_head = tiles.len().checked_div(batch * key_heads).unwrap_or(0);
-    let spans = SPANS.div_ceil((batch * key_heads).max(1)).min(tiles_a_key_head / SPAN_TILES).max(1);
-    if spans == 1 {
-        return run_spans(problem, upstream, tiles, dkeys, dvalues, cancel);
+    let (dim, work) = (problem.keys.shape()[3], problem.work().saturating_mul(3));
+    let count = span_count(problem);
+    if count == 1 {
+        return run_spans(spans(problem, upstream, tiles), work, cancel);
     }
     // Each span fills a part of its own, in the type that is computed with: rounded is their sum.
-    let shape = |dim| [batch, key_heads * spans, keys, dim];
+    let shape = |dim| [batch, key_heads * count, keys, dim];
     let mut key_parts = vec![X::Wide::ZERO; shape(dim).iter().product()];
     let mut value_parts = vec![X::Wide::ZERO; shape(value_dim).iter().product()];
     let run = keys.max(1);
     let key_targets = HeadsMut::new(&mut key_parts, shape(dim), Order::HeadsFirst).runs(run);
     let value_targets = HeadsMut::new(&mut value_parts, shape(value_dim), Order::HeadsFirst).runs(run);
-    run_spans(problem, upstream, tiles, key_targets, value_targets, cancel)?;
-    let sums = dkeys.into_iter().zip(key_parts.chunks_mut((spans * keys * dim).max(1)));
-    let more_sums = dvalues.into_iter().zip(value_parts.chunks_mut((spans * keys * value_dim).max(1)));
+    let Tiles { queries, keys: dkeys, values: dvalues } = tiles;
+    let pieces = spans_of(problem, upstream, queries, key_targets, value_targets);
+    run_spans(pieces, work, cancel)?;
+    let sums = dkeys.into_iter().zip(key_parts.chunks_mut((count * keys * dim).max(1)));
+    let more_sums = dvalues.into_iter().zip(value_parts.chunks_mut((count * keys * value_dim).max(1)));
     let pieces = sums.chain(more_sums).collect();
     threads::for_each(
         pieces,
@@ -156,20 +260,28 @@ fn key_gradients<X: Stored>(
         cancel,
         || (),
         |(), (rows, parts)| {
-            store_sum::<X>(rows, parts, spans);
+            store_sum::<X>(rows, parts, count);
         },
     )
 }
 
+/// One span a key head.
+fn spans<'a, X: Stored>(
+    problem: &'a Problem<'a, X::Wide>,
+    upstream: &'a Upstream<'a, X::Wide>,
+    tiles: Tiles<'a, X>,
+) -> Vec<Span<'a, X, X>> {
+    spans_of(problem, upstream, tiles.queries, tiles.keys, tiles.values)
+}
+
 /// Cuts the tiles into as many spans as there are runs of keys, evenly within a key head.
-fn run_spans<X: Stored, K: Stored<Wide = X::Wide>>(
-    problem: &Problem<'_, X::Wide>,
-    upstream: &Upstream<'_, X::Wide>,
-    tiles: Vec<TileGradients<'_, X>>,
-    dkeys: Vec<RowsMut<'_, K>>,
-    dvalues: Vec<RowsMut<'_, K>>,
-    cancel: &Cancel,
-) -> Result<()> {
+fn spans_of<'a, X: Stored, K: Stored<Wide = X::Wide>>(
+    problem: &'a Problem<'a, X::Wide>,
+    upstream: &'a Upstream<'a, X::Wide>,
+    tiles: Vec<TileGradients<'a, X>>,
+    dkeys: Vec<RowsMut<'a, K>>,
+    dvalues: Vec<RowsMut<'a, K>>,
+) -> Vec<Span<'a, X, K>> {
     let [batch, key_heads, _, _] = problem.keys.shape();
     let all_key_heads = batch * key_heads;
     let tiles_a_key_head = tiles.len().checked_div(all_key_heads).unwrap_or(0);
@@ -190,8 +302,17 @@ fn run_spans<X: Stored, K: Stored<Wide = X::Wide>>(
             dvalues: dvalues.next().unwrap_or_default(),
         });
     }
-    let work = problem.work().saturating_mul(3);
-    threads::for_each(pieces, work, cancel, Scratch::default, |scratch, span| run_span(span, scratch))
+    pieces
+}
+
+fn run_spans<X: Stored, K: Stored<Wide = X::Wide>>(
+    spans: Vec<Span<'_, X, K>>,
+    work: usize,
+    cancel: &Cancel,
+) -> Result<()> {
+    threads::for_each(spans, work, cancel, Default::default, |(scratch, padded), span| {
+        run_span(span, scratch, padded);
+    })
 }
 
 /// Stores the sum of matrices of rows, which lie one after the other.

@@ -2,14 +2,15 @@
 
 use super::backward::Upstream;
 use super::problem::Problem;
+use super::products::{add_lanes, add_weighted, paired_rows};
 use super::sight::Sees;
 use super::tile::{
-    MOST_QUERIES, add_visible_product, add_visible_rows, blocks_for, dot, has_non_finite, pad, room,
+    MOST_QUERIES, add_visible_product, add_visible_rows, blocks_for, dot, has_non_finite, pad, room, rows_or,
     store_rows, total, untranspose, zeroed,
 };
 use super::tile_scores::{LaneScratch, TileScores, is_wide};
 use super::wide::WideRow;
-use crate::matmul::{Panel, add_columns_product, add_rows_product};
+use crate::matmul::Panel;
 use crate::view::{Matrix, RowsMut};
 use logitscope_simd::{Element, Kernel, Simd, Stored, math};
 use std::ops::Range;
@@ -55,10 +56,12 @@ pub(super) struct Scratch<T: Element> {
     lanes: LaneScratch<T>,
     query_rows: Vec<T::Block>,
     dout_rows: Vec<T::Block>,
+    /// The same rows of 16-bit numbers that are multiplied in pairs, and what is multiplied with them.
+    query_pairs: Vec<T::Block>,
+    dout_pairs: Vec<T::Block>,
+    pairs: Vec<T::Block>,
+    pair_rows: Vec<T>,
     dquery_lanes: Vec<T::Block>,
-    dquery_rows: Vec<T::Block>,
-    dkeys: Vec<T::Block>,
-    dvalues: Vec<T::Block>,
 }
 
 impl<T: Element> Default for Scratch<T> {
@@ -67,10 +70,11 @@ impl<T: Element> Default for Scratch<T> {
             lanes: LaneScratch::default(),
             query_rows: Vec::new(),
             dout_rows: Vec::new(),
+            query_pairs: Vec::new(),
+            dout_pairs: Vec::new(),
+            pairs: Vec::new(),
+            pair_rows: Vec::new(),
             dquery_lanes: Vec::new(),
-            dquery_rows: Vec::new(),
-            dkeys: Vec::new(),
-            dvalues: Vec::new(),
         }
     }
 }
@@ -79,22 +83,42 @@ impl<T: Element> Default for Scratch<T> {
 pub(super) fn run_span<X: Stored, K: Stored<Wide = X::Wide>>(
     span: Span<'_, X, K>,
     scratch: &mut Scratch<X::Wide>,
+    padded: &mut [Vec<<X::Wide as Element>::Block>; 3],
 ) {
-    let Span { problem, upstream, batch, key_head, .. } = span;
+    let Span { problem, upstream, batch, key_head, tiles, mut dkeys, mut dvalues } = span;
     let ([.., keys, dim], [.., value_dim]) = (problem.keys.shape(), problem.values.shape());
-    zeroed::<X::Wide>(&mut scratch.dkeys, keys * blocks_for::<X::Wide>(dim));
-    zeroed::<X::Wide>(&mut scratch.dvalues, keys * blocks_for::<X::Wide>(value_dim));
-    for tile in span.tiles {
-        let TileGradients { head, queries, dqueries, dtemperature, sums } = tile;
+    let (width, value_width) = (blocks_for::<X::Wide>(dim), blocks_for::<X::Wide>(value_dim));
+    let [padded_queries, padded_keys, padded_values] = padded;
+    let key_rows = rows_or(&mut dkeys, keys * width, padded_keys);
+    let value_rows = rows_or(&mut dvalues, keys * value_width, padded_values);
+    key_rows.fill(X::Wide::block(X::Wide::ZERO));
+    value_rows.fill(X::Wide::block(X::Wide::ZERO));
+    let has_pairs = problem.has_pairs() && upstream.dout.has_pairs();
+    for tile in tiles {
+        let TileGradients { head, queries, mut dqueries, dtemperature, sums } = tile;
+        let query_rows = rows_or(&mut dqueries, queries.len() * width, padded_queries);
+        let target = Target { queries: query_rows, keys: key_rows, values: value_rows };
         let tile = Tile { problem, upstream, batch, key_head, head, queries, dtemperature, sums };
-        X::Wide::dispatch(TileKernel { tile, scratch });
-        store_rows::<X>(&scratch.dquery_rows, dqueries);
+        let kernel = TileKernel { tile, scratch, target };
+        if has_pairs {
+            X::Wide::dispatch_pairs(kernel);
+        } else {
+            X::Wide::dispatch(kernel);
+        }
+        store_rows(padded_queries, dqueries);
     }
-    store_rows::<K>(&scratch.dkeys, span.dkeys);
-    store_rows::<K>(&scratch.dvalues, span.dvalues);
+    store_rows(padded_keys, dkeys);
+    store_rows(padded_values, dvalues);
 }
 
-/// A tile of queries; the gradients of its queries, keys and values go into the scratch.
+/// Where the gradients of a tile go, padded rows each: written those of its queries, added those of all keys and values.
+struct Target<'a, T: Element> {
+    queries: &'a mut [T::Block],
+    keys: &'a mut [T::Block],
+    values: &'a mut [T::Block],
+}
+
+/// A tile of queries.
 struct Tile<'a, T> {
     problem: &'a Problem<'a, T>,
     upstream: &'a Upstream<'a, T>,
@@ -109,6 +133,7 @@ struct Tile<'a, T> {
 struct TileKernel<'a, 'b, T: Element> {
     tile: Tile<'a, T>,
     scratch: &'b mut Scratch<T>,
+    target: Target<'b, T>,
 }
 
 impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
@@ -116,14 +141,20 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        run_tile(simd, self.tile, self.scratch);
+        run_tile(simd, self.tile, self.scratch, self.target);
     }
 }
 
 /// One tile of queries against all key tiles that it sees.
 #[inline(always)]
-fn run_tile<T: Element, S: Simd<T>>(simd: S, tile: Tile<'_, T>, scratch: &mut Scratch<T>) {
+fn run_tile<T: Element, S: Simd<T>>(
+    simd: S,
+    tile: Tile<'_, T>,
+    scratch: &mut Scratch<T>,
+    target: Target<'_, T>,
+) {
     let Tile { problem, upstream, batch, key_head, head, .. } = tile;
+    let Target { queries: dqueries, keys: all_dkeys, values: all_dvalues } = target;
     let queries = &tile.queries.clone();
     let dim = problem.keys.shape()[3];
     let key_width = blocks_for::<T>(dim);
@@ -140,6 +171,15 @@ fn run_tile<T: Element, S: Simd<T>>(simd: S, tile: Tile<'_, T>, scratch: &mut Sc
     let query_rows = room::<T>(&mut scratch.query_rows, queries.len() * key_width);
     pad(simd, rows, &scores.factors, query_rows);
     let query_rows = Panel { blocks: query_rows, width: key_width };
+    let part = (batch, head, queries);
+    let nothing = Panel { blocks: &[], width: 0 };
+    let (dout_pairs, query_pairs) = if S::HAS_PAIRS {
+        let rows = &mut scratch.pair_rows;
+        let douts = paired_rows(&upstream.dout, part, rows, &mut scratch.dout_pairs);
+        (douts, paired_rows(&problem.queries, part, rows, &mut scratch.query_pairs))
+    } else {
+        (nothing, nothing)
+    };
     let dquery_lanes = zeroed::<T>(&mut scratch.dquery_lanes, dim * width);
     // As they go into the products: a temperature may be what is not finite.
     let queries_are_finite = is_finite(simd, &query_rows) && is_finite(simd, &dout_rows);
@@ -163,36 +203,43 @@ fn run_tile<T: Element, S: Simd<T>>(simd: S, tile: Tile<'_, T>, scratch: &mut Sc
                 simd.store(math::flush(simd, simd.mul(simd.load(dscore), simd.load(bend))), dscore);
             }
         }
-        let dkeys = &mut scratch.dkeys[range.start * key_width..range.end * key_width];
-        let dvalues = &mut scratch.dvalues[range.start * value_width..range.end * value_width];
-        let dscores_panel = Panel { blocks: dscores, width };
-        let keys = problem.keys.widened(batch, key_head, range.clone(), &scratch.lanes.key_rows);
-        if sees == Sees::Part && (!queries_are_finite || has_non_finite(simd, keys)) {
+        let dkeys = &mut all_dkeys[range.start * key_width..range.end * key_width];
+        let dvalues = &mut all_dvalues[range.start * value_width..range.end * value_width];
+        let (weights, dscores) = (Panel { blocks: weights, width }, Panel { blocks: dscores, width });
+        let is_spoilt = sees == Sees::Part && {
+            let keys = problem.keys.rows(batch, key_head, range.clone(), &mut scratch.lanes.key_rows);
+            !queries_are_finite || has_non_finite(simd, keys)
+        };
+        if is_spoilt {
             for (index, key) in range.clone().enumerate() {
                 let dvalue = &mut dvalues[index * value_width..(index + 1) * value_width];
                 let dkey = &mut dkeys[index * key_width..(index + 1) * key_width];
                 let row = index * width..(index + 1) * width;
-                add_visible_rows(simd, &scores.sight, key, &weights[row.clone()], &dout_rows, dvalue);
-                add_visible_rows(simd, &scores.sight, key, &dscores[row], &query_rows, dkey);
+                add_visible_rows(simd, &scores.sight, key, &weights.blocks[row.clone()], &dout_rows, dvalue);
+                add_visible_rows(simd, &scores.sight, key, &dscores.blocks[row], &query_rows, dkey);
             }
-            add_visible_product(simd, &scores.sight, keys, range, &dscores_panel, dquery_lanes);
+            let keys = problem.keys.widened(batch, key_head, range.clone(), &scratch.lanes.key_rows);
+            add_visible_product(simd, &scores.sight, keys, range, &dscores, dquery_lanes);
         } else {
-            let as_matrix =
-                |panel| Matrix::new(T::flatten(panel), range.len(), queries.len(), width * T::LANES);
-            add_rows_product(simd, as_matrix(weights), &dout_rows, dvalues);
-            add_rows_product(simd, as_matrix(dscores), &query_rows, dkeys);
-            add_columns_product::<T, S, false>(simd, keys, &dscores_panel, dquery_lanes);
+            let (spans, lanes) = (scores.sight.spans(&range), scores.sight.lane_spans(&range));
+            let (n, pairs) = (queries.len(), &mut scratch.pairs);
+            let (douts, queries) =
+                if S::HAS_PAIRS { (&dout_pairs, &query_pairs) } else { (&dout_rows, &query_rows) };
+            add_lanes(simd, &weights, &scores.ones, n, douts, &lanes, pairs, dvalues);
+            add_lanes(simd, &dscores, &scores.factors, n, queries, &lanes, pairs, dkeys);
+            let part = (batch, key_head, &range);
+            let (keys, rows) = (&problem.keys, &mut scratch.lanes.key_rows);
+            add_weighted(simd, keys, part, &dscores, &spans[..width], rows, pairs, dquery_lanes);
         }
     }
     for (lane, row) in scores.wide_rows() {
         let dquery = T::flatten_mut(dquery_lanes).iter_mut().skip(lane).step_by(width * T::LANES);
-        let target = (&mut *scratch.dkeys, &mut *scratch.dvalues);
-        add_wide_row(&tile, queries.start + lane, &row, dquery, target, &mut sums);
+        let rows = (&mut *all_dkeys, &mut *all_dvalues);
+        add_wide_row(&tile, queries.start + lane, &row, dquery, rows, &mut sums);
     }
     *tile.sums = sums;
     let rows = problem.queries.widened(batch, head, queries.clone(), &scratch.lanes.rows);
-    let written = room::<T>(&mut scratch.dquery_rows, queries.len() * key_width);
-    write_dqueries(simd, tile, rows, dquery_lanes, width, written);
+    write_dqueries(simd, tile, rows, dquery_lanes, width, dqueries);
 }
 
 /// Whether padded rows hold neither NaN nor an infinity.

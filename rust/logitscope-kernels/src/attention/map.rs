@@ -33,21 +33,27 @@ pub(super) fn rows_per_tile<T: Element>(queries: usize, bins: MapBins) -> usize 
     bins.rows.min(tile_queries::<T>() * bins.rows / queries + 2)
 }
 
-/// Adds the weights of the keys `keys` (rows of `weights`, `width` vectors each) to their column bins.
+/// Adds the weights of the keys `keys` (rows of `weights`, `width` vectors each) to their column bins; of each block
+/// of queries those of the rows in its span.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the weights of a tile and where they go")]
 pub(super) fn add_columns<T: Element, S: Simd<T>>(
     simd: S,
     weights: &[T::Block],
     width: usize,
     keys: Range<usize>,
+    spans: &[Range<usize>],
     all_keys: usize,
     bins: MapBins,
     sums: &mut [T::Block],
 ) {
-    for (key, weights) in keys.zip(weights.chunks_exact(width)) {
+    for (row, (key, weights)) in keys.zip(weights.chunks_exact(width)).enumerate() {
         let bin = bin_of(key, all_keys, bins.columns);
-        for (sum, weight) in sums[bin * width..(bin + 1) * width].iter_mut().zip(weights) {
-            simd.store(simd.add(simd.load(sum), simd.load(weight)), sum);
+        let sums = &mut sums[bin * width..(bin + 1) * width];
+        for ((sum, weight), span) in sums.iter_mut().zip(weights).zip(spans) {
+            if span.contains(&row) {
+                simd.store(simd.add(simd.load(sum), simd.load(weight)), sum);
+            }
         }
     }
 }

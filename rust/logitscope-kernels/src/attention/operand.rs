@@ -1,7 +1,7 @@
 //! Queries, keys, values and gradients of outputs as arrays hold them: 16-bit numbers are widened a few rows at a time,
 //! where a tile takes them in, so that no kernel knows of them.
 
-use crate::view::{Heads, Matrix};
+use crate::view::{Heads, Matrix, Rows};
 use logitscope_simd::{Element, Stored};
 use std::fmt::Debug;
 use std::ops::Range;
@@ -83,7 +83,78 @@ impl<X: Stored> NarrowHeads<X::Wide> for Heads<'_, X> {
     }
 }
 
+/// Rows of heads, each times a number of its own: (batch, heads, length) gates.
+#[derive(Clone, Copy, Debug)]
+pub struct Gated<'a, X: Stored> {
+    heads: Heads<'a, X>,
+    gates: Rows<'a, X::Wide>,
+}
+
+impl<'a, X: Stored> Gated<'a, X> {
+    /// Heads and what their rows are multiplied by; 16-bit products are rounded to 16 bits.
+    pub fn new(heads: Heads<'a, X>, gates: Rows<'a, X::Wide>) -> Self {
+        Self { heads, gates }
+    }
+
+    /// The products of some rows, as they are computed with.
+    fn products(&self, batch: usize, head: usize, rows: Range<usize>) -> Vec<X::Wide> {
+        let mut wide = vec![X::Wide::ZERO; rows.len() * self.heads.shape()[3]];
+        NarrowHeads::widen(self, batch, head, rows, &mut wide);
+        wide
+    }
+}
+
+impl<X: Stored> NarrowHeads<X::Wide> for Gated<'_, X> {
+    fn shape(&self) -> [usize; 4] {
+        self.heads.shape()
+    }
+
+    fn widen(&self, batch: usize, head: usize, rows: Range<usize>, wide: &mut [X::Wide]) {
+        NarrowHeads::widen(&self.heads, batch, head, rows.clone(), wide);
+        for (row, wide) in rows.zip(wide.chunks_exact_mut(self.heads.shape()[3].max(1))) {
+            let gate = self.gates.get(batch, head, row);
+            for x in wide {
+                *x = X::narrow(*x * gate).widen();
+            }
+        }
+    }
+
+    fn has_pairs(&self) -> bool {
+        X::IS_HALF
+    }
+
+    fn pair_columns(&self, batch: usize, head: usize, rows: Range<usize>, pairs: &mut [X::Wide]) {
+        let columns = self.heads.shape()[3];
+        let wide = self.products(batch, head, rows);
+        for (row, pairs) in
+            wide.chunks_exact(columns.max(1)).zip(pairs.chunks_exact_mut(columns.div_ceil(2).max(1)))
+        {
+            for (two, pair) in row.chunks(2).zip(pairs) {
+                *pair = X::Wide::of_halves(two[0], two.get(1).copied().unwrap_or(X::Wide::ZERO));
+            }
+        }
+    }
+
+    fn pair_rows(&self, batch: usize, head: usize, rows: Range<usize>, pairs: &mut [X::Wide]) {
+        let columns = self.heads.shape()[3].max(1);
+        let wide = self.products(batch, head, rows);
+        for (two, pairs) in wide.chunks(2 * columns).zip(pairs.chunks_exact_mut(columns)) {
+            for (column, pair) in pairs.iter_mut().enumerate() {
+                *pair = X::Wide::of_halves(
+                    two[column],
+                    two.get(columns + column).copied().unwrap_or(X::Wide::ZERO),
+                );
+            }
+        }
+    }
+}
+
 impl<'a, T: Element> Operand<'a, T> {
+    /// Heads whose rows are multiplied by gates, a few rows at a time where a tile takes them in.
+    pub fn gated<X: Stored<Wide = T>>(gated: &'a Gated<'a, X>) -> Self {
+        Self::Narrow(gated)
+    }
+
     /// Heads however they are stored.
     pub fn new<X: Stored<Wide = T>>(heads: &'a Heads<'a, X>) -> Self {
         heads.as_wide().map_or(Self::Narrow(heads), Self::Wide)

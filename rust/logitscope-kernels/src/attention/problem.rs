@@ -1,10 +1,11 @@
 //! What an attention call is asked to compute.
 
+use super::bias::Bias;
 use super::dropout::Dropout;
 use super::masks::Masks;
 use super::operand::Operand;
 use crate::error::{Error, Result};
-use crate::view::{Rows, Scores};
+use crate::view::Rows;
 use logitscope_simd::Element;
 
 /// How the scores of a row become the weights of its values.
@@ -45,7 +46,7 @@ pub struct Problem<'a, T> {
     /// Scores are bent to c tanh(s / c); 0 leaves them straight.
     pub softcap: T,
     /// Added to the scores; -inf hides a key from a query.
-    pub bias: Option<Scores<'a, T>>,
+    pub bias: Option<Bias<'a, T>>,
     /// What the distance of positions is multiplied by and subtracted from the scores, for each query head.
     pub slopes: Option<&'a [T]>,
     /// From scores to weights.

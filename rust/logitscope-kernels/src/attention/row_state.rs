@@ -4,7 +4,7 @@ use super::backward::Upstream;
 use super::problem::Problem;
 use super::tile::{QUERY_BLOCKS, dot};
 use crate::view::Matrix;
-use logitscope_simd::{Element, Simd};
+use logitscope_simd::{Element, Simd, math};
 use std::ops::Range;
 
 /// Running statistics of one vector of rows.
@@ -29,6 +29,62 @@ pub(super) struct RowTerms<V> {
     pub(super) offset: V,
     /// `dh`, over the sum with sigmoid weighting: what multiplies minus the logarithm of a weight before division.
     pub(super) dentropy: V,
+}
+
+/// Turns one vector of rows' scores into weights e^(s - max), updates the state, and returns by how much
+/// what was summed before shrinks.
+#[inline(always)]
+pub(super) fn weigh<T: Element, S: Simd<T>, const ENTROPY: bool>(
+    simd: S,
+    scores: &mut [T::Block],
+    width: usize,
+    block: usize,
+    state: &mut RowState<S::Vector>,
+) -> S::Vector {
+    let zero = simd.splat(T::ZERO);
+    let mut max = state.max;
+    for scores in scores.chunks_exact(width) {
+        max = simd.max(simd.load(&scores[block]), max);
+    }
+    // Rows that have seen no key yet have max = -inf, from which nothing may be subtracted.
+    let reference = simd.select(simd.less(simd.splat(T::NEG_INFINITY), max), max, zero);
+    let mut sum = zero;
+    let mut moment = zero;
+    for scores in scores.chunks_exact_mut(width) {
+        let distance = simd.sub(simd.load(&scores[block]), reference);
+        let weight = math::exp(simd, distance);
+        sum = simd.add(sum, weight);
+        if ENTROPY {
+            let term = simd.mul(weight, distance);
+            moment = simd.add(moment, simd.select(simd.less(zero, weight), term, zero));
+        }
+        simd.store(weight, &mut scores[block]);
+    }
+    let shift = simd.sub(state.max, reference);
+    let decay = math::exp(simd, shift);
+    if ENTROPY {
+        let shifted = simd.mul(decay, simd.mul_add(shift, state.sum, state.moment));
+        moment = simd.add(moment, simd.select(simd.less(zero, decay), shifted, zero));
+    }
+    *state = RowState { max, sum: simd.mul_add(decay, state.sum, sum), moment };
+    decay
+}
+
+/// Multiplies vector `block` of every row of `panel` by `decay`, unless that is 1 everywhere.
+#[inline(always)]
+pub(super) fn rescale<T: Element, S: Simd<T>>(
+    simd: S,
+    decay: S::Vector,
+    panel: &mut [T::Block],
+    width: usize,
+    block: usize,
+) {
+    if !simd.any(simd.less(decay, simd.splat(T::ONE))) && !simd.sum(decay).is_nan() {
+        return;
+    }
+    for row in panel.chunks_exact_mut(width) {
+        simd.store(simd.mul(simd.load(&row[block]), decay), &mut row[block]);
+    }
 }
 
 /// The gradients of a row's results, without those of its output.

@@ -3,17 +3,17 @@
 //! - `c = cap tanh(z / cap)`
 //! - `s = c + bias - slope |position of the query - key|`
 
+use super::bias::HeadBias;
 use super::problem::Problem;
 use super::sight::Sight;
-use super::tile::{QUERY_BLOCKS, zeroed};
-use crate::view::HeadScores;
+use super::tile::{KEYS, QUERY_BLOCKS, room};
 use logitscope_simd::{Element, Simd, math};
 use std::ops::Range;
 
 /// What is done to the products of a tile of queries of one head.
 pub(super) struct ScoreSteps<'a, T: Element> {
     softcap: T,
-    bias: Option<HeadScores<'a, T>>,
+    bias: Option<HeadBias<'a, T>>,
     slope: Option<T>,
     queries: Range<usize>,
     /// Positions of the queries among the keys, in the lanes; whole numbers.
@@ -91,27 +91,31 @@ impl<'a, T: Element> ScoreSteps<'a, T> {
     fn add_bias<S: Simd<T>>(
         &self,
         simd: S,
-        bias: HeadScores<'_, T>,
+        bias: HeadBias<'_, T>,
         keys: &Range<usize>,
         width: usize,
         scores: &mut [T::Block],
         lanes: &mut Vec<T::Block>,
     ) {
+        let mut row = [T::ZERO; KEYS];
+        let row = &mut row[..keys.len()];
         if bias.is_shared() {
-            for (key, row) in keys.clone().zip(scores.chunks_exact_mut(width)) {
-                let bias = simd.splat(bias.get(self.queries.start, key));
-                for score in row {
+            bias.row(self.queries.start, keys.start, row);
+            for (&bias, scores) in row.iter().zip(scores.chunks_exact_mut(width)) {
+                let bias = simd.splat(bias);
+                for score in scores {
                     simd.store(simd.add(simd.load(score), bias), score);
                 }
             }
             return;
         }
-        // Row by row, as a bias lies in memory, into the lanes of its queries.
-        let lanes = zeroed::<T>(lanes, keys.len() * width);
+        // Row by row, as a bias lies in memory, into the lanes of its queries; those beyond do not matter.
+        let lanes = room::<T>(lanes, keys.len() * width);
         for (lane, query) in self.queries.clone().enumerate() {
+            bias.row(query, keys.start, row);
             let column = T::flatten_mut(lanes).iter_mut().skip(lane).step_by(width * T::LANES);
-            for (cell, key) in column.zip(keys.clone()) {
-                *cell = bias.get(query, key);
+            for (cell, &number) in column.zip(row.iter()) {
+                *cell = number;
             }
         }
         for (score, bias) in scores.iter_mut().zip(lanes.iter()) {

@@ -1,8 +1,10 @@
 //! What the queries of one tile see: which key tiles, and of those that are partly hidden which lanes.
 
+use super::bias::{HeadBias, is_visible};
 use super::masks::Band;
 use super::problem::Problem;
-use super::tile::KEYS;
+use super::tile::{KEYS, QUERY_BLOCKS};
+use crate::matmul::ROWS;
 use crate::view::HeadScores;
 use logitscope_simd::{Element, Simd};
 use std::ops::Range;
@@ -15,12 +17,18 @@ pub(super) enum Sees {
     All,
 }
 
+/// For each block of queries a range of the keys of a tile.
+pub(super) type Spans = [Range<usize>; QUERY_BLOCKS];
+
+/// None of them.
+const NO_SPANS: Spans = [const { 0..0 }; QUERY_BLOCKS];
+
 /// What the queries `queries` of one head see.
 pub(super) struct Sight<'a, T: Element> {
     band: Band,
     mask: Option<HeadScores<'a, u8>>,
     /// Hides as a mask does where it is -inf.
-    bias: Option<HeadScores<'a, T>>,
+    bias: Option<HeadBias<'a, T>>,
     queries: Range<usize>,
     /// The middle of each lane, which is exact in any element type.
     lanes: T::Block,
@@ -82,7 +90,7 @@ impl<'a, T: Element> Sight<'a, T> {
             (any, all) = (some, all && every);
         }
         if let Some(bias) = self.bias {
-            let (some, every) = bias.any_and_all(self.queries.clone(), keys.clone(), is_visible);
+            let (some, every) = bias.any_and_all_visible(self.queries.clone(), keys);
             (any, all) = (any && some, all && every);
         }
         match (any, all) {
@@ -90,6 +98,40 @@ impl<'a, T: Element> Sight<'a, T> {
             (true, true) => Sees::All,
             (true, false) => Sees::Part,
         }
+    }
+
+    /// The keys of a tile that the queries of each block have in their bands, counted from the first of the tile, whole
+    /// [`ROWS`] of them where there are as many: what has to be computed. The others are hidden.
+    pub(super) fn spans(&self, keys: &Range<usize>) -> Spans {
+        let real = self.queries.end.min(self.band.queries());
+        let mut spans = NO_SPANS;
+        for (block, span) in spans.iter_mut().enumerate() {
+            let first = self.queries.start + block * T::LANES;
+            if first >= real {
+                break;
+            }
+            let last = real.min(first + T::LANES) - 1;
+            let (start, end) = (self.band.keys_of(first).start, self.band.keys_of(last).end);
+            let (start, end) = (start.clamp(keys.start, keys.end), end.clamp(keys.start, keys.end));
+            if start < end {
+                let (start, end) = ((start - keys.start) / ROWS * ROWS, end - keys.start);
+                *span = start..end.next_multiple_of(ROWS).min(keys.len());
+            }
+        }
+        spans
+    }
+
+    /// The queries of the tile that have some of [`ROWS`] keys in their bands, for all of the keys of a tile.
+    pub(super) fn lane_spans(&self, keys: &Range<usize>) -> [Range<usize>; KEYS / ROWS] {
+        let mut spans = [const { 0..0 }; KEYS / ROWS];
+        for (span, first) in spans.iter_mut().zip(keys.clone().step_by(ROWS)) {
+            let last = keys.end.min(first + ROWS) - 1;
+            *span = self.lanes_of(first).start..self.lanes_of(last).end;
+            if span.start >= span.end {
+                *span = 0..0;
+            }
+        }
+        spans
     }
 
     /// The queries of the tile in whose band the key is, counted from the first of the tile.
@@ -159,10 +201,4 @@ impl<'a, T: Element> Sight<'a, T> {
     fn is_shared(&self) -> bool {
         self.mask.is_none_or(|mask| mask.is_shared()) && self.bias.is_none_or(|bias| bias.is_shared())
     }
-}
-
-/// Whether a bias lets a query see a key; NaN does.
-#[inline(always)]
-fn is_visible<T: Element>(bias: T) -> bool {
-    bias != T::NEG_INFINITY
 }

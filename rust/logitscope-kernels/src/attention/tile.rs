@@ -13,7 +13,7 @@ pub(super) const QUERY_BLOCKS: usize = 4;
 pub(super) const KEYS: usize = 128;
 
 /// The most lanes that a vector has.
-const MOST_LANES: usize = 16;
+pub(super) const MOST_LANES: usize = 16;
 
 /// Queries of a tile in the narrowest type, at most.
 pub(super) const MOST_QUERIES: usize = QUERY_BLOCKS * MOST_LANES;
@@ -49,20 +49,6 @@ pub(super) fn no_factors<T: Element>() -> Factors<T> {
     [None; MOST_QUERIES]
 }
 
-/// Writes the rows of `matrix` transposed, each multiplied by its factor: `out[column]` holds the rows in its lanes,
-/// `width` vectors. Rows that are left out, and lanes beyond the rows, become 0.
-#[inline(always)]
-pub(super) fn transpose<T: Element, S: Simd<T>>(
-    simd: S,
-    matrix: Matrix<'_, T>,
-    factors: &Factors<T>,
-    width: usize,
-    out: &mut [T::Block],
-) {
-    transpose_bits(simd, matrix, factors, width, out);
-    multiply_lanes(simd, factors, width, out);
-}
-
 /// Multiplies the lanes of each row of a panel by the factors of their rows, 0 for those that are left out.
 #[inline(always)]
 pub(super) fn multiply_lanes<T: Element, S: Simd<T>>(
@@ -83,7 +69,8 @@ pub(super) fn multiply_lanes<T: Element, S: Simd<T>>(
     }
 }
 
-/// The same without the factors: what the rows hold may be any bits.
+/// Writes the rows of `matrix` transposed: `out[column]` holds the rows in its lanes, `width` vectors. Rows without a
+/// factor, and lanes beyond the rows, become 0. What the rows hold may be any bits.
 #[inline(always)]
 pub(super) fn transpose_bits<T: Element, S: Simd<T>>(
     simd: S,
@@ -94,7 +81,10 @@ pub(super) fn transpose_bits<T: Element, S: Simd<T>>(
 ) {
     let nothing = T::block(T::ZERO);
     let mut square = [nothing; MOST_LANES];
+    fetch_rows(simd, matrix, 0..T::LANES);
     for block in 0..width {
+        // Sixteen rows at once are no order in which the caches fetch ahead by themselves.
+        fetch_rows(simd, matrix, (block + 1) * T::LANES..(block + 2) * T::LANES);
         let mut wholes: [&[T::Block]; MOST_LANES] = [&[]; MOST_LANES];
         let mut tails = [nothing; MOST_LANES];
         let first = block * T::LANES;
@@ -102,7 +92,9 @@ pub(super) fn transpose_bits<T: Element, S: Simd<T>>(
             if factors[first + lane].is_some() {
                 let tail;
                 (wholes[lane], tail) = T::blocks(matrix.row(first + lane));
-                tails[lane] = simd.to_block(simd.load_partial(tail, T::ZERO));
+                if !tail.is_empty() {
+                    tails[lane] = simd.to_block(simd.load_partial(tail, T::ZERO));
+                }
             }
         }
         for (index, columns) in out.chunks_mut(T::LANES * width).enumerate() {
@@ -114,6 +106,16 @@ pub(super) fn transpose_bits<T: Element, S: Simd<T>>(
             for (column, cells) in square.iter().zip(columns.chunks_exact_mut(width)) {
                 cells[block] = *column;
             }
+        }
+    }
+}
+
+/// Asks the caches for some of the rows of a matrix, as far as it has them.
+#[inline(always)]
+fn fetch_rows<T: Element, S: Simd<T>>(simd: S, matrix: Matrix<'_, T>, rows: Range<usize>) {
+    for row in rows.start..rows.end.min(matrix.rows()) {
+        for line in matrix.row(row).chunks(T::LANES) {
+            simd.prefetch(line);
         }
     }
 }
@@ -172,10 +174,25 @@ pub(super) fn pad<T: Element, S: Simd<T>>(
     }
 }
 
-/// Stores padded rows where they belong.
-pub(super) fn store_rows<X: Stored>(padded: &[<X::Wide as Element>::Block], rows: RowsMut<'_, X>) {
-    let stride = (padded.len() * X::Wide::LANES).checked_div(rows.len()).unwrap_or(0);
-    rows.store(X::Wide::flatten(padded), stride);
+/// Where the rows of a piece are computed: where they belong, if that is whole vectors, else in `padded`; then
+/// [`store_rows`] brings them there. What is in it before is without meaning.
+pub(super) fn rows_or<'a, X: Stored>(
+    rows: &'a mut RowsMut<'_, X>,
+    blocks: usize,
+    padded: &'a mut Vec<<X::Wide as Element>::Block>,
+) -> &'a mut [<X::Wide as Element>::Block] {
+    match rows.as_blocks() {
+        Some(own) => own,
+        None => room::<X::Wide>(padded, blocks),
+    }
+}
+
+/// Stores padded rows where they belong, unless they were computed there.
+pub(super) fn store_rows<X: Stored>(padded: &[<X::Wide as Element>::Block], mut rows: RowsMut<'_, X>) {
+    if rows.as_blocks().is_none() {
+        let stride = (padded.len() * X::Wide::LANES).checked_div(rows.len()).unwrap_or(0);
+        rows.store(X::Wide::flatten(padded), stride);
+    }
 }
 
 /// Whether a matrix holds a NaN or an infinity.

@@ -3,13 +3,14 @@
 use super::backward::Upstream;
 use super::dropout;
 use super::problem::Problem;
+use super::products::{multiply, transposed};
 use super::row_state::{RowTerms, row_terms};
 use super::scores::ScoreSteps;
 use super::sight::{Sees, Sight};
 use super::sigmoid;
-use super::tile::{Factors, QUERY_BLOCKS, blocks_for, clear_hidden, no_factors, room, transpose};
+use super::tile::{Factors, QUERY_BLOCKS, blocks_for, clear_hidden, no_factors, room};
 use super::wide::WideRow;
-use crate::matmul::{Panel, rows_product};
+use crate::matmul::Panel;
 use logitscope_simd::{Element, Simd, math};
 use std::ops::Range;
 
@@ -77,7 +78,6 @@ impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
         queries: Range<usize>,
         scratch: &mut LaneScratch<T>,
     ) -> Self {
-        let [.., value_dim] = problem.values.shape();
         let width = blocks_for::<T>(queries.len());
         let (mut factors, mut ones): (Factors<T>, Factors<T>) = (no_factors::<T>(), no_factors::<T>());
         for (lane, query) in queries.clone().enumerate() {
@@ -86,12 +86,10 @@ impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
                 ones[lane] = Some(T::ONE);
             }
         }
-        let rows = problem.queries.rows(batch, head, queries.clone(), &mut scratch.rows);
-        let lanes = room::<T>(&mut scratch.queries, rows.columns() * width);
-        transpose(simd, rows, &factors, width, lanes);
+        let part = (batch, head, &queries);
+        transposed(simd, &problem.queries, part, &factors, width, &mut scratch.rows, &mut scratch.queries);
+        transposed(simd, &upstream.dout, part, &ones, width, &mut scratch.rows, &mut scratch.douts);
         let dout = upstream.dout.rows(batch, head, queries.clone(), &mut scratch.rows);
-        let lanes = room::<T>(&mut scratch.douts, value_dim * width);
-        transpose(simd, dout, &ones, width, lanes);
         let sight = Sight::new(problem, batch, head, queries.clone());
         let steps = ScoreSteps::new(problem, &sight, batch, head, queries.clone());
         let biases = sigmoid::biases(problem, &sight, head, &queries);
@@ -114,18 +112,19 @@ impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
             return sees;
         }
         let (width, n) = (self.width, keys.len() * self.width);
+        let spans = &self.sight.spans(keys)[..width];
         let key_head = self.head / self.problem.group();
-        let key_rows = self.problem.keys.rows(self.batch, key_head, keys.clone(), &mut scratch.key_rows);
+        let part = (self.batch, key_head, keys);
         let weights = room::<T>(&mut scratch.weights, n);
         let queries = Panel { blocks: &scratch.queries, width };
-        rows_product::<T, S, false>(simd, key_rows, &queries, weights);
+        let (keys_of_part, rows) = (&self.problem.keys, &mut scratch.key_rows);
+        multiply(simd, keys_of_part, part, &queries, &self.factors, spans, rows, weights);
         let bends = self.steps.bends().then(|| room::<T>(&mut scratch.bends, n));
         self.steps.apply(simd, keys, width, weights, bends, &mut scratch.bias);
         let dscores = room::<T>(&mut scratch.dscores, n);
         let douts = Panel { blocks: &scratch.douts, width };
-        let value_rows =
-            self.problem.values.rows(self.batch, key_head, keys.clone(), &mut scratch.value_rows);
-        rows_product::<T, S, false>(simd, value_rows, &douts, dscores);
+        let (values, rows) = (&self.problem.values, &mut scratch.value_rows);
+        multiply(simd, values, part, &douts, &self.ones, spans, rows, dscores);
         let kept = self.problem.dropout.map(|rule| {
             rule.fill::<T>(self.batch, self.head, self.queries.start, keys, width, &mut scratch.dropout)
         });
@@ -133,7 +132,9 @@ impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
             dropout::multiply(simd, kept, dscores);
         }
         let (is_softmax, with_entropy) = (self.problem.is_normalised(), self.upstream.entropy.is_some());
-        for (block, terms) in self.terms.iter().enumerate().take(width) {
+        for (block, (terms, span)) in self.terms.iter().zip(spans).enumerate() {
+            let rows = span.start * width..span.end * width;
+            let (weights, dscores) = (&mut weights[rows.clone()], &mut dscores[rows]);
             match (is_softmax, with_entropy) {
                 (true, false) => softmax::<T, S, false>(simd, terms, weights, dscores, width, block),
                 (true, true) => softmax::<T, S, true>(simd, terms, weights, dscores, width, block),

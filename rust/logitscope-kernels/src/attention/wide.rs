@@ -6,6 +6,7 @@
 //! score of -inf comes of an overflow shows only when all scores of the row are; else it is a weight of 0.
 
 use super::backward::Upstream;
+use super::bias::HeadBias;
 use super::map::{MapBins, bin_of};
 use super::operand::Operand;
 use super::problem::{Problem, Weighting};
@@ -205,7 +206,7 @@ struct WideSteps<'a, T> {
     index: usize,
     factor: f64,
     softcap: f64,
-    bias: Option<crate::view::HeadScores<'a, T>>,
+    bias: Option<HeadBias<'a, T>>,
     slope: f64,
 }
 

@@ -95,6 +95,36 @@ unsafe fn transpose_f32(rows: &[&[f32; 16]], out: &mut [[f32; 16]]) {
     }
 }
 
+/// Sums of lanes as a tree over halves, of sixteen vectors at once: two vectors that have been halved share one.
+#[inline(always)]
+unsafe fn sum_each_f32(v: &[__m512]) -> __m512 {
+    // SAFETY: the caller holds an `Avx512` token.
+    unsafe {
+        let mut quarters = [_mm512_setzero_ps(); 4];
+        for (i, quarter) in quarters.iter_mut().enumerate() {
+            let mut halves = [_mm512_setzero_ps(); 2];
+            for (half, i) in halves.iter_mut().zip([i, i + 8]) {
+                let (low, high) = (
+                    _mm512_shuffle_f32x4::<0x44>(v[i], v[i + 4]),
+                    _mm512_shuffle_f32x4::<0xee>(v[i], v[i + 4]),
+                );
+                *half = _mm512_add_ps(low, high);
+            }
+            let [a, b] = halves;
+            let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+            *quarter = _mm512_add_ps(even, odd);
+        }
+        let mut pairs = [_mm512_setzero_ps(); 2];
+        for (pair, i) in pairs.iter_mut().zip([0, 2]) {
+            let (a, b) = (_mm512_castps_pd(quarters[i]), _mm512_castps_pd(quarters[i + 1]));
+            let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+            *pair = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+        }
+        let [a, b] = pairs;
+        _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xdd>(a, b))
+    }
+}
+
 #[inline(always)]
 unsafe fn transpose_f64(rows: &[&[f64; 8]], out: &mut [[f64; 8]]) {
     // SAFETY: the caller holds an `Avx512` token; pointers come from references to whole blocks.
@@ -228,6 +258,10 @@ macro_rules! implement_avx512 {
                 intrinsic!($cmp::<_CMP_LT_OQ>(a, b))
             }
             #[inline(always)]
+            fn any(self, mask: $mask) -> bool {
+                mask != 0
+            }
+            #[inline(always)]
             fn select(self, mask: $mask, yes: $vector, no: $vector) -> $vector {
                 intrinsic!($blend(mask, no, yes))
             }
@@ -271,6 +305,12 @@ unsafe fn pair_bf16(low: __m512, high: __m512) -> __m512 {
         let places = _mm512_loadu_si512(INTERLEAVED.as_ptr().cast());
         _mm512_castsi512_ps(_mm512_permutexvar_epi16(places, both))
     }
+}
+
+#[inline(always)]
+unsafe fn pair_neighbours_bf16(low: __m512, high: __m512) -> __m512 {
+    // SAFETY: as above.
+    unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low)) }
 }
 
 #[inline(always)]
@@ -325,7 +365,13 @@ macro_rules! implement_avx512_f32 {
     ($token:ty, { $($pairs:tt)* }) => {
         implement_avx512!(
             $token,
-            { $($pairs)* },
+            {
+                #[inline(always)]
+                fn sum_each(self, vectors: &[__m512]) -> __m512 {
+                    intrinsic!(sum_each_f32(vectors))
+                }
+                $($pairs)*
+            },
             f32,
             16,
             __m512,
@@ -399,6 +445,10 @@ implement_avx512_f32!(Avx512Bf16, {
     #[inline(always)]
     fn pair(self, low: __m512, high: __m512) -> __m512 {
         intrinsic!(pair_bf16(low, high))
+    }
+    #[inline(always)]
+    fn pair_neighbours(self, low: __m512, high: __m512) -> __m512 {
+        intrinsic!(pair_neighbours_bf16(low, high))
     }
     #[inline(always)]
     fn add_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {

@@ -3,9 +3,13 @@
 //! Keys are read straight: the numbers of a key lie in the lanes as those of the query do, sixteen dot products leave
 //! one vector of lanes each, and one transposition adds those up. So are values: a row times its weight is added to the
 //! output in registers. Whatever rows are taken together, a row's numbers come from the same operations.
+//!
+//! Both are read line after line and without a prefetch: that is what the caches themselves fetch ahead best. Asking for
+//! lines, or reading four keys side by side, had 0.6 of the speed.
 
 use super::CHUNK;
 use super::problem::{Decoding, Run};
+use super::values::add_values;
 use crate::attention::scores::bend;
 use crate::view::Matrix;
 use logitscope_simd::{Element, Kernel, Simd, Stored, math};
@@ -13,13 +17,6 @@ use std::ops::Range;
 
 /// The most lanes that a vector has.
 const LANES: usize = 16;
-
-/// How far ahead of what is read the caches are asked for what comes, in bytes: what arrives while one line is fetched
-/// many times over.
-const AHEAD: usize = 8192;
-
-/// Rows of values that are read again from the first-level cache for the next rows of queries.
-const VALUES: usize = 8;
 
 /// What a row has of one chunk.
 #[derive(Clone, Copy)]
@@ -88,7 +85,7 @@ impl<X: Stored> Kernel<X::Wide> for ChunkKernel<'_, '_, X> {
                 if count == 0 {
                     load_queries(simd, problem, batch, key_head * group, token, width, &mut scratch.queries);
                 }
-                let at = Place { token: seen.end - 1, head: key_head * group, first: count, is_first: true };
+                let at = Place { token: seen.end - 1, head: key_head * group, first: count };
                 score(simd, problem, &run, &at, &scratch.queries, width, &mut scratch.scores);
                 count += run.keys.rows();
             }
@@ -103,7 +100,7 @@ impl<X: Stored> Kernel<X::Wide> for ChunkKernel<'_, '_, X> {
             sums.fill(X::Wide::block(X::Wide::ZERO));
             let mut first = 0;
             for run in problem.runs(batch, key_head, chunk.number, &seen) {
-                add_values(simd, run.values, run.next, &scratch.scores[first..], group, value_width, sums);
+                add_values(simd, run.values, &scratch.scores[first..], group, value_width, sums);
                 first += run.values.rows();
             }
         }
@@ -143,8 +140,6 @@ struct Place {
     head: usize,
     /// Where the first score of a row goes.
     first: usize,
-    /// Whether no rows before these have read the keys.
-    is_first: bool,
 }
 
 /// The scores of a run of keys for all rows.
@@ -166,7 +161,7 @@ fn score<X: Stored, S: Simd<X::Wide>>(
             let rest = group - row;
             let queries = &queries[row * width..];
             let scores = &mut scores[row * CHUNK + at.first + first..];
-            let at = Place { head: at.head + row, is_first: row == 0, ..*at };
+            let at = Place { head: at.head + row, ..*at };
             if rest >= 4 {
                 score_block::<X, S, 4>(simd, problem, run, &at, keys.clone(), queries, width, scores);
                 row += 4;
@@ -177,30 +172,6 @@ fn score<X: Stored, S: Simd<X::Wide>>(
                 score_block::<X, S, 1>(simd, problem, run, &at, keys.clone(), queries, width, scores);
                 row += 1;
             }
-        }
-    }
-}
-
-/// Asks for what is as many rows ahead of the rows `rows` of a matrix as [`AHEAD`] says; after its last row comes `next`.
-#[inline(always)]
-fn fetch<X: Stored, S: Simd<X::Wide>>(
-    simd: S,
-    matrix: Matrix<'_, X>,
-    next: Matrix<'_, X>,
-    rows: Range<usize>,
-) {
-    let ahead = AHEAD.div_ceil(size_of::<X>() * matrix.columns().max(1));
-    for row in rows {
-        let row = row + ahead;
-        let numbers = if row < matrix.rows() {
-            matrix.row(row)
-        } else if row - matrix.rows() < next.rows() {
-            next.row(row - matrix.rows())
-        } else {
-            return;
-        };
-        for line in numbers.chunks(64 / size_of::<X>()) {
-            simd.prefetch(line);
         }
     }
 }
@@ -218,21 +189,19 @@ fn score_block<X: Stored, S: Simd<X::Wide>, const R: usize>(
     width: usize,
     scores: &mut [X::Wide],
 ) {
-    let mut lanes = [[X::Wide::block(X::Wide::ZERO); LANES]; R];
+    let mut lanes = [[simd.splat(X::Wide::ZERO); LANES]; R];
     let mut key = keys.start;
-    while key + 4 <= keys.end {
-        if at.is_first {
-            fetch(simd, run.keys, run.values, key..key + 4);
-        }
-        dots::<X, S, R, 4>(simd, run.keys, key, queries, width, &mut lanes, key - keys.start);
-        key += 4;
+    // Two keys at a time where that saves reading queries again.
+    while R > 1 && key + 2 <= keys.end {
+        dots::<X, S, R, 2>(simd, run.keys, key, queries, width, &mut lanes, key - keys.start);
+        key += 2;
     }
     while key < keys.end {
         dots::<X, S, R, 1>(simd, run.keys, key, queries, width, &mut lanes, key - keys.start);
         key += 1;
     }
-    for (index, lanes) in lanes.iter_mut().enumerate() {
-        let mut score = add_lanes::<X::Wide, S>(simd, lanes);
+    for (index, lanes) in lanes.iter().enumerate() {
+        let mut score = simd.sum_each(&lanes[..X::Wide::LANES]);
         if problem.softcap != X::Wide::ZERO {
             score = bend(simd, score, simd.splat(problem.softcap));
         }
@@ -258,7 +227,7 @@ fn dots<X: Stored, S: Simd<X::Wide>, const R: usize, const K: usize>(
     key: usize,
     queries: &[<X::Wide as Element>::Block],
     width: usize,
-    lanes: &mut [[<X::Wide as Element>::Block; LANES]; R],
+    lanes: &mut [[S::Vector; LANES]; R],
     at: usize,
 ) {
     let mut packs: [&[X::Pack]; K] = [&[]; K];
@@ -298,32 +267,9 @@ fn dots<X: Stored, S: Simd<X::Wide>, const R: usize, const K: usize>(
     }
     for i in 0..R {
         for j in 0..K {
-            simd.store(sums[i][j], &mut lanes[i][at + j]);
+            lanes[i][at + j] = sums[i][j];
         }
     }
-}
-
-/// The sum of the lanes of each vector, in the lane of its number.
-#[inline(always)]
-fn add_lanes<T: Element, S: Simd<T>>(simd: S, vectors: &mut [T::Block; LANES]) -> S::Vector {
-    let mut rows = [&vectors[0]; LANES];
-    for (row, vector) in rows.iter_mut().zip(vectors.iter()) {
-        *row = vector;
-    }
-    let mut square = [T::block(T::ZERO); LANES];
-    simd.transpose(&rows[..T::LANES], &mut square[..T::LANES]);
-    let mut half = T::LANES / 2;
-    let mut sums = [simd.splat(T::ZERO); LANES];
-    for (sum, block) in sums.iter_mut().zip(&square) {
-        *sum = simd.load(block);
-    }
-    while half > 0 {
-        for i in 0..half {
-            sums[i] = simd.add(sums[i], sums[i + half]);
-        }
-        half /= 2;
-    }
-    sums[0]
 }
 
 /// Turns the first `count` scores of whole vectors into weights e^(s - max), the rest into 0.
@@ -349,111 +295,4 @@ fn weigh<T: Element, S: Simd<T>>(simd: S, scores: &mut [T], count: usize) -> Sta
         simd.store(weight, block);
     }
     State { max, sum: simd.sum(sum), moment: simd.sum(moment) }
-}
-
-/// Adds the rows of values, weighted, to the sums of all rows; `weights` has one row of weights a chunk apart. Keys
-/// `next` are read after them.
-#[inline(always)]
-fn add_values<X: Stored, S: Simd<X::Wide>>(
-    simd: S,
-    values: Matrix<'_, X>,
-    next: Matrix<'_, X>,
-    weights: &[X::Wide],
-    group: usize,
-    width: usize,
-    sums: &mut [<X::Wide as Element>::Block],
-) {
-    for first in (0..values.rows()).step_by(VALUES) {
-        let rows = first..values.rows().min(first + VALUES);
-        let part = values.part(rows.clone());
-        fetch(simd, values, next, rows);
-        let mut row = 0;
-        while row < group {
-            let weights = &weights[row * CHUNK + first..];
-            let sums = &mut sums[row * width..];
-            if row + 2 <= group {
-                add_rows::<X, S, 2>(simd, part, weights, width, sums);
-                row += 2;
-            } else {
-                add_rows::<X, S, 1>(simd, part, weights, width, sums);
-                row += 1;
-            }
-        }
-    }
-}
-
-/// The same for `R` rows.
-#[inline(always)]
-fn add_rows<X: Stored, S: Simd<X::Wide>, const R: usize>(
-    simd: S,
-    values: Matrix<'_, X>,
-    weights: &[X::Wide],
-    width: usize,
-    sums: &mut [<X::Wide as Element>::Block],
-) {
-    let whole = values.columns() / X::Wide::LANES;
-    let mut column = 0;
-    while column + 8 <= whole {
-        add_columns::<X, S, R, 8>(simd, values, weights, column, width, sums);
-        column += 8;
-    }
-    if column + 4 <= whole {
-        add_columns::<X, S, R, 4>(simd, values, weights, column, width, sums);
-        column += 4;
-    }
-    while column < whole {
-        add_columns::<X, S, R, 1>(simd, values, weights, column, width, sums);
-        column += 1;
-    }
-    if whole < width {
-        for i in 0..R {
-            let mut sum = simd.load(&sums[i * width + whole]);
-            for row in 0..values.rows() {
-                let tail = &values.row(row)[whole * X::Wide::LANES..];
-                let rest = X::load_partial(simd, tail, X::Wide::ZERO);
-                sum = simd.mul_add(simd.splat(weights[i * CHUNK + row]), rest, sum);
-            }
-            simd.store(sum, &mut sums[i * width + whole]);
-        }
-    }
-}
-
-/// The same for `C` vectors of columns, which stay in registers.
-#[inline(always)]
-fn add_columns<X: Stored, S: Simd<X::Wide>, const R: usize, const C: usize>(
-    simd: S,
-    values: Matrix<'_, X>,
-    weights: &[X::Wide],
-    column: usize,
-    width: usize,
-    sums: &mut [<X::Wide as Element>::Block],
-) {
-    let mut totals = [[simd.splat(X::Wide::ZERO); C]; R];
-    let mut rows: [&[X::Wide]; R] = [&[]; R];
-    for i in 0..R {
-        rows[i] = &weights[i * CHUNK..i * CHUNK + values.rows()];
-        for c in 0..C {
-            totals[i][c] = simd.load(&sums[i * width + column + c]);
-        }
-    }
-    let mut row = 0;
-    while row < values.rows() {
-        let packs = &X::packs(values.row(row)).0[column..column + C];
-        let mut numbers = [simd.splat(X::Wide::ZERO); C];
-        for c in 0..C {
-            numbers[c] = X::load(simd, &packs[c]);
-        }
-        for i in 0..R {
-            let weight = simd.splat(rows[i][row]);
-            for c in 0..C {
-                totals[i][c] = simd.mul_add(weight, numbers[c], totals[i][c]);
-            }
-        }
-        row += 1;
-    }
-    for i in 0..R {
-        for c in 0..C {
-            simd.store(totals[i][c], &mut sums[i * width + column + c]);
-        }
-    }
 }

@@ -10,6 +10,7 @@ mod merge;
 mod problem;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use problem::Decoding;
 

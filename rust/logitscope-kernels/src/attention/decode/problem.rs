@@ -42,8 +42,6 @@ pub struct Decoding<'a, X: Stored> {
 pub(super) struct Run<'a, X> {
     pub(super) keys: Matrix<'a, X>,
     pub(super) values: Matrix<'a, X>,
-    /// The keys that come after these in the page.
-    pub(super) next: Matrix<'a, X>,
     pub(super) position: usize,
 }
 
@@ -133,8 +131,7 @@ impl<'a, X: Stored> Decoding<'a, X> {
                 let page = pages[number];
                 let keys = keys.matrix(page, key_head);
                 let values = values.matrix(page, key_head).part(rows.clone());
-                let next = keys.part(rows.end..size);
-                Run { keys: keys.part(rows), values, next, position }
+                Run { keys: keys.part(rows), values, position }
             })
         })
     }

@@ -162,7 +162,10 @@ impl<T: Element> Case<T> {
             inv_temperature: Some(row_view(&self.temperature)),
             masks: self.hidden.masks([b, h, lq, lk]),
             softcap: self.softcap,
-            bias: self.bias.as_ref().map(|(data, strides)| Scores::new(data, [b, h, lq, lk], *strides)),
+            bias: self
+                .bias
+                .as_ref()
+                .map(|(data, strides)| Bias::Wide(Scores::new(data, [b, h, lq, lk], *strides))),
             slopes: self.slopes.as_deref(),
             weighting: match &self.sigmoid {
                 None => Weighting::Softmax(self.sinks.as_deref()),

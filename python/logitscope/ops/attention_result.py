@@ -1,0 +1,69 @@
+"""What attention and its gradient give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from logitscope._arrays import as_numpy
+from logitscope._dtypes import widen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttentionResult:
+    """What attention gives; arrays are of the kind that came in, figures of 16-bit inputs in float32."""
+
+    out: Any
+    """(B, Hq, Lq, Dv), or (B, Lq, Hq, Dv) with ``layout="blhd"``."""
+    lse: Any
+    """Logarithm of the sum of the exponentials of a row's scores, (B, Hq, Lq), a sink's included; where no key is
+    visible the sink, or -inf without one. With sigmoid weighting the logarithm of the sum of the weights."""
+    max_logit: Any
+    """The largest score of a row's keys, (B, Hq, Lq); -inf where no key is visible."""
+    inv_sum: Any
+    """1 over the sum of e^(score - m), (B, Hq, Lq), m the larger of ``max_logit`` and the sink: with ``max_logit``
+    the exact state for gradients. 0 in a row without any score; with sigmoid weighting 1 over the sum of the weights.
+    Negative marks a row whose scores leave the range of the dtype: it was computed in float64."""
+    entropy: Any = None
+    """Entropy of a row's weights (over their sum) in nats, (B, Hq, Lq), when asked for."""
+    map: Any = None
+    """Binned attention map, (B, Hq, R, C), when asked for."""
+    top_keys: Any = None
+    """The keys with the largest scores of a row, (B, Hq, Lq, k) int64, when asked for: the largest first, of equal ones
+    the first key, -1 where a row has fewer. A NaN or -inf is no score."""
+    top_weights: Any = None
+    """Their weights, (B, Hq, Lq, k); 0 where there is no key."""
+
+    @property
+    def first_nan(self) -> tuple[int, int, int] | None:
+        """Batch element, head and query of the first row whose scores or output hold a NaN; None without one."""
+        spoilt = np.isnan(as_numpy("attention", "max_logit", self.max_logit))
+        rows = np.isnan(widen(as_numpy("attention", "out", self.out))).any(-1)
+        spoilt |= rows if rows.shape == spoilt.shape else rows.swapaxes(1, 2)
+        if not spoilt.any():
+            return None
+        batch, head, query = np.argwhere(spoilt)[0].tolist()
+        return batch, head, query
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttentionGradients:
+    """Gradients of attention, of the shapes of what they belong to."""
+
+    dq: Any
+    dk: Any
+    dv: Any
+    dinv_temperature: Any = None
+    """(B, Hq, Lq), before any sum over the axes along which ``inv_temperature`` was broadcast; None without one."""
+    dsinks: Any = None
+    """(Hq,); None without sinks."""
+    dbias: Any = None
+    """Of the shape of ``bias``: summed where it was broadcast. None without one."""
+    dalibi_slopes: Any = None
+    """(Hq,); None without slopes."""
+    dsigmoid_bias: Any = None
+    """(Hq,); None without sigmoid weighting, or with ``"auto_row"``."""
+    dvalue_gate: Any = None
+    """(B, Hk, Lk), before any sum over the axes along which ``value_gate`` was broadcast; None without one."""

@@ -136,16 +136,18 @@ pub(super) fn row_terms<T: Element, S: Simd<T>>(
     dout: Matrix<'_, T>,
     out: Matrix<'_, T>,
 ) -> ([RowTerms<S::Vector>; QUERY_BLOCKS], f64) {
-    let mut reference = [T::block(T::ZERO); QUERY_BLOCKS];
-    let (mut inv_sum, mut offset, mut dentropy) = (reference, reference, reference);
+    // Lanes without a query get no weight, whatever their scores.
+    let mut reference = [T::block(T::INFINITY); QUERY_BLOCKS];
+    let nothing = [T::block(T::ZERO); QUERY_BLOCKS];
+    let (mut inv_sum, mut offset, mut dentropy) = (nothing, nothing, nothing);
     let mut dsink = 0.0;
     for (row, query) in queries.clone().enumerate() {
         let (block, lane) = (row / T::LANES, row % T::LANES);
         let share = upstream.inv_sum.get(batch, head, query);
         if share < T::ZERO {
-            reference[block].as_mut()[lane] = T::INFINITY;
             continue;
         }
+        reference[block].as_mut()[lane] = T::ZERO;
         if !problem.is_normalised() {
             reference[block].as_mut()[lane] = -biases[block].as_ref()[lane];
         }

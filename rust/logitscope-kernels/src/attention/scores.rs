@@ -6,7 +6,7 @@
 use super::bias::HeadBias;
 use super::problem::Problem;
 use super::sight::Sight;
-use super::tile::{KEYS, QUERY_BLOCKS, room};
+use super::tile::{KEYS, QUERY_BLOCKS, zeroed};
 use logitscope_simd::{Element, Simd, math};
 use std::ops::Range;
 
@@ -109,8 +109,8 @@ impl<'a, T: Element> ScoreSteps<'a, T> {
             }
             return;
         }
-        // Row by row, as a bias lies in memory, into the lanes of its queries; those beyond do not matter.
-        let lanes = room::<T>(lanes, keys.len() * width);
+        // Row by row, as a bias lies in memory, into the lanes of its queries; those beyond have to stay finite.
+        let lanes = zeroed::<T>(lanes, keys.len() * width);
         for (lane, query) in self.queries.clone().enumerate() {
             bias.row(query, keys.start, row);
             let column = T::flatten_mut(lanes).iter_mut().skip(lane).step_by(width * T::LANES);

@@ -84,11 +84,14 @@ impl<T: Element> Best<T> {
                 if !simd.any(simd.less(least, score)) {
                     continue;
                 }
-                // What it drives out goes on to the next place.
+                // What it drives out goes on to the next place, and drives out what is there even where that is as large.
                 let mut key = simd.splat(T::of_bits(key as u64));
+                let lowest = simd.splat(T::NEG_INFINITY);
+                let mut most = simd.splat(T::INFINITY);
                 for (best, best_key) in best.iter_mut().zip(best_keys.iter_mut()) {
                     let (other, other_key) = (simd.load(best), simd.load(best_key));
-                    let is_larger = simd.less(other, score);
+                    let is_larger = simd.less(simd.select(simd.less(most, other), most, other), score);
+                    most = simd.select(is_larger, lowest, most);
                     simd.store(simd.select(is_larger, score, other), best);
                     simd.store(simd.select(is_larger, key, other_key), best_key);
                     score = simd.select(is_larger, other, score);

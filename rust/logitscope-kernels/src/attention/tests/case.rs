@@ -362,8 +362,9 @@ impl<T: Element> Case<T> {
 
 /// What the weight of one score is multiplied by.
 fn dropped(rule: Dropout, [batch, head, query, key]: [usize; 4]) -> f64 {
-    let counter = [key / 4, query, head, batch].map(|x| u32::try_from(x).unwrap());
+    let counter = [key / 8, query, head, batch].map(|x| u32::try_from(x).unwrap());
     let words = logitscope_testing::philox4x32(counter, [rule.seed as u32, (rule.seed >> 32) as u32]);
-    let is_dropped = f64::from(words[key % 4]) / 2.0_f64.powi(32) < rule.rate;
-    if is_dropped { 0.0 } else { 1.0 / (1.0 - rule.rate) }
+    let number = (words[key % 8 / 2] >> (16 * (key % 2))) & 0xffff;
+    let threshold = (rule.rate * 65536.0).round_ties_even();
+    if f64::from(number) < threshold { 0.0 } else { 65536.0 / (65536.0 - threshold) }
 }

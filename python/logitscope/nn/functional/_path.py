@@ -47,8 +47,9 @@ def why_composite(*tensors: Tensor | None) -> str | None:
 def is_plain(*tensors: Tensor | None) -> bool:
     """Whether these are tensors of torch's own and nothing traces, fakes or counts what is done with them."""
     # Not public; what torch's own modes stand on.
-    modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()
-    if torch.compiler.is_compiling() or modes:
+    if torch.compiler.is_compiling():
+        return False
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
         return False
     own = (torch.Tensor, torch.nn.Parameter, type(None))
     return all(type(tensor) in own and (tensor is None or tensor.device.type == "cpu") for tensor in tensors)

@@ -238,6 +238,10 @@ BOMB = zlib.compress(bytes(1 << 28), 9)
         ("<f4", "[2]", "planes-zlib", b"no zlib"),
         ("<f4", "[9]", "planes-zlib", zlib.compress(bytes(36))[:-5]),
         ("<f4", "[9]", "planes-zlib", b""),
+        ("<f4", "[9]", "nonzero", b"\x80\x00"),
+        ("<f4", "[9]", "nonzero", b"\x80\x00" + bytes(8)),
+        ("<f4", "[9]", "nonzero", b"\x80"),
+        ("<f4", "[67108864]", "nonzero", b"\x80" + bytes(4)),
         ("<f4", "[-1]", "raw", b""),
         ("<f4", "[1.0]", "raw", b"1234"),
         ("<f4", "[true]", "raw", b"1234"),
@@ -269,10 +273,24 @@ def test_that_made_up_arrays_are_refused_in_little_memory(finished, tmp_path, dt
     assert peak < 4 << 20
 
 
-def test_that_a_well_made_array_is_read(finished, tmp_path):
-    path = with_array(finished, tmp_path, *codec.encode(np.arange(100.0)))
+@pytest.mark.parametrize(
+    ("array", "name"),
+    [
+        (np.arange(100.0), "planes-zlib"),
+        (np.tri(13, dtype=np.float32) / 3, "nonzero"),
+        (np.where(np.arange(90) % 3, 0, -0.0), "nonzero"),
+        (np.arange(99) % 2 == 0, "nonzero"),
+        (np.zeros((3, 7, 5), np.int16), "nonzero"),
+        (np.arange(5.0), "raw"),
+    ],
+)
+def test_that_a_well_made_array_is_read(finished, tmp_path, array, name):
+    encoded = codec.encode(array)
+    assert encoded[2] == name
+    path = with_array(finished, tmp_path, *encoded)
     with record.RunReader(path) as run:
-        assert run.array("map", 99).array.tolist() == list(range(100))
+        found = run.array("map", 99).array
+    assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
 
 
 def signed(table, columns):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from logitscope import record
+from logitscope.record import inside
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
@@ -199,6 +200,26 @@ def test_that_passes_that_are_not_due_are_left_alone(path, monkeypatch):
         watch.step(1)
         monkeypatch.setattr("logitscope.record.passage.Passage.open", lambda _: pytest.fail("opened"))
         model(torch.randn(1, 4, WIDTH))
+
+
+def test_that_only_modules_with_calls_are_looked_into_until_fewer_are_seen(path, monkeypatch):
+    monkeypatch.setattr(inside, "SURVEY_EVERY", 4)
+    whole = []
+    opens = inside.Passage.open
+    monkeypatch.setattr(inside.Passage, "open", lambda self: whole.append(watch._step) or opens(self))
+    model, x = Model(), torch.randn(1, 4, WIDTH)
+    act = model.act
+    with record.start("w", path=path) as scope, scope.watch(model, every=1, maps_every=1) as watch:
+        for step in range(12):
+            model.act = torch.nn.Identity() if step == 9 else act
+            watch.step(step)
+            model(x)
+    with record.RunReader(path) as run:
+        assert run.events() == []
+        for layer in range(2):
+            assert run.scalars(f"attention/entropy/layer{layer}").steps.tolist() == list(range(12))
+        assert run.scalars("activation/saturation/act").steps.tolist() == [*range(9), 10, 11]
+    assert whole == [0, 4, 8, 10]
 
 
 def test_that_hooks_are_gone_after_a_pass_that_failed(path):

@@ -1,8 +1,11 @@
-"""Arrays as bytes in a run file: bytes of equal weight together, then run lengths and Huffman codes of zlib.
+"""Arrays as bytes in a run file. Nothing is rounded.
 
-Of a causal attention map (4, 4, 128, 128) in float32 this leaves 45 % in 5 ms, where plain zlib leaves 48 %
-in 11 ms. Nothing is rounded, and decoding trusts nothing: it allocates what the shape promises, within
-`MAX_ARRAY_BYTES`, and no more, whatever the data expand to.
+Where many entries are 0, as in a causal attention map, the others are kept and a bit for each entry says which: of
+such a map (4, 4, 128, 128) in float32 that leaves 53 % in 0.14 ms. Of any other array the bytes of equal weight are
+put together and go through zlib's run lengths and Huffman codes (43 % of that map, but in 6 ms).
+
+Decoding trusts nothing: it allocates what the shape promises, within `MAX_ARRAY_BYTES`, and no more, whatever the
+data expand to.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ DTYPES = frozenset(
 )
 _SMALL = 64
 """Below this many bytes compression gains nothing."""
+_SPARSE = 0.75
+"""Up to this share of entries that are not 0 those are kept alone."""
 
 
 def encode(array: NDArray[Any]) -> tuple[str, str, str, bytes]:
@@ -34,6 +39,10 @@ def encode(array: NDArray[Any]) -> tuple[str, str, str, bytes]:
     dtype, shape = little.dtype.str, json.dumps(array.shape)
     if little.nbytes < _SMALL:
         return dtype, shape, "raw", little.tobytes()
+    bits = little.reshape(-1).view(f"u{little.itemsize}")
+    kept = bits != 0  # of the bits: -0.0 is kept
+    if np.count_nonzero(kept) <= _SPARSE * kept.size:
+        return dtype, shape, "nonzero", np.packbits(kept).tobytes() + bits[kept].tobytes()
     planes = little.reshape(-1).view(np.uint8).reshape(-1, little.itemsize).T
     compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
     data = compressor.compress(np.ascontiguousarray(planes).data) + compressor.flush()
@@ -52,6 +61,8 @@ def decode(dtype: str, shape: str, codec: str, data: bytes) -> NDArray[Any]:
             _damaged(f"an array of shape {dimensions}, over the {MAX_ARRAY_BYTES} bytes allowed")
         )
     size = math.prod(dimensions) * kind.itemsize
+    if codec == "nonzero":
+        return _spread(data, math.prod(dimensions), kind).reshape(dimensions)
     if codec == "raw":
         plain = data
     elif codec == "planes-zlib":
@@ -64,6 +75,19 @@ def decode(dtype: str, shape: str, codec: str, data: bytes) -> NDArray[Any]:
     if codec == "planes-zlib":
         flat = np.ascontiguousarray(flat.reshape(kind.itemsize, -1).T)
     return flat.reshape(-1).view(kind).reshape(dimensions)
+
+
+def _spread(data: bytes, count: int, kind: np.dtype[Any]) -> NDArray[Any]:
+    """The entries that are kept in their places, 0 in the others."""
+    marks, rest = data[: -(-count // 8)], data[-(-count // 8) :]
+    if len(marks) * 8 < count:
+        raise RunFileError(_damaged(f"{len(data)} bytes for an array of {count} entries"))
+    kept = np.unpackbits(np.frombuffer(marks, np.uint8), count=count).view(bool)
+    if len(rest) != np.count_nonzero(kept) * kind.itemsize:
+        raise RunFileError(_damaged(f"{len(rest)} bytes for the entries of an array that are not 0"))
+    flat = np.zeros(count, kind)
+    flat[kept] = np.frombuffer(rest, kind)
+    return flat
 
 
 def _inflate(data: bytes, size: int) -> bytes:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from logitscope.record.recorder import Recorder
     from logitscope.record.schedule import Schedule
 
+SURVEY_EVERY = 16
+"""Of so many passes that are looked at one is looked at as a whole: the model may have begun to call more."""
 _FUNCTIONS = plain_attention.FUNCTIONS | activations.FUNCTIONS
 
 
@@ -52,6 +54,9 @@ class Inside:
         self._step: int | None = None
         self._looked = False
         self._count: int | None = None
+        self._is_survey = True
+        self._callers: dict[int, Any] = {}
+        self._calls = self._surveyed = self._looks = 0
         self._bins: tuple[int, ...] | None = None
         self._numbers: Any = None
         self._told = False
@@ -78,6 +83,9 @@ class Inside:
 
     def before(self, name: str, module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
         """Look at what a function is given."""
+        self._calls += 1
+        if self._is_survey:
+            self._callers[id(module)] = module
         if name in activations.FUNCTIONS:
             part = part_of(self._names.get(id(module), "")) or "model"
             self._guarded("activations", self._activations.take, part, name, arguments, options)
@@ -107,11 +115,31 @@ class Inside:
             return
         self._looked, self._count = True, 0
         self._bins = self._schedule.map_bins if self._schedule.map_due(self._step) else None
-        self._guarded("forward pass", self._passage.open)
+        self._guarded("forward pass", self._open)
+
+    def _open(self) -> None:
+        """Look at all of the pass, or, once it is known which modules call something, at those."""
+        self._calls = 0
+        if self._is_survey:
+            self._callers.clear()
+            self._passage.open()
+        else:
+            self._passage.open_within(list(self._callers.values()))
+
+    def _close(self) -> None:
+        self._passage.close()
+        if self._is_survey:
+            self._surveyed = self._calls
+        self._looks += 1
+        self._is_survey = (
+            self._calls != self._surveyed
+            or id(self._model) in self._callers
+            or self._looks % SURVEY_EVERY == 0
+        )
 
     def _on_passed(self, model: Any, arguments: Any, options: Any, output: Any) -> None:
         if self._passage.is_open:
-            self._passage.close()
+            self._close()
             self._guarded("attention", self._flush)
             self._guarded("activations", self._record_activations)
         if not self._told and self._step is not None and output is not None and self._schedule.covers(model):

@@ -38,7 +38,7 @@ def _lengths(tensors: Sequence[Any]) -> list[float]:
         places.setdefault(tensor.device, []).append(index)
     for indices in places.values():  # one wait for the device each
         dense = [_dense(torch, tensors[index].detach()) for index in indices]
-        found = torch.stack([length.double() for length in torch._foreach_norm(dense)]).tolist()
+        found = torch.stack(torch._foreach_norm(dense)).tolist()
         for index, length in zip(indices, found, strict=True):
             lengths[index] = length
     return lengths

@@ -1,7 +1,8 @@
 """One forward pass of a torch model seen from inside: which module is at work, which functions it calls.
 
 torch's own ways are used, its hooks for all modules and its ``TorchFunctionMode``, which know this thread only and
-are there for the length of the pass. Nothing of the model is replaced, and other passes cost nothing.
+are there for the length of the pass, or of the modules in it that are asked for. Nothing of the model is replaced, and
+other passes cost nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class Spectator(Protocol):
@@ -49,6 +50,7 @@ class Passage:
         self._model, self._spectator = model, spectator
         self._functions = functions
         self._stack: list[Any] = []
+        self._mode: Any = None
         self._thread = 0
         self._undo: list[Callable[[], object]] = []
 
@@ -58,19 +60,26 @@ class Passage:
         return bool(self._undo)
 
     def open(self) -> None:
-        """Begin to look, on this thread."""
-        torch = sys.modules["torch"]
-        hooks = torch.nn.modules.module
-        self._thread = threading.get_ident()
-        self._stack = [self._model]
-        mode = _mode(torch, self)
+        """Begin to look, on this thread, at all of the pass."""
+        hooks = sys.modules["torch"].nn.modules.module
+        self._begin()
         self._undo.append(hooks.register_module_forward_pre_hook(self._enter).remove)
         self._undo.append(hooks.register_module_forward_hook(self._leave, always_call=True).remove)
-        mode.__enter__()
-        self._undo.append(lambda: mode.__exit__(None, None, None))
+        self._look()
+
+    def open_within(self, modules: Sequence[Any]) -> None:
+        """Begin to look, on this thread, at these modules only, which the model itself is none of.
+
+        To see a call torch has to be asked at every one, so it is cheaper to look where calls are known to be.
+        """
+        self._begin()
+        for module in modules:
+            self._undo.append(module.register_forward_pre_hook(self._enter_known).remove)
+            self._undo.append(module.register_forward_hook(self._leave_known, always_call=True).remove)
 
     def close(self) -> None:
         """Look no longer; of no effect when that was done."""
+        self._look_away()
         while self._undo:
             self._undo.pop()()
         self._stack = []
@@ -87,14 +96,41 @@ class Passage:
         return output
 
     def _enter(self, module: Any, inputs: tuple[Any, ...]) -> None:
-        if threading.get_ident() == self._thread and module is not self._model:
+        if self._is_here() and module is not self._model:
             self._stack.append(module)
             self._spectator.enter(module, inputs)
 
     def _leave(self, module: Any, _inputs: tuple[Any, ...], output: Any) -> None:
-        if threading.get_ident() == self._thread and len(self._stack) > 1 and self._stack[-1] is module:
+        if self._is_here() and len(self._stack) > 1 and self._stack[-1] is module:
             self._stack.pop()
             self._spectator.leave(module, output)
+
+    def _enter_known(self, module: Any, inputs: tuple[Any, ...]) -> None:
+        self._enter(module, inputs)
+        if self._is_here():
+            self._look()
+
+    def _leave_known(self, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        self._leave(module, inputs, output)
+        if self._is_here() and len(self._stack) == 1:
+            self._look_away()
+
+    def _is_here(self) -> bool:
+        return threading.get_ident() == self._thread
+
+    def _begin(self) -> None:
+        self._thread = threading.get_ident()
+        self._stack = [self._model]
+
+    def _look(self) -> None:
+        if self._mode is None:
+            self._mode = _mode(sys.modules["torch"], self)
+            self._mode.__enter__()
+
+    def _look_away(self) -> None:
+        mode, self._mode = self._mode, None
+        if mode is not None:
+            mode.__exit__(None, None, None)
 
 
 def _mode(torch: Any, passage: Passage) -> Any:

@@ -66,22 +66,24 @@ def summarize_heads(
     if not nats.size:
         return None
     keys = np.full(nats.shape[-1], nats.shape[-1]) if visible is None else np.asarray(visible)
-    keys = np.broadcast_to(keys, nats.shape)
-    relative = np.where(keys > 1, nats / np.log(np.maximum(keys, 2)), 0.0)
-    sums, counts = (_of_heads(part, log_sums != -np.inf) for part in (log_sums, np.ones(nats.shape)))
+    counted = np.broadcast_to(keys > 1, nats.shape)
+    relative = _sums(nats / np.log(np.maximum(keys, 2)), counted)
+    sees = log_sums != -np.inf
+    sums, counts = _sums(log_sums, sees), sees.sum(axis=(0, 2))
     with np.errstate(invalid="ignore", divide="ignore"):
         return HeadSummary(
             np.asarray(largest.max(axis=(0, 2)), np.float32),
-            (_of_heads(relative, keys > 1) / (keys > 1).sum(axis=(0, 2))).astype(np.float32),
+            (relative / counted.sum(axis=(0, 2))).astype(np.float32),
             float(sums.sum() / counts.sum()),
             (sums / counts).astype(np.float32),
             logit_std,
         )
 
 
-def _of_heads(figures: NDArray[Any], rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _sums(figures: NDArray[Any], rows: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Sums over the rows that count, shape (H,)."""
-    total: NDArray[np.float64] = np.where(rows, figures, 0.0).sum(axis=(0, 2), dtype=np.float64)
+    shown = figures if rows.all() else np.where(rows, figures, 0.0)
+    total: NDArray[np.float64] = shown.sum(axis=-1, dtype=np.float64).sum(axis=0)
     return total
 
 

@@ -13,8 +13,6 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from logitscope.errors import ArgumentError, DTypeError
 from logitscope.record import panels
 from logitscope.record.arguments import check_step
@@ -152,6 +150,7 @@ class Watch:
         self._updates = Updates(self._parameters)
         self._asked: set[int] = set()
         self._board = LayerBoard(recorder)
+        self._seen: dict[int, AttentionObservation] = {}
         self._logits_seen = False
         taken = [module for module in self._layers if module.observer is not None]
         if taken:
@@ -264,18 +263,18 @@ class Watch:
         return AttentionRequest(bins, schedule.sample, schedule.slices_due(self._step))
 
     def _observe(self, module: Any, seen: AttentionObservation) -> None:
-        summary = summarize_heads(seen.max_logit, seen.entropy, seen.lse, seen.visible, seen.logit_std)
-        if summary is not None:
-            map_ = None if seen.map is None else np.array(seen.map, np.float32)
-            pair = None
-            if seen.query is not None and seen.key is not None:
-                pair = np.array(seen.query, np.float32), np.array(seen.key, np.float32)
-            self._board.take(self._index[id(module)], Layer(summary, map_, pair))
-        if self._inside is None and len(self._board) == len(self._layers):
+        self._seen[self._index[id(module)]] = seen.copy()
+        if self._inside is None and len(self._seen) == len(self._layers):
             self._flush()
 
     def _flush(self) -> None:
-        """Record what the layers have shown in this step."""
+        """Record what the layers have shown in this step; reckoned together, which is quicker than between them."""
+        seen, self._seen = self._seen, {}
+        for index, one in seen.items():
+            summary = summarize_heads(one.max_logit, one.entropy, one.lse, one.visible, one.logit_std)
+            if summary is not None:
+                pair = None if one.query is None or one.key is None else (one.query, one.key)
+                self._board.take(index, Layer(summary, one.map, pair))
         if self._step is not None:
             plain = 0 if self._inside is None else self._inside.count
             self._board.flush(self._step, len(self._layers) + plain)

@@ -63,24 +63,16 @@ def steps(path: Path) -> int:
         return 0  # begun, and not yet a run or without a step
 
 
-@pytest.mark.parametrize("attention", ["selective", "sigmoid", "torch"])
-def test_that_methods_are_swapped_by_name(tmp_path, attention) -> None:
-    chosen = {"attention": attention, "activation": "polynorm", "loss": "stablemax", "optimizer": "perpgrad"}
-    words = [word for kind, name in chosen.items() for word in (f"--{kind}", name)]
-    done = demo(tmp_path, "--steps", "3", "--run", "swapped.scope", *words, *TINY)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"validation loss: \d+\.\d+ of stablemax, run: swapped.scope", done.stdout)
-    with RunReader(tmp_path / "swapped.scope") as run:
-        assert run.info.meta.items() >= chosen.items()
-
-
-def test_that_a_run_ends_with_its_loss_and_everything_recorded(tmp_path) -> None:
+def test_that_a_run_ends_with_its_loss_its_picture_and_everything_recorded(tmp_path) -> None:
+    pytest.importorskip("PySide6")
     done = demo(tmp_path, "--steps", "45", "--run", "runs/tiny.scope", *TINY)
     assert done.returncode == 0, done.stderr
     found = SUMMARY.search(done.stdout.strip())
     assert found
     assert found[2] == str(Path("runs/tiny.scope"))
     assert "the model writes:" in done.stdout
+    assert "dashboard: demo.png" in done.stderr
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
     with RunReader(tmp_path / "runs" / "tiny.scope") as run:
         assert run.info.status == "finished"
         assert run.info.meta["text"] == "pydoc_data.topics"
@@ -107,15 +99,6 @@ def test_that_a_run_ends_with_its_loss_and_everything_recorded(tmp_path) -> None
         assert {panel.title for panel in run.panels()} >= {"Loss", "Attention maps", "Class logits", "Speed"}
 
 
-def test_that_the_dashboard_is_drawn_without_a_display(tmp_path) -> None:
-    pytest.importorskip("PySide6")
-    done = demo(tmp_path, "--steps", "21", *TINY)
-    assert done.returncode == 0, done.stderr
-    assert "dashboard: demo.png" in done.stderr
-    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
-    assert len(list((tmp_path / "runs").glob("demo-*.scope"))) == 1
-
-
 @pytest.fixture
 def in_place(tmp_path, monkeypatch):
     """The command in this process, in an empty directory and without its picture, which takes the longest."""
@@ -125,8 +108,19 @@ def in_place(tmp_path, monkeypatch):
     return lambda *words: main(["demo", *words, *TINY])
 
 
+@pytest.mark.parametrize("attention", ["selective", "sigmoid", "torch"])
+def test_that_methods_are_swapped_by_name(in_place, capsys, attention) -> None:
+    chosen = {"attention": attention, "activation": "polynorm", "loss": "stablemax", "optimizer": "perpgrad"}
+    words = [word for kind, name in chosen.items() for word in (f"--{kind}", name)]
+    assert in_place("--steps", "3", "--run", "swapped.scope", *words) == 0
+    assert re.search(r"validation loss: \d+\.\d+ of stablemax, run: swapped.scope", capsys.readouterr().out)
+    with RunReader("swapped.scope") as run:
+        assert run.info.meta.items() >= chosen.items()
+
+
 def test_that_torchs_own_training_has_the_same_losses(in_place, capsys) -> None:
     assert in_place("--steps", "12", "--compare") == 0
+    assert len(list(Path("runs").glob("demo-*.scope"))) == 1
     found = re.findall(
         r"step time: [\d.]+ ms, with torch's attention and cross entropy [\d.]+ ms; "
         r"largest loss difference in 12 steps: (\S+)",

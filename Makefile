@@ -10,7 +10,7 @@ STAMP := $(VENV)/.ready
 PYTEST := QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup build quick fmt lint test test-isa wheel docs check app bench fuzz clean
+.PHONY: help demo setup build fmt lint test test-isa wheel docs check app bench fuzz clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -28,9 +28,6 @@ build: setup ## The same as setup: the environment with the kernels built
 
 app: setup ## Open the dashboard on the runs in ./runs
 	$(BIN)/logitscope dashboard $(ARGS)
-
-quick: ## After a change to Rust: build again only what changed
-	VIRTUAL_ENV="$(abspath $(VENV))" "$$(command -v uv || echo $(BIN)/uv)" tool run -q maturin develop -q --skip-install --profile quick
 
 fmt: setup ## Format Rust and Python
 	cargo fmt

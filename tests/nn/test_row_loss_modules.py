@@ -1,4 +1,4 @@
-"""Losses over StableMax and of the spherical family for torch: derivatives of any order, operators, modules."""
+"""Losses over StableMax, of the margin and of the spherical family for torch: any derivatives, operators, modules."""
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from logitscope.nn.functional._row_loss import row_loss
 
 MODULES = {
     "stablemax": (nn.StableMaxCrossEntropy, loss.stablemax_cross_entropy, {}),
+    "margin": (nn.MarginLoss, loss.margin_loss, {}),
     "taylor": (nn.TaylorSoftmaxLoss, loss.taylor_softmax_loss, {}),
     "spherical": (nn.SphericalSoftmaxLoss, loss.spherical_softmax_loss, {"epsilon": 0.25}),
     "z": (nn.ZStandardizedLoss, loss.z_standardized_loss, {"a": 0.7, "b": 2.0}),
@@ -150,6 +151,23 @@ def test_that_classes_are_in_dimension_1(name: str) -> None:
     torch.testing.assert_close(got, scores(name, targets)(logits.movedim(1, -1)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_that_the_margin_is_a_function_with_classes_in_dimension_1(dtype) -> None:
+    logits = torch.randn(4, 5, 3, dtype=dtype, requires_grad=True)
+    targets = torch.randint(0, 5, (4, 3))
+    targets[0, 0] = -100
+    got = nn.functional.margin_loss(logits, targets, reduction="none")
+    (gradient,) = torch.autograd.grad(got.sum(), logits)
+    rows = logits.detach().movedim(1, -1)
+    value, exact = loss.margin_loss(rows, targets, reduction="none", return_grad=True)
+    assert torch.equal(got.detach(), value)
+    assert torch.equal(gradient.movedim(1, -1), exact)
+    assert gradient[0, :, 0].eq(0).all()
+    torch.testing.assert_close(nn.MarginLoss(reduction="none")(logits, targets), got)
+    one = nn.functional.margin_loss(torch.tensor([1.0, 4.0, 2.0]), torch.tensor(1))
+    assert one.item() == -2
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_that_a_module_smooths_its_targets(dtype) -> None:
     logits, targets = torch.randn(4, 5, 3, dtype=dtype, requires_grad=True), torch.randint(0, 5, (4, 3))
@@ -180,6 +198,12 @@ def test_that_modules_show_what_they_are_and_refuse_what_they_cannot() -> None:
         nn.SphericalSoftmaxLoss(-1.0)(logits, targets)
     with pytest.raises(ShapeError, match=r"^z_standardized_loss: targets has shape \(1,\); use \(2,\)$"):
         nn.ZStandardizedLoss()(logits, targets[:1])
+    with pytest.raises(
+        ShapeError, match=r"^margin_loss: logits has shape \(..., 1\); use at least two classes$"
+    ):
+        nn.functional.margin_loss(logits[:, :1], targets)
+    with pytest.raises(ArgumentError, match=r"^margin_loss: reduction is 'worst'; use"):
+        nn.functional.margin_loss(logits, targets, reduction="worst")
     with pytest.raises(
         DTypeError, match=r"^stablemax_cross_entropy: logits is torch.int64; use torch.float32"
     ):

@@ -22,6 +22,7 @@ from logitscope.nn.ntk_linear import NTKLinear, ntk_mlp
 from logitscope.nn.polycom import PolyCom
 from logitscope.nn.rotary import RotaryPosition
 from logitscope.nn.row_losses import (
+    MarginLoss,
     SphericalSoftmaxLoss,
     StableMaxCrossEntropy,
     TaylorSoftmaxLoss,
@@ -60,6 +61,7 @@ __all__ = [
     "HierarchicalSoftmax",
     "LayerScale",
     "LinearCrossEntropyLoss",
+    "MarginLoss",
     "NTKLinear",
     "PolyCom",
     "PolyLoss",

@@ -1,4 +1,4 @@
-"""Losses over StableMax and of the spherical family as modules."""
+"""Losses over StableMax, of the margin, and of the spherical family as modules."""
 
 from __future__ import annotations
 
@@ -102,6 +102,35 @@ class StableMaxCrossEntropy(_RowLoss):
         return f"{super().extra_repr()}, label_smoothing={self.label_smoothing!r}"
 
 
+class MarginLoss(_RowLoss):
+    """Margin of the target as a loss, ``max(z_k for k != y) - z_y``, for attacks by gradient (arXiv 1608.04644).
+
+    Parameters
+    ----------
+    weight, ignore_index, reduction, empty
+        As in :class:`CrossEntropyLoss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from logitscope.nn import MarginLoss
+    >>> MarginLoss(reduction="none")(torch.tensor([[4.0, 1.0, 3.0], [0.0, 5.0, 2.0]]), torch.tensor([0, 2]))
+    tensor([-1.,  3.])
+    """
+
+    operation = "margin_loss"
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        empty: str = "nan",
+    ) -> None:
+        super().__init__({}, weight, ignore_index, reduction, empty)
+
+
 class TaylorSoftmaxLoss(_RowLoss):
     """Log-Taylor-softmax loss, of ``1 + z + z**2 / 2`` in place of the exponential (arXiv 1412.7091).
 
@@ -200,6 +229,7 @@ class ZStandardizedLoss(_RowLoss):
 
 
 LOSS: Mapping[str, Callable[[], nn.Module]] = {
+    "margin": MarginLoss,
     "spherical": SphericalSoftmaxLoss,
     "stablemax": StableMaxCrossEntropy,
     "taylor": TaylorSoftmaxLoss,

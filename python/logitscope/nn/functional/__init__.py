@@ -11,6 +11,7 @@ from logitscope.nn.functional._cross_entropy import cross_entropy
 from logitscope.nn.functional._linear_cross_entropy import linear_cross_entropy
 from logitscope.nn.functional._log_softmax import log_softmax
 from logitscope.nn.functional._logsumexp import logsumexp
+from logitscope.nn.functional._margin_loss import margin_loss
 from logitscope.nn.functional._poly_norm import poly_norm
 from logitscope.nn.functional._poly_relu import poly_relu
 from logitscope.nn.functional._scaled_dot_product_attention import scaled_dot_product_attention
@@ -29,6 +30,7 @@ __all__ = [
     "log_softmax",
     "log_stablemax",
     "logsumexp",
+    "margin_loss",
     "poly_norm",
     "poly_relu",
     "scaled_dot_product_attention",

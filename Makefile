@@ -55,18 +55,8 @@ test-isa: setup ## The operations' tests once more with scalar kernels only
 wheel: setup ## Build sdist, wheel from the sdist, install it elsewhere, try it
 	VENV="$(VENV)" scripts/check_wheel.sh
 
-docs: setup ## Renew pictures and verdicts: a demo run, the gallery, all experiments (minutes; on an idle machine)
-	rm -rf target/docs
-	$(BIN)/logitscope demo --no-window --run target/docs/demo.scope
-	for theme in dark light; do \
-	    $(BIN)/logitscope dashboard target/docs/demo.scope --theme $$theme \
-	        --screenshot docs/images/dashboard-$$theme.png && \
-	    LOGITSCOPE_RUNS=target/docs $(BIN)/logitscope dashboard --gallery grokking-stability --theme $$theme \
-	        --screenshot docs/images/gallery-$$theme.png || exit 1; done
-	for slug in $$($(BIN)/logitscope list --built 2>/dev/null | cut -d ' ' -f 1); do \
-	    $(BIN)/logitscope run $$slug --run target/docs/$$slug.scope --verdicts docs/verdicts.md && \
-	    $(BIN)/logitscope dashboard target/docs/$$slug.scope --theme light --size 1400x1500 \
-	        --screenshot docs/papers/$$slug.png || exit 1; done
+docs: setup ## Renew pictures and verdicts: a demo, the gallery, all experiments (minutes; goes on where it was stopped)
+	VENV="$(VENV)" scripts/docs.sh
 
 fuzz: ## Fuzz the kernels on rows for a minute (needs a nightly compiler)
 	scripts/fuzz.sh

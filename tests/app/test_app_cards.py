@@ -2,6 +2,7 @@ import dataclasses
 import xml.etree.ElementTree as ET
 
 import numpy as np
+import pyqtgraph as pg
 import pytest
 from fake_run import FakeReader
 from PySide6.QtCore import QPointF, Qt
@@ -10,6 +11,7 @@ from logitscope.record import Panel
 from logitscope_app.models.run_data import RunData
 from logitscope_app.models.series import piled
 from logitscope_app.models.states import (
+    BarsState,
     Cloud,
     Guides,
     HeadsState,
@@ -18,6 +20,7 @@ from logitscope_app.models.states import (
     LinesState,
     Mark,
     PanelState,
+    Part,
     ScatterState,
     TableRow,
     TableState,
@@ -55,6 +58,13 @@ def _states():
     guides = Guides((Mark("L1", 300.0, True), Mark("limit", 2.0, False)), (0.5, 2.0))
     states[ScatterState] = ScatterState(
         Panel("S", "scatter", ("s/*",), x_label="classes"), 5, clouds=clouds, log_x=True, guides=guides
+    )
+    parts = (
+        Part("sum", ("b/one/sum", "b/two/sum"), np.array([2.0, 3.0])),
+        Part("write", ("b/one/write", ""), np.array([1.0, np.nan])),
+    )
+    states[BarsState] = BarsState(
+        Panel("B", "bars", ("b/*",)), 5, names=("one", "two"), parts=parts, guides=guides
     )
     states[PanelState] = PanelState(Panel("?", "image", ("s",)), 5, "cannot draw")
     return states
@@ -260,6 +270,39 @@ def test_that_a_histogram_reads_its_bins(show, theme):
     assert card.aside.text() == "1 … 2: 5"
     card.plot.hovered.emit(9.0)
     assert card.aside.text() == ""
+
+
+def _bars(card):
+    return [item for item in card.plot.item.items if isinstance(item, pg.BarGraphItem) and item.isVisible()]
+
+
+def test_that_parts_lie_beside_each_other_or_on_each_other(show, theme):
+    state = STATES[BarsState]
+    card = show(state)
+    sums, writes = _bars(card)
+    np.testing.assert_allclose(sums.opts["x"], [-0.19, 0.81])
+    np.testing.assert_allclose(writes.opts["x"], [0.19])  # the other bar has no such part
+    assert [tick for _, tick in card.plot.item.getAxis("bottom")._tickLevels[0]] == ["one", "two"]
+    card.set_state(dataclasses.replace(state, stacked=True, parts=state.parts[::-1]))
+    writes, sums = _bars(card)
+    np.testing.assert_allclose(sums.opts["x"], [0, 1])
+    np.testing.assert_allclose(sums.opts["y0"], [1, 0])
+    card.set_state(dataclasses.replace(state, parts=state.parts[:1]))
+    assert len(_bars(card)) == 1
+
+
+def test_that_bars_are_read_under_the_pointer(show, theme):
+    card = show(STATES[BarsState])
+    assert [(entry.label, entry.value) for entry in card.legend.entries] == [("sum", ""), ("write", "")]
+    card.plot.hovered.emit(0.8)
+    assert card.aside.text() == "two"
+    assert [entry.value for entry in card.legend.entries] == ["3", "–"]
+    card.plot.hovered.emit(7.0)
+    assert card.aside.text() == ""
+    card.set_state(dataclasses.replace(STATES[BarsState], parts=STATES[BarsState].parts[:1]))
+    card.plot.hovered.emit(0.0)
+    assert card.aside.text() == "one   2"
+    assert not card.legend.isVisible()
 
 
 def test_that_points_are_read_under_the_pointer_on_either_axis(show, theme):

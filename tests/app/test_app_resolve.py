@@ -7,6 +7,7 @@ from logitscope.record import Panel, StepArray, StepText
 from logitscope_app.models.resolve import resolve
 from logitscope_app.models.series import Points
 from logitscope_app.models.states import (
+    BarsState,
     HeadsState,
     HeatmapState,
     HistogramState,
@@ -65,7 +66,29 @@ def test_that_layers_are_a_row():
     assert state.ordered
 
 
-@pytest.mark.parametrize("kind", ["lines", "heatmap", "heads", "histogram", "scatter", "spectrum", "text"])
+def test_that_bars_have_the_parts_that_their_tags_name_at_the_step():
+    points = {
+        "time/online/sum": {0: 1.0, 9: 5.0},
+        "time/two_pass/sum": {0: 2.0},
+        "time/two_pass/write_it": {3: 4.0},
+        "time/late/sum": {8: 1.0},
+    }
+    panel = Panel("B", "bars", ("time/*",), options={"stacked": True, "y_marks": {"copy": 3.0}})
+    state = resolve(panel, _Data(points), 7)
+    assert isinstance(state, BarsState)
+    assert state.names == ("online", "two pass")
+    assert [part.label for part in state.parts] == ["sum", "write it"]
+    assert state.parts[1].tags == ("", "time/two_pass/write_it")
+    np.testing.assert_array_equal([part.heights for part in state.parts], [[1.0, 2.0], [np.nan, 4.0]])
+    assert state.stacked
+    assert [mark.label for mark in state.guides.marks] == ["copy"]
+    state = resolve(Panel("B", "bars", ("a", "b")), _Data({"a": {0: 1.0}, "b": {0: 2.0}}), 0)
+    assert (state.names, len(state.parts), state.stacked) == (("a", "b"), 1, False)
+
+
+@pytest.mark.parametrize(
+    "kind", ["lines", "bars", "heatmap", "heads", "histogram", "scatter", "spectrum", "text"]
+)
 @pytest.mark.parametrize("tags", [("x",), ()])
 def test_that_a_panel_without_values_says_so(kind, tags):
     assert resolve(Panel("X", kind, tags), _Data(), 3).message

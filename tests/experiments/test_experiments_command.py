@@ -20,7 +20,7 @@ TOY = '''
 import time
 from logitscope.experiments import Check, Verdict
 SMOKE = {"seeds": (5,), "steps": 2}
-def run(scope, *, seeds=(0, 1, 2), progress=None, steps=4, pause=0.0):
+def run(scope, *, seeds=(0, 1, 2), progress=None, steps=4, pause=0.0, sizes=(1, 2)):
     scope.panel("Toy", "lines", ["toy"])
     progress.begin(steps * len(seeds))
     for seed in seeds:
@@ -58,7 +58,7 @@ def test_that_the_list_can_be_narrowed(capsys) -> None:
     main(["list", "--built"])
     assert "not built" not in capsys.readouterr().out
     main(["list", "no such paper"])
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "no paper is like that; logitscope list shows all\n")
 
 
 def test_that_a_program_can_read_the_list(capsys) -> None:
@@ -109,6 +109,20 @@ def test_that_a_smoke_run_decides_nothing_and_options_reach_the_experiment(toy, 
     assert (found["seeds"], found["options"]) == ([7], {"steps": 1})
 
 
+def test_that_numbers_of_ones_own_that_an_experiment_cannot_take_are_blamed(toy, capsys, monkeypatch) -> None:
+    def fail(scope, *, seeds=(0,), progress=None, steps=4, sizes=(1, 2)):
+        assert sizes == (3,)  # one number where there are several
+        return 1 / (steps - 5)
+
+    monkeypatch.setattr(sys.modules["logitscope.experiments.lamb"], "run", fail)
+    assert main(["run", "lamb", "--set", "steps=5", "--set", "sizes=3"]) == 2
+    wanted = "lamb cannot be run with steps=5, sizes=3 (ZeroDivisionError: division by zero); use others\n"
+    assert capsys.readouterr().err.endswith(wanted)
+    monkeypatch.setattr(sys.modules["logitscope.experiments.lamb"], "SMOKE", {"steps": 5, "sizes": (3,)})
+    with pytest.raises(ZeroDivisionError):  # the experiment's own fault
+        main(["run", "lamb", "--smoke"])
+
+
 def test_that_the_document_of_verdicts_is_renewed_entry_by_entry(toy, capsys) -> None:
     assert main(["run", "lamb", "--verdicts", "docs/v.md"]) == 0
     page = (toy / "docs" / "v.md").read_text()
@@ -127,7 +141,13 @@ def test_that_the_document_of_verdicts_is_renewed_entry_by_entry(toy, capsys) ->
     [
         (["lam"], "there is no paper 'lam'; use lamb"),
         (["hawq-v2"], "hawq-v2 is not built yet; use one of "),
-        (["lamb", "--set", "size=3"], "lamb has no 'size' to set; use steps, pause"),
+        (["lamb", "--set", "size=3"], "lamb has no 'size' to set; use steps, pause, sizes"),
+        (["lamb", "--set", "steps=many"], "lamb: steps is 'many'; use what is like 4"),
+        (["lamb", "--set", "steps=1.5"], "lamb: steps is 1.5; use what is like 4"),
+        (["lamb", "--set", "steps=-1"], "lamb: steps is -1; use what is like 4"),
+        (["lamb", "--set", "pause=()"], "lamb: pause is (); use what is like 0.0"),
+        (["lamb", "--set", "sizes=()"], "lamb: sizes is (); use what is like (1, 2)"),
+        (["lamb", "--seed", "-1"], "argument --seed: invalid seed value: '-1'"),
         (["lamb", "--set", "steps"], "argument --set: 'steps' sets nothing; use NAME=VALUE"),
         (["lamb", "--seeds", "one"], "argument --seeds: invalid list of seeds value: 'one'"),
         (["lamb", "--smoke", "--verdicts", "v.md"], "--verdicts: the document is for full runs"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitscope_app.models.states import (
+    BarsState,
     HeadsState,
     HeatmapState,
     HistogramState,
@@ -55,6 +56,11 @@ def rows(state: PanelState) -> Iterator[Row]:
             for cloud in state.clouds:
                 points = zip(cloud.x.tolist(), cloud.y.tolist(), strict=True)
                 yield from ((cloud.tag, state.step, x, y) for x, y in points)
+        case BarsState():
+            yield ("tag", "step", "value")
+            for part in state.parts:
+                bars = zip(part.tags, part.heights.tolist(), strict=True)
+                yield from ((tag, state.step, height) for tag, height in bars if tag)
         case TableState():
             yield ("tag", "step", "value", "min", "max", "points")
             for row in state.rows:

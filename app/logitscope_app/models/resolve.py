@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +14,7 @@ from logitscope_app.models.history import history_of
 from logitscope_app.models.plan import HEAD_FIGURES, expand, label_tags, sibling
 from logitscope_app.models.series import piled
 from logitscope_app.models.states import (
+    BarsState,
     Cloud,
     Curve,
     FloatArray,
@@ -21,6 +23,7 @@ from logitscope_app.models.states import (
     HistogramState,
     LinesState,
     PanelState,
+    Part,
     ScatterState,
     TableRow,
     TableState,
@@ -104,6 +107,29 @@ def _is_ordered(labels: Sequence[str]) -> bool:
     """Whether the labels are one word with a counting number: ``layer0, layer1 ...``."""
     parts = [re.fullmatch(r"(.*?)(\d+)", label) for label in labels]
     return len(parts) > 2 and all(parts) and len({part[1] for part in parts if part}) == 1
+
+
+def _bars(panel: Panel, data: Data, step: int | None) -> BarsState:
+    tags = expand(panel.tags, data.names())
+    found: dict[str, dict[str, tuple[str, float]]] = {}
+    names: dict[str, None] = {}
+    for tag, label in zip(tags, short_labels(tags), strict=True):
+        at = data.points(tag).at(step)
+        if at is not None:
+            # Of a label without a folder all is the name: its bar has one part.
+            name, _, part = label.rpartition("/") if "/" in label else (label, "", "")
+            found.setdefault(part, {})[name] = tag, at[1]
+            names[name] = None
+    parts = []
+    for part, bars in found.items():
+        cells = [bars.get(name, ("", math.nan)) for name in names]
+        parts.append(
+            Part(sentence(part), tuple(tag for tag, _ in cells), np.array([height for _, height in cells]))
+        )
+    message = "" if parts else f"No values yet for {_listed(panel.tags)}."
+    stacked = bool(panel.options.get("stacked", False))
+    shown = tuple(map(sentence, names))
+    return BarsState(panel, step, message, shown, tuple(parts), stacked, guides_of(panel, data.points, step))
 
 
 def _table(panel: Panel, data: Data, step: int | None) -> TableState:
@@ -251,6 +277,7 @@ def _text(panel: Panel, data: Data, step: int | None) -> TextState:
 
 _RESOLVERS: dict[str, Callable[[Panel, Data, int | None], PanelState]] = {
     "lines": _lines,
+    "bars": _bars,
     "table": _table,
     "heatmap": _heatmap,
     "heads": _heads,

@@ -241,7 +241,7 @@ class RunData:
 
     def _state(self, index: int, panel: Panel, step: int | None) -> PanelState:
         """The state of a panel, the same object as last time when nothing that it shows has changed."""
-        follows = panel.kind in ("lines", "table") or further_tags(panel)
+        follows = panel.kind in ("lines", "bars", "table") or further_tags(panel)
         followed = step if follows else None
         key: tuple[object, ...] = (panel, followed, *self._inputs(panel, step))
         if panel.kind == "lines":

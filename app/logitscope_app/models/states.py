@@ -95,6 +95,28 @@ class ScatterState(PanelState):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One part of each bar, all in one colour."""
+
+    label: str
+    tags: tuple[str, ...]
+    """Of each bar; empty for one that has no such part."""
+    heights: FloatArray
+    """Of each bar; NaN for one that has no such part."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BarsState(PanelState):
+    """Bars and their parts at one step."""
+
+    names: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+    stacked: bool = False
+    """Whether the parts of a bar lie on each other, as those of a whole, or beside each other."""
+    guides: Guides = field(default_factory=Guides)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class HeatmapState(PanelState):
     """One matrix; its colours reach over ``limits`` if there are any, otherwise over what is in it."""
 

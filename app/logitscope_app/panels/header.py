@@ -9,7 +9,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenuBar, QSizePolicy, QVBoxLayout, QWidget
 
 from logitscope_app.models.text import ago, duration
-from logitscope_app.panels.label import label
+from logitscope_app.panels.label import ElidedLabel, label
 from logitscope_app.panels.runs import status_colour
 from logitscope_app.theme.palette import GAP
 
@@ -31,7 +31,8 @@ class Header(QWidget):
         self.menus.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Preferred)
         self.name = label("large")
         self.status = QLabel()
-        self.details = label("muted", alignment=Qt.AlignmentFlag.AlignRight)
+        self.details = ElidedLabel("muted")
+        self.details.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.details.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.notice = label("notice", wrap=True)
         self.notice.hide()
@@ -63,7 +64,8 @@ class Header(QWidget):
         self.status.setText(f"● {info.status}")
         self.status.setStyleSheet(f"color: {colour}; font-weight: 600;")
         self.status.show()
-        parts = [f"{key} {value}" for key, value in list(info.meta.items())[:_META_SHOWN]]
+        told = [(key, value) for key, value in info.meta.items() if value != info.name]
+        parts = [f"{key} {value}" for key, value in told[:_META_SHOWN]]
         parts.append(duration(info.updated - info.created))
         if info.status != "running":
             parts.append(ago(info.updated, time.time()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logitscope_app.models.states import (
+    BarsState,
     HeadsState,
     HeatmapState,
     HistogramState,
@@ -15,6 +16,7 @@ from logitscope_app.models.states import (
     TextState,
     WhatIfState,
 )
+from logitscope_app.panels.bars import BarsCard
 from logitscope_app.panels.card import Card
 from logitscope_app.panels.heads import HeadsCard
 from logitscope_app.panels.heatmap import HeatmapCard
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 CARDS: dict[type[PanelState], type[Card]] = {
     LinesState: LinesCard,
+    BarsState: BarsCard,
     HeadsState: HeadsCard,
     HeatmapState: HeatmapCard,
     HistogramState: HistogramCard,

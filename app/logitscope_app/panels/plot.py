@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import pyqtgraph as pg
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 LINE_WIDTH = 1.6
 _AXIS_HEIGHT, _LABEL_HEIGHT = 18, 14
+_NAME_WIDTH = 12
+"""Letters from which on a name is broken into lines."""
 
 
 class Plot(QObject):
@@ -112,6 +115,14 @@ class Plot(QObject):
             axis.showLabel(bool(text))
             axis.setHeight(_AXIS_HEIGHT + _LABEL_HEIGHT if text else _AXIS_HEIGHT)
             self._write_x_label(colour)
+
+    def set_names(self, names: Sequence[str]) -> None:
+        """Write names below 0, 1, 2 ... in place of numbers."""
+        lines = ["\n".join(wrap(name, _NAME_WIDTH, break_long_words=False)) for name in names]
+        axis = self.item.getAxis("bottom")
+        axis.setTicks([list(enumerate(lines))])
+        most = max((line.count("\n") for line in lines), default=0)
+        axis.setHeight(_AXIS_HEIGHT + most * _LABEL_HEIGHT)
 
     def place(self, value: float, *, upright: bool) -> float | None:
         """Where a value lies on an axis, the horizontal one if ``upright``; None for what has no logarithm."""

@@ -52,7 +52,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("slug", nargs="+", metavar="SLUG", help="papers by name, or all that are built: all")
     parser.add_argument("--smoke", action="store_true", help="seconds instead of minutes; decides nothing")
     seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", type=int, metavar="N", help="one seed only")
+    seeds.add_argument("--seed", type=_seed, metavar="N", help="one seed only")
     seeds.add_argument(
         "--seeds", type=_seeds, metavar="LIST", help="seeds, separated by commas (default: 0,1,2)"
     )
@@ -88,7 +88,8 @@ def run_list(arguments: argparse.Namespace) -> int:
         state = "built    " if paper.built else "not built"
         print(f"{paper.slug:{width}}  {state}  {paper.area:14}  {paper.year}  {paper.title}")
     built = sum(paper.built for paper in papers)
-    print(f"{len(papers)} papers, {built} built: logitscope run SLUG", file=sys.stderr)
+    told = f"{len(papers)} papers, {built} built: logitscope run SLUG"
+    print(told if papers else "no paper is like that; logitscope list shows all", file=sys.stderr)
     return 0
 
 
@@ -177,9 +178,20 @@ def _tell_all(outcomes: list[Outcome]) -> None:
         print(f"{outcome.plan.paper.slug}: {'runs' if outcome.plan.smoke else word}")
 
 
+def _seed(text: str) -> int:
+    """Read ``--seed``."""
+    seed = int(text)
+    if not 0 <= seed < 1 << 32:
+        raise ValueError
+    return seed
+
+
+_seed.__name__ = "seed"
+
+
 def _seeds(text: str) -> tuple[int, ...]:
     """Read ``--seeds``."""
-    return tuple(dict.fromkeys(int(word) for word in text.split(",")))
+    return tuple(dict.fromkeys(_seed(word) for word in text.split(",")))
 
 
 _seeds.__name__ = "list of seeds"  # what argparse calls it in "invalid list of seeds value: 'x'"

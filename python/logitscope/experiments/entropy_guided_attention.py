@@ -34,8 +34,8 @@ OVERLOADED = 0.9
 ARMS = {
     "full": "with LayerNorm and GELU",
     "softmax_only": "softmax-only",
-    "temperature": "softmax-only with temperatures",
-    "regularised": "softmax-only with temperatures and the regulariser",
+    "temperature": "with temperatures",
+    "regularised": "regularised",
 }
 LOOKS = 30
 """How often the entropies of a training are looked at."""
@@ -83,9 +83,11 @@ def _declare_panels(scope: Recorder) -> None:
             x_label="head",
             y_label="layer",
             limits=[0, 1],
-            notes="Shares of the largest entropy: bright heads look everywhere alike.",
+            notes="Shares of the largest entropy: heads near 1 look everywhere alike. Temperatures and the regulariser "
+            "are those of softmax-only models.",
         )
-    panel("Mean entropy by layer", "lines", "layers/*", y_label="of maximum")
+    for arm, name in ARMS.items():
+        panel(f"Entropy by layer, {name}", "lines", f"layers/{arm}/*", y_label="mean, of maximum")
     panel(
         "Entropy of heads and the levels they learn",
         "scatter",
@@ -94,14 +96,14 @@ def _declare_panels(scope: Recorder) -> None:
         y_label="of maximum",
         notes="Of the regularised model. A head within the margin of its level is free.",
     )
-    for arm in ("softmax_only", "regularised"):
-        panel(
-            f"Heads by quarter of the largest entropy, {ARMS[arm]}",
-            "lines",
-            *(f"quarters/{arm}/{quarter}" for quarter in QUARTERS),
-            y_label="share of the heads",
-            stacked=True,
-        )
+    panel(
+        "Heads by quarter of the largest entropy",
+        "bars",
+        *(f"quarters/{arm}/{quarter}" for arm in ARMS for quarter in QUARTERS),
+        y_label="share of the heads",
+        stacked=True,
+        notes="At the step shown; overloaded heads lie above three quarters of the largest entropy.",
+    )
     panel("Loss", "lines", "loss/*", y_label="nats/character")
     panel("Share of the penalty in the loss", "lines", "penalty/*", log_y=True)
 
@@ -168,11 +170,10 @@ def _record(
     last = None if regularizer is None else regularizer.last
     entropy = _entropies(model, text, 16)
     scope.array(f"heads/{arm}", entropy, step)
-    values = {f"layers/{arm}_{layer}": float(mean) for layer, mean in enumerate(entropy.mean(1))}
+    values = {f"layers/{arm}/layer{layer}": float(mean) for layer, mean in enumerate(entropy.mean(1))}
     values[f"loss/{arm}"] = loss
-    if arm in ("softmax_only", "regularised"):
-        quarters = zip(QUARTERS, entropy_report(entropy).bins, strict=True)
-        values |= {f"quarters/{arm}/{quarter}": float(share) for quarter, share in quarters}
+    quarters = zip(QUARTERS, entropy_report(entropy).bins, strict=True)
+    values |= {f"quarters/{arm}/{quarter}": float(share) for quarter, share in quarters}
     if regularizer is not None and last is not None:
         penalty = float(regularizer.lam * last.penalty.mean())
         values["penalty/regularised"] = penalty / (loss + penalty)

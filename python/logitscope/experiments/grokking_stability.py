@@ -136,9 +136,9 @@ def _declare_panels(scope: Recorder) -> None:
     lines("Weight norm", "A/weight_norm/*")
     lines("Size of the logits", "A/logit_rms/*", y_label="rms")
     lines(
-        "Collapsed rows by precision of the softmax",
+        "Collapsed rows by precision",
         "B/collapsed/*",
-        y_label="share of the rows",
+        y_label="share",
         x_marks=onsets,
         y_marks={"half": 0.5},
     )

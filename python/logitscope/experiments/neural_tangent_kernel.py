@@ -37,7 +37,7 @@ DEPTH, SIGMA_W, SIGMA_B = 3, 1.0, 0.1
 SLOPE_OF_ERROR, SLOPE_OF_DRIFT = -0.4, -0.6
 LARGEST_PREDICTION_ERROR = 0.01
 NEEDED_CORRELATION = 0.95
-SMOKE: dict[str, object] = {"seeds": (0, 1), "widths": (32, 128), "samples": 16, "steps": 30}
+SMOKE: dict[str, object] = {"seeds": (0, 1), "further": 0, "widths": (32, 128), "samples": 16, "steps": 30}
 
 _SHOWN = 6
 """Components that are drawn."""
@@ -54,12 +54,19 @@ def run(
     seeds: Sequence[int] = (0, 1, 2),
     progress: Progress | None = None,
     widths: Sequence[int] = (64, 256, 1024),
+    further: int = 2,
     samples: int = 48,
     steps: int = 150,
 ) -> Verdict:
-    """Train networks of all ``widths`` on ``samples`` digits for ``steps``, twice for each seed."""
+    """Train networks of all ``widths`` on ``samples`` digits for ``steps``, twice for each seed.
+
+    Those that are not the widest differ more from each other: for them there are ``further`` seeds after the largest.
+    """
     progress = progress or Silent()
-    progress.begin(2.0 * len(seeds) * sum(width**2 for width in widths))
+    after = range(max(seeds) + 1, max(seeds) + 1 + further)
+    starts = [(seed, width) for seed in seeds for width in widths]
+    starts += [(seed, width) for seed in after for width in widths if width < max(widths)]
+    progress.begin(sum(2.0 * width**2 for _, width in starts))
     x, y = _digits(samples)
     limit = ntk_kernel(x.numpy(), depth=DEPTH, sigma_w=SIGMA_W, sigma_b=SIGMA_B)
     theory = KernelDynamics(limit, y.numpy())
@@ -67,13 +74,10 @@ def run(
     scope.array("kernel/limit", limit, 0)
     scope.array("spectrum/infinite_width", theory.eigvals, 0)
     figures: dict[int, list[_Figures]] = {width: [] for width in widths}
-    for seed in seeds:
-        for width in widths:
-            shown = scope if seed == seeds[0] else None
-            figures[width].append(
-                _measure(x, y, limit, width, seed, steps, shown, largest=width == max(widths))
-            )
-            progress.advance(2.0 * width**2, f"seed {seed}, width {width}")
+    for seed, width in starts:
+        shown = scope if seed == seeds[0] else None
+        figures[width].append(_measure(x, y, limit, width, seed, steps, shown, largest=width == max(widths)))
+        progress.advance(2.0 * width**2, f"seed {seed}, width {width}")
     for name in _NAMES:
         scope.array(
             f"by_width/{name}", np.array([widths, [_mean(figures[width], name) for width in widths]]), steps
@@ -106,7 +110,7 @@ def _declare_panels(scope: Recorder, widths: Sequence[int], limits: tuple[float,
     scope.panel(
         "Kernel of the network",
         "heatmap",
-        [f"width{widest}/kernel"],
+        ["kernel/network"],
         notes=f"Width {widest}, first seed; in the colours of that of infinite width.",
         **maps,
         **same,
@@ -135,14 +139,14 @@ def _declare_panels(scope: Recorder, widths: Sequence[int], limits: tuple[float,
     scope.panel(
         "Drift of the kernel",
         "lines",
-        [f"width{width}/drift" for width in widths],
+        ["drift/*"],
         group=group,
         notes="Distance to the first kernel over its norm. Flat: lazy. Rising: features are learned.",
     )
     scope.panel(
         "Alignment with the first kernel",
         "lines",
-        [f"width{width}/alignment" for width in widths],
+        ["alignment/*"],
         group=group,
     )
     scope.panel(
@@ -164,7 +168,8 @@ def _declare_panels(scope: Recorder, widths: Sequence[int], limits: tuple[float,
         joined=True,
         log_x=True,
         log_y=True,
-        notes="Means over the seeds: error of the first kernel, its drift, and error of the predicted residual.",
+        notes="Error of the first kernel, its drift, and error of the predicted residual: means over the seeds, of "
+        "which narrow networks have more.",
     )
 
 
@@ -191,7 +196,7 @@ def _measure(
 ) -> _Figures:
     """Train at N / largest eigenvalue for drift and prediction, and at half of that for the rates."""
     network = _network(x.shape[1], width, seed)
-    probe = NTKProbe(network, x, every=max(1, steps // 3), top=_SHOWN, chunk=16)
+    probe = NTKProbe(network, x, every=max(1, steps // 10), top=_SHOWN, chunk=16)
     first = probe.look(0)
     assert first is not None  # step 0 is one to look at
     kernel_error = float(np.linalg.norm(first.kernel - limit) / np.linalg.norm(limit))
@@ -201,8 +206,13 @@ def _measure(
     for step in range(steps + 1):
         measured[step] = theory.eigvecs.T @ (_outputs(network, x) - y).numpy()
         if scope is not None and step % probe.every == 0:
-            reading = probe.record(scope, step, f"width{width}")
-            if largest and reading is not None:
+            reading = probe.look(step)
+            assert reading is not None  # as for step 0
+            scope.scalars(
+                {f"drift/width_{width}": reading.drift, f"alignment/width_{width}": reading.alignment}, step
+            )
+            if largest:
+                scope.array("kernel/network", reading.kernel, step)
                 scope.array("kernel/difference", reading.kernel - limit, step)
                 scope.array("spectrum/network", np.linalg.eigvalsh(reading.kernel), step)
         if step < steps:

@@ -96,12 +96,12 @@ def _declare_panels(scope: Recorder, *, language: bool) -> None:
         notes="What each layer's PolyReLU gives for x; move through the steps to see it change.",
     )
     scope.panel(
-        "Share of the powers in PolyReLU",
+        "Share of the powers",
         "lines",
         ["polyrelu/share/*"],
         group=group,
-        y_label="share of the mean magnitude",
-        notes="Which terms make up what the first layer's activation gives on the test points.",
+        y_label="of the magnitude",
+        notes="Which terms make up what the first layer's PolyReLU gives on the test points.",
     )
     scope.panel(
         "What goes into the activation",

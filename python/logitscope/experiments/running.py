@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitscope import __version__, record
-from logitscope.errors import ArgumentError
+from logitscope.errors import ArgumentError, LogitscopeError
 from logitscope.experiments.progress import PROGRESS_TAG, VERDICT_TAG, ShownProgress, clock
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def execute(plan: Plan) -> Outcome:
         # The other two are for programs: named here so that they get no panels of their own.
         scope.panel("Verdict", "text", [VERDICT_TAG, DATA_TAG, PROGRESS_TAG], group="Text")
         try:
-            with _sending(plan), ShownProgress(plan.paper.slug, scope) as progress:
+            with _sending(plan), _blaming_options(plan), ShownProgress(plan.paper.slug, scope) as progress:
                 verdict: Verdict = plan.paper.experiment().run(scope, progress=progress, **arguments)
         except KeyboardInterrupt:
             print(f"{plan.paper.slug}: stopped; start it again with: {plan.command}", file=sys.stderr)
@@ -133,17 +133,54 @@ def summary(outcome: Outcome) -> str:
 
 
 def arguments_of(plan: Plan) -> dict[str, Any]:
-    """Give the keyword arguments of the experiment's ``run``; raises for options that it has not."""
+    """Give the keyword arguments of the experiment's ``run``; raises for options that it does not take."""
     experiment = plan.paper.experiment()
-    known = [name for name in inspect.signature(experiment.run).parameters if name not in _FIXED]
-    for name in plan.options:
-        if name not in known:
-            message = f"{plan.paper.slug} has no {name!r} to set; use {', '.join(known) or 'no --set'}"
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(experiment.run).parameters.items()
+        if name not in _FIXED
+    }
+    options = {}
+    for name, value in plan.options.items():
+        if name not in defaults:
+            message = f"{plan.paper.slug} has no {name!r} to set; use {', '.join(defaults) or 'no --set'}"
             raise ArgumentError(message)
-    arguments = {"seeds": SEEDS, **(experiment.SMOKE if plan.smoke else {}), **plan.options}
+        options[name] = _like(defaults[name], value)
+        if options[name] is None:
+            message = f"{plan.paper.slug}: {name} is {value!r}; use what is like {defaults[name]!r}"
+            raise ArgumentError(message)
+    arguments = {"seeds": SEEDS, **(experiment.SMOKE if plan.smoke else {}), **options}
     if plan.seeds is not None:
         arguments["seeds"] = plan.seeds
     return arguments
+
+
+def _like(default: Any, value: Any) -> Any:
+    """A value of the kind of a default, a number where it has several as several; None for another kind."""
+    if isinstance(default, tuple | list | range):
+        values = tuple(value) if isinstance(value, tuple | list) else (value,)
+        found = [_like(default[0], value) for value in values]
+        return None if not found or None in found else tuple(found)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    fits = number and (isinstance(default, float) or isinstance(value, int))
+    return value if fits else None
+
+
+@contextmanager
+def _blaming_options(plan: Plan) -> Iterator[None]:
+    """What goes wrong with other numbers than its own is no fault of the experiment: it is told in a line."""
+    try:
+        yield
+    except LogitscopeError:
+        raise
+    except Exception as error:
+        if not plan.options:
+            raise
+        given = ", ".join(f"{name}={value!r}" for name, value in plan.options.items())
+        message = (
+            f"{plan.paper.slug} cannot be run with {given} ({type(error).__name__}: {error}); use others"
+        )
+        raise ArgumentError(message) from error
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def _declare_panels(scope: Recorder) -> None:
         notes="With a bias of 0 it starts one to two decades above.",
     )
     panel(
-        "Sums of the weights of a row",
+        "Sums of rows",
         "histogram",
         "row_sums",
         x_label="sum of the weights",
@@ -98,7 +98,7 @@ def _declare_panels(scope: Recorder) -> None:
         notes="Of all heads with -log n; a softmax has 1 everywhere. They leave 1 as the model learns.",
     )
     panel(
-        "Sums of the weights of a row, by head",
+        "Sums of rows, by head",
         "heatmap",
         "row_sums_by_head",
         x_label="sum of the weights",

@@ -123,8 +123,8 @@ def _declare_panels(scope: Recorder) -> None:
             [f"error/top{k}/*"],
             group="Training",
             y_label="%",
-            notes="How often the target is not among the largest logits, on 2048 held-out words; the last point is "
-            "of all of them.",
+            notes="How often the target is not among the largest logits, on about 2048 held-out words spread over "
+            "the text; the last point is of all of them.",
         )
     scope.panel(
         "Standardised logit of the target",
@@ -268,6 +268,7 @@ def _train(
     model = _WordModel()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
     every = max(1, steps // _LOOKS)
+    spread = slice(None, None, max(1, len(test_targets) // _LOOKED_AT))
     for step in range(steps):
         rows = torch.randint(0, len(targets), (_BATCH,))
         value = loss(model(contexts[rows]), targets[rows])
@@ -275,9 +276,7 @@ def _train(
         torch.autograd.backward(value)
         optimizer.step()
         if scope is not None and step % every == 0:
-            _record_errors(
-                scope, name, *_errors(model, test_contexts[:_LOOKED_AT], test_targets[:_LOOKED_AT]), step
-            )
+            _record_errors(scope, name, *_errors(model, test_contexts[spread], test_targets[spread]), step)
     errors, z = _errors(model, test_contexts, test_targets)
     if scope is not None:
         _record_errors(scope, name, errors, z, steps)

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 TagKind = Literal["scalar", "array", "histogram", "text"]
 PanelKind = Literal[
-    "lines", "heatmap", "heads", "histogram", "spectrum", "scatter", "image", "table", "text", "what-if"
+    "lines",
+    "bars",
+    "heatmap",
+    "heads",
+    "histogram",
+    "spectrum",
+    "scatter",
+    "image",
+    "table",
+    "text",
+    "what-if",
 ]
 RunStatus = Literal["running", "finished", "failed", "stopped"]
 """``stopped``: the writing process is gone without having said how it ended (killed, power cut)."""
@@ -86,19 +96,21 @@ class Panel:
     ``tags`` may hold patterns (``grad_norm/*``). A ``heads`` panel shows an array of shape (layers, heads, rows,
     columns); ``entropy`` and ``max_logit`` beside it, shape (layers, heads), are written on its tiles and ``tokens``
     beside it labels its axes. A ``scatter`` panel shows arrays (2, n) of points, x above y, a colour a tag; a
-    ``spectrum`` panel arrays of any shape, their values from the largest down over 1, 2, 3 ...
+    ``spectrum`` panel arrays of any shape, their values from the largest down over 1, 2, 3 ... A ``bars`` panel shows
+    scalars at one step: of the tag ``time/two_pass/sum`` the bar ``two_pass`` and its part ``sum``, a colour a part.
 
     Options by kind:
 
     - lines, scatter, spectrum: ``log_x``, ``log_y`` (both true for a spectrum unless they say otherwise)
+    - bars: ``stacked`` for parts of a whole
     - lines: ``dashed``, patterns of tags that others are held against; ``stacked`` for parts of a whole, as areas on
       each other
     - scatter: ``joined``, to draw a line through the points of a tag
     - heatmap and heads: ``log``, ``row_labels_tag`` and ``col_labels_tag`` (text tags with a JSON list of strings);
       heatmap: ``limits``, the two values at the ends of the colours
     - histogram: ``curve_tag``, an array (2, n) that is drawn over it in a scale of its own
-    - lines, scatter, spectrum, histogram: ``x_marks`` and ``y_marks``, dotted lines: a label and a number, or a label
-      and a scalar tag whose value at the step shown is taken; ``y_band``, two heights between which is shaded
+    - lines, bars, scatter, spectrum, histogram: ``x_marks`` and ``y_marks``, dotted lines: a label and a number, or a
+      label and a scalar tag whose value at the step shown is taken; ``y_band``, two heights between which is shaded
     """
 
     title: str

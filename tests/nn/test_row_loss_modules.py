@@ -9,7 +9,8 @@ from logitscope.nn import composite_row_loss
 from logitscope.nn.functional._row_loss import row_loss
 
 MODULES = {
-    "stablemax": (nn.StableMaxCrossEntropy, loss.stablemax_cross_entropy, {}),
+    "stablemax": (nn.StableMaxCrossEntropy, loss.stablemax_cross_entropy, {"label_smoothing": 0.0}),
+    "smoothed": (nn.StableMaxCrossEntropy, loss.stablemax_cross_entropy, {"label_smoothing": 0.2}),
     "margin": (nn.MarginLoss, loss.margin_loss, {}),
     "taylor": (nn.TaylorSoftmaxLoss, loss.taylor_softmax_loss, {}),
     "spherical": (nn.SphericalSoftmaxLoss, loss.spherical_softmax_loss, {"epsilon": 0.25}),

@@ -3,11 +3,14 @@
 Its pairs have tests of their own in `test_ext_exp.py`, what all algorithms share is in `test_softmax.py`.
 """
 
+from functools import reduce
+
 import numpy as np
 import pytest
 
 import logitscope
 from logitscope import _native, ext_add, ext_sum, logsumexp, softmax
+from logitscope.experiments import two_pass_softmax as experiment
 from row_oracles import softmax as oracle
 
 SIZES = [1, 2, 15, 16, 17, 31, 47, 48, 49, 95, 96, 97, 143, 144, 145, 191, 1000, 4096 + 7]
@@ -39,7 +42,13 @@ def test_that_probabilities_are_exact_to_four_units(isa, size) -> None:
         assert (got == 1.0).all()
 
 
-def test_that_an_empty_axis_is_refused_and_ten_million_numbers_sum_to_one() -> None:
+def test_that_every_tail_of_the_unrolled_steps_is_as_exact(isa) -> None:
+    x = np.random.default_rng(3).uniform(-30, 30, 600).astype(np.float32)
+    for size in range(1, 300):
+        assert_close(two_pass(x[size : 2 * size]), x[size : 2 * size])
+
+
+def test_that_an_empty_axis_is_refused_and_ten_million_numbers_sum_to_one(isa) -> None:
     with pytest.raises(ValueError, match="axis"):
         two_pass(np.zeros((2, 0), np.float32))
     x = np.random.default_rng(0).standard_normal(10_000_000).astype(np.float32)
@@ -95,8 +104,14 @@ def test_that_pairs_add_up_in_any_order() -> None:
     exact = float(np.exp(x.astype(np.float64) - float(tree[1]) * np.log(2)).sum())
     assert abs(value[0] - exact) <= 4 * unit
     assert abs(value[2] - value[0]) <= 2 * unit
-    # A serial sum of 4096 terms rounds each time; what two units bound is trees, such as the kernel's.
+    # A serial sum of 4096 terms rounds each time; what two units bound is trees, such as the kernel's, and few parts.
     assert abs(value[1] - value[0]) <= 64 * unit
+    parts = [ext_sum(x[i : i + 512]) for i in range(0, 4096, 512)]
+    merged = reduce(ext_add, parts)
+    while len(parts) > 1:
+        parts = [ext_add(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
+    assert merged[1] == parts[0][1]
+    assert abs(merged[0] - parts[0][0]) <= 2 * np.spacing(parts[0][0])
 
 
 def test_that_any_number_of_threads_gives_the_same_bits() -> None:
@@ -131,6 +146,37 @@ def test_that_the_logarithm_of_the_sum_is_scipys() -> None:
     np.testing.assert_allclose(logsumexp(x), special.logsumexp(x.astype(np.float64), axis=-1), rtol=2e-7)
 
 
+def test_that_log_softmax_is_torchs() -> None:
+    torch = pytest.importorskip("torch")
+    x = rows(30_000, -100, 100)
+    wanted = torch.log_softmax(torch.from_numpy(x).double(), -1)
+    np.testing.assert_allclose(logitscope.log_softmax(x), wanted, rtol=2e-7, atol=1e-5)
+
+
+def test_that_gradients_are_finite_differences() -> None:
+    rng = np.random.default_rng(4)
+    x, dy = rng.standard_normal((2, 3, 200))
+    for forward, gradient in (
+        (two_pass, logitscope.softmax_backward(two_pass(x), dy)),
+        (logitscope.log_softmax, logitscope.log_softmax_backward(logitscope.log_softmax(x), dy)),
+    ):
+        for step in rng.standard_normal((5, 3, 200)):
+            slope = (forward(x + 1e-6 * step) - forward(x - 1e-6 * step)) / 2e-6
+            assert (slope * dy).sum() == pytest.approx((gradient * step).sum(), rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("algorithm", experiment.PASSES)
+def test_that_the_passes_that_are_timed_write_what_they_say(isa, algorithm) -> None:
+    """Of numbers whose maximum is 0 and whose sum is 2**20 the passes one by one are the whole."""
+    x = np.full(1 << 20, 0.0, np.float32)
+    y = np.zeros_like(x)
+    for kernel in experiment.PASSES[algorithm].values():
+        _native.softmax_pass(kernel, x, y)
+    np.testing.assert_array_equal(y, softmax(x, algorithm=algorithm))
+    with pytest.raises(ValueError, match="softmax_pass: name is 'third'; use 'maximum', "):
+        _native.softmax_pass("third", x, y)
+
+
 def overlapping():
     x = np.zeros(100, np.float32)
     return two_pass(x[:-1], out=x[1:])
@@ -140,7 +186,7 @@ def overlapping():
     ("call", "error"),
     [
         (lambda: two_pass(np.arange(4)), TypeError),
-        (lambda: two_pass(rows(4), axis=2), ValueError),
+        (lambda: two_pass(rows(4), axis=2), np.exceptions.AxisError),
         (lambda: two_pass(rows(4), temperature=0.0), ValueError),
         (overlapping, ValueError),
         (lambda: softmax(rows(4), algorithm="one_pass"), ValueError),

@@ -1,7 +1,8 @@
 """Softmax without the pass that looks for the maximum: as exact, and faster (Dukhan, Ablavatski, arXiv 2001.04438).
 
 Part A holds every algorithm of :func:`logitscope.softmax` against float64. Part B times them in turns on one row of
-each size, processor time of one thread; a seed is one independent run of the whole sweep.
+each size, processor time of one thread; a seed is one independent run of the whole sweep. The first also times the
+passes that the algorithms are made of.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import logitscope
+from logitscope import _native
 from logitscope.bench.algorithms import ALGORITHMS
 from logitscope.bench.machine import caches
 from logitscope.experiments.progress import Silent
@@ -31,6 +33,15 @@ if TYPE_CHECKING:
 THREE_PASSES = ("three_pass_recompute", "three_pass_reload")
 BOUNDS = {"three_pass_recompute": 4 / 3, "three_pass_reload": 5 / 3}
 """What the traffic model says at most: 4 or 5 transfers an element against 3."""
+PASSES = {
+    "three_pass_recompute": {"maximum": "maximum", "sum": "sum_powers", "write": "write_powers"},
+    "three_pass_reload": {"maximum": "maximum", "sum": "store_powers", "write": "scale"},
+    "two_pass": {"sum": "sum_pairs", "write": "write_quotients"},
+    "online": {"sum": "online_sum", "write": "write_powers"},
+}
+"""What each algorithm does to a row, and the kernel of it."""
+TRANSFERS = {"store_powers": 2, "scale": 2, "write_powers": 2, "write_quotients": 2}
+"""Elements that a pass reads and writes for one of the row; the others read one."""
 NEEDED_SPEED_UP = 1.05
 _SHORTEST_TURN = 1 << 19
 """Elements that a turn takes at least: short rows are timed several at a time."""
@@ -58,7 +69,10 @@ def run(
             seconds = _times(1 << power, repeats)
             ratios[power].append(min(seconds[name] for name in THREE_PASSES) / seconds["two_pass"])
             figures = {f"ratio/best_three_pass_run{seed}": ratios[power][-1]}
-            curves.add(4 << power, figures | (_figures(power, seconds) if seed == seeds[0] else {}))
+            if seed == seeds[0]:
+                figures |= _figures(1 << power, seconds)
+                scope.scalars(_bandwidths(1 << power, repeats), power)
+            curves.add(power, figures)
             progress.advance(1 << power, f"run {seed}, {_size(4 << power)}")
     return _verdict(ratios, errors)
 
@@ -84,11 +98,15 @@ def _declare_panels(scope: Recorder) -> None:
         log_y=True,
         notes="A line an algorithm; the lines cross near the end of L2.",
     )
-    sizes(
-        "Bandwidth by the traffic model",
-        "time/bandwidth/*",
+    scope.panel(
+        "Bandwidth of each pass",
+        "bars",
+        ["time/pass/*"],
+        group="Training",
         y_label="GB/s",
-        notes="Beside a plain copy: out of the caches every algorithm moves data as fast as a copy does.",
+        y_marks={"copy": "time/copy"},
+        notes="Of what a pass reads and writes; at step n of a row of 2**n floats. Out of the caches all come near a "
+        "plain copy.",
     )
     bounds = {"4/3": BOUNDS["three_pass_recompute"], "5/3": BOUNDS["three_pass_reload"]}
     sizes(
@@ -147,13 +165,38 @@ def _oracle(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _times(size: int, repeats: int) -> dict[str, float]:
-    """Median seconds of processor time of each algorithm and of a copy, in turns, one thread: no wait is in it."""
-    x = np.random.default_rng(0).standard_normal((1, size)).astype(np.float32)
-    out = np.empty_like(x)
+    """Median seconds of each algorithm."""
+    x, out = _row(size)
+    return _take_turns(
+        {name: partial(logitscope.softmax, x, algorithm=name, out=out) for name in ALGORITHMS}, size, repeats
+    )
+
+
+def _bandwidths(size: int, repeats: int) -> dict[str, float]:
+    """Bytes moved each nanosecond by each pass of each algorithm, and by a copy."""
+    x, out = _row(size)
+    kernels = {kernel for passes in PASSES.values() for kernel in passes.values()}
     runs: dict[str, Callable[[], Any]] = {
-        name: partial(logitscope.softmax, x, algorithm=name, out=out) for name in ALGORITHMS
+        kernel: partial(_native.softmax_pass, kernel, x, out) for kernel in sorted(kernels)
     }
-    runs["copy"] = partial(np.copyto, out, x)
+    seconds = _take_turns({**runs, "copy": partial(np.copyto, out, x)}, size, repeats)
+    moved = {kernel: 4e-9 * size * TRANSFERS.get(kernel, 1) / seconds[kernel] for kernel in kernels}
+    figures = {
+        f"time/pass/{algorithm}/{name}": moved[kernel]
+        for algorithm, passes in PASSES.items()
+        for name, kernel in passes.items()
+    }
+    return {**figures, "time/copy": 8e-9 * size / seconds["copy"]}
+
+
+def _row(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A row, and where its softmax goes."""
+    x = np.random.default_rng(0).standard_normal((1, size)).astype(np.float32)
+    return x, np.zeros_like(x)
+
+
+def _take_turns(runs: dict[str, Callable[[], Any]], size: int, repeats: int) -> dict[str, float]:
+    """Median seconds of processor time of a call of each, in turns, one thread: no wait is in it."""
     calls = max(1, _SHORTEST_TURN // size)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     threads = logitscope.get_num_threads()
@@ -173,30 +216,23 @@ def _times(size: int, repeats: int) -> dict[str, float]:
 
 
 class _Curves:
-    """Figures over the bytes of a row, written down anew with each size."""
+    """Figures over the bytes of a row, written down anew with each power."""
 
     def __init__(self, scope: Recorder) -> None:
         self._scope = scope
         self._points: dict[str, list[tuple[float, float]]] = {}
 
-    def add(self, size: int, figures: dict[str, float]) -> None:
+    def add(self, power: int, figures: dict[str, float]) -> None:
         """Add a point to each curve."""
         for name, value in figures.items():
             points = self._points.setdefault(name, [])
-            points.append((float(size), value))
-            self._scope.array(f"time/{name}", np.array(points).T, len(points))
+            points.append((float(4 << power), value))
+            self._scope.array(f"time/{name}", np.array(points).T, power)
 
 
-def _figures(power: int, seconds: dict[str, float]) -> dict[str, float]:
-    elements, transfers = 1 << power, {"three_pass_recompute": 4, "three_pass_reload": 5, "copy": 2}
-    figures: dict[str, float] = {}
-    for name, taken in seconds.items():
-        figures[f"bandwidth/{name}"] = 4e-9 * elements * transfers.get(name, 3) / taken
-        if name != "copy":
-            figures[f"ns/{name}"] = 1e9 * taken / elements
-    for name in THREE_PASSES:
-        figures[f"ratio/{name}"] = seconds[name] / seconds["two_pass"]
-    return figures
+def _figures(size: int, seconds: dict[str, float]) -> dict[str, float]:
+    figures = {f"ns/{name}": 1e9 * taken / size for name, taken in seconds.items()}
+    return figures | {f"ratio/{name}": seconds[name] / seconds["two_pass"] for name in THREE_PASSES}
 
 
 def _verdict(ratios: dict[int, list[float]], errors: dict[str, float]) -> Verdict:

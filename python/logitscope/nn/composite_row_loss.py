@@ -38,6 +38,8 @@ def row_loss(
     weights = torch.ones_like(losses) if weight is None else weight.take(targets)
     weights = weights.masked_fill(~live, 0.0)
     losses = weights * losses
+    if operation == "stablemax_cross_entropy" and parameters[0] > 0.0:
+        losses = (1.0 - parameters[0]) * losses + parameters[0] * _of_all(logits, weight) * live
     if reduction == "none":
         return losses
     if reduction == "sum":
@@ -69,6 +71,14 @@ def _losses(operation: str, parameters: Sequence[float], z: Tensor, targets: Ten
     deviation = torch.where(alike, 1.0, variance).sqrt()
     standardised = torch.where(alike, 0.0, (own - z.mean(-1)) / deviation)
     return nn.functional.softplus(a * (b - standardised)) / a
+
+
+def _of_all(z: Tensor, weight: Tensor | None) -> Tensor:
+    """The mean over all classes of the loss over StableMax; classes without weight count nothing."""
+    losses = -torch.log_softmax(signed_log(z), -1)
+    if weight is not None:
+        losses = (weight * losses).masked_fill(weight == 0.0, 0.0)
+    return losses.mean(-1)
 
 
 def _of_shares(shares: Tensor, targets: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from logitscope.nn.functional._row_loss import row_loss, smoothed_stablemax
+from logitscope.nn.functional._row_loss import row_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,19 +87,7 @@ class StableMaxCrossEntropy(_RowLoss):
         reduction: str = "mean",
         empty: str = "nan",
     ) -> None:
-        super().__init__({}, weight, ignore_index, reduction, empty)
-        self.label_smoothing = label_smoothing
-
-    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Compute the loss, of a smoothed target if it is to be one."""
-        if not self.label_smoothing:
-            return super().loss_of(logits, targets)
-        options = (self.label_smoothing, self.weight, self.ignore_index, self.reduction, self.empty)
-        return smoothed_stablemax(logits, targets, *options)
-
-    def extra_repr(self) -> str:
-        """Show the options."""
-        return f"{super().extra_repr()}, label_smoothing={self.label_smoothing!r}"
+        super().__init__({"label_smoothing": label_smoothing}, weight, ignore_index, reduction, empty)
 
 
 class MarginLoss(_RowLoss):

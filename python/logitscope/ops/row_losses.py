@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from logitscope import _native
-from logitscope._arrays import is_tensor, like, needs_autograd
-from logitscope._dtypes import narrow, wide, widen
+from logitscope._arrays import like, needs_autograd
+from logitscope._dtypes import wide
 from logitscope.errors import ArgumentError, TargetError
-from logitscope.ops._loss_problem import Options, class_indices, class_rows, class_weight, reduced
-from logitscope.ops.cross_entropy import loss
+from logitscope.ops._loss_problem import class_indices, class_rows, class_weight, reduced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,9 +72,7 @@ def stablemax_cross_entropy(
     True
     """
     arguments = (logits, targets, weight, ignore_index, reduction, empty, return_grad)
-    if label_smoothing == 0.0:
-        return row_loss("stablemax_cross_entropy", (), *arguments)
-    return _smoothed(label_smoothing, *arguments)
+    return row_loss("stablemax_cross_entropy", (label_smoothing,), *arguments)
 
 
 def margin_loss(
@@ -310,52 +307,6 @@ def z_standardized_loss(
     """
     arguments = (logits, targets, weight, ignore_index, reduction, empty, return_grad)
     return row_loss("z_standardized_loss", (a, b), *arguments)
-
-
-def _smoothed(
-    label_smoothing: float,
-    logits: Any,
-    targets: Any,
-    weight: Any,
-    ignore_index: int,
-    reduction: str,
-    empty: str,
-    return_grad: bool,
-) -> Any:
-    """Compute the loss as cross entropy of ``sign(z) log(1 + |z|)``, which is the same for any target."""
-    operation = "stablemax_cross_entropy"
-    if needs_autograd(logits, weight) and not return_grad:
-        from logitscope.nn.functional._row_loss import smoothed_stablemax as differentiable
-
-        return differentiable(logits, targets, label_smoothing, weight, ignore_index, reduction, empty)
-    rows = class_rows(operation, logits)
-    classes = class_indices(operation, targets, rows.shape[:-1])
-    check_smoothing(label_smoothing, rows.shape[-1], weight, reduction, empty)
-    wrong = ((classes < 0) | (classes >= rows.shape[-1])) & (classes != ignore_index)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        no_class(operation, int(classes.ravel()[row]), row, rows.shape[-1])
-    options = Options(weight, ignore_index, label_smoothing, reduction=reduction, empty=empty)
-    # What is ignored may hold anything.
-    z = np.where((classes != ignore_index)[..., None], widen(rows), 0)
-    signed_log = np.copysign(np.log1p(np.abs(z)), z)
-    answer = loss(operation, signed_log, classes, options, return_grad, False)
-    value, gradient = answer if return_grad else (answer, None)
-    value = like(logits, np.asarray(value)) if is_tensor(logits) else value
-    if gradient is None:
-        return value
-    with np.errstate(invalid="ignore"):  # NaN stays NaN without a word
-        return value, like(logits, narrow(gradient / (1 + np.abs(z)), rows.dtype))
-
-
-def check_smoothing(label_smoothing: float, classes: int, weight: Any, reduction: str, empty: str) -> None:
-    """Raise for options out of range in the name of this loss, not of the one that is asked for it."""
-    operation = "stablemax_cross_entropy"
-    if not 0.0 <= label_smoothing <= 1.0:
-        message = f"{operation}: label_smoothing is {label_smoothing}; use a number in 0..1"
-        raise ArgumentError(message)
-    nothing = np.empty((0, classes)), np.empty(0, np.int64)  # the kernel checks the options of no rows, too
-    row_loss(operation, (), *nothing, weight, -100, reduction, empty, False)
 
 
 def no_class(operation: str, target: int, row: int, classes: int) -> None:

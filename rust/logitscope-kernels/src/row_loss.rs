@@ -10,13 +10,17 @@ use crate::error::{Error, Result};
 use crate::rows::{self, Empty};
 use crate::threads::{self, Cancel};
 use logitscope_simd::{Element, Kernel, Simd, Stored};
+use stablemax::Masses;
 
 /// Which loss is taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RowLoss {
     /// -log of the target's share of s(z), s(x) = 1 + x above 0 and 1 / (1 - x) below (Prieto et al.,
     /// arXiv 2501.04697).
-    StableMax,
+    StableMax {
+        /// The part of the target's mass that all classes share, 0..1.
+        label_smoothing: f64,
+    },
     /// The largest other logit less the target's.
     Margin,
     /// -log of the target's share of 1 + z + z² / 2 (Vincent, de Brébisson and Bouthillier, arXiv 1412.7091).
@@ -62,7 +66,7 @@ impl RowLoss {
     /// The name of the loss's operation.
     pub fn name(self) -> &'static str {
         match self {
-            RowLoss::StableMax => "stablemax_cross_entropy",
+            RowLoss::StableMax { .. } => "stablemax_cross_entropy",
             RowLoss::Margin => "margin_loss",
             RowLoss::Taylor => "taylor_softmax_loss",
             RowLoss::Squared => "squared_error_loss",
@@ -78,6 +82,9 @@ impl RowLoss {
         };
         let positive = "a positive finite number";
         match self {
+            RowLoss::StableMax { label_smoothing: part } if !(0.0..=1.0).contains(&part) => {
+                wrong("label_smoothing", part, "a number in 0..1")
+            }
             RowLoss::Spherical { epsilon } if !(epsilon > 0.0 && epsilon.is_finite()) => {
                 wrong("epsilon", epsilon, positive)
             }
@@ -172,14 +179,21 @@ impl<T: Element> Kernel<T> for Piece<'_, T> {
                 continue;
             }
             let target = targets[row] as usize;
-            let weight = weight.map_or(1.0, |weight| weight[target].to_f64());
-            let factor = weight * self.divisors.factors(self.first + row, 1.0).0;
+            let own = weight.map_or(1.0, |weight| weight[target].to_f64());
+            let factor = self.divisors.factors(self.first + row, 1.0).0;
             let value = match loss {
-                RowLoss::StableMax => stablemax::row(simd, logits, target, factor, gradient),
-                RowLoss::Margin => margin::row(simd, logits, target, factor, gradient),
-                _ => spherical::row(simd, loss, logits, target, factor, gradient),
+                RowLoss::StableMax { label_smoothing } if label_smoothing > 0.0 => {
+                    let kept = own * (1.0 - label_smoothing);
+                    let masses = Masses { kept, share: label_smoothing / classes as f64, weight };
+                    stablemax::smooth_row(simd, logits, target, masses, factor, gradient)
+                }
+                RowLoss::StableMax { .. } => {
+                    own * stablemax::row(simd, logits, target, own * factor, gradient)
+                }
+                RowLoss::Margin => own * margin::row(simd, logits, target, own * factor, gradient),
+                _ => own * spherical::row(simd, loss, logits, target, own * factor, gradient),
             };
-            self.losses[row] = T::from_f64(weight * value);
+            self.losses[row] = T::from_f64(value);
         }
     }
 }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 fn loss(name: &str, parameters: &[f64]) -> PyResult<RowLoss> {
     match (name, parameters) {
-        ("stablemax_cross_entropy", []) => Ok(RowLoss::StableMax),
+        ("stablemax_cross_entropy", &[label_smoothing]) => Ok(RowLoss::StableMax { label_smoothing }),
         ("margin_loss", []) => Ok(RowLoss::Margin),
         ("taylor_softmax_loss", []) => Ok(RowLoss::Taylor),
         ("squared_error_loss", []) => Ok(RowLoss::Squared),

@@ -1,10 +1,12 @@
-//! Softmax and its gradient.
+//! Softmax, its gradient, and its passes.
 
-use crate::arrays::{ArrayStored, Filled, Input, by_stored, contiguous, filled, last_axis};
+use crate::arrays::{
+    ArrayElement, ArrayStored, Filled, Input, by_dtype, by_stored, contiguous, filled, last_axis,
+};
 use crate::call::run;
 use crate::errors::ArgumentError;
 use logitscope_kernels::Empty;
-use logitscope_kernels::softmax::{self as kernel, Algorithm, Options};
+use logitscope_kernels::softmax::{self as kernel, Algorithm, Options, Pass};
 use pyo3::prelude::*;
 
 /// What "nan" and "zero" stand for.
@@ -16,11 +18,12 @@ pub(crate) fn empty(operation: &str, name: &str) -> PyResult<Empty> {
     }
 }
 
-fn algorithm(name: &str) -> PyResult<Algorithm> {
-    let found = Algorithm::NAMED.iter().find(|(known, _)| *known == name);
-    found.map(|&(_, algorithm)| algorithm).ok_or_else(|| {
-        let known: Vec<_> = Algorithm::NAMED.iter().map(|(known, _)| format!("'{known}'")).collect();
-        ArgumentError::new_err(format!("softmax: algorithm is '{name}'; use {}", known.join(", ")))
+/// What a name stands for in a table.
+fn named<T: Copy>(of: &str, table: &[(&str, T)], name: &str) -> PyResult<T> {
+    let found = table.iter().find(|(known, _)| *known == name);
+    found.map(|&(_, value)| value).ok_or_else(|| {
+        let known: Vec<_> = table.iter().map(|(known, _)| format!("'{known}'")).collect();
+        ArgumentError::new_err(format!("{of} is '{name}'; use {}", known.join(", ")))
     })
 }
 
@@ -35,7 +38,7 @@ fn softmax<'py>(
 ) -> PyResult<()> {
     let options = Options {
         temperature,
-        algorithm: self::algorithm(algorithm)?,
+        algorithm: named("softmax: algorithm", &Algorithm::NAMED, algorithm)?,
         empty: self::empty("softmax", empty)?,
     };
     by_stored!("softmax", x => softmax_of(py, x, options, out))
@@ -81,7 +84,31 @@ fn backward_of<'py, X: ArrayStored>(
     })
 }
 
+#[pyfunction]
+fn softmax_pass<'py>(
+    py: Python<'py>,
+    name: &str,
+    x: &Bound<'py, PyAny>,
+    y: &Bound<'py, PyAny>,
+) -> PyResult<f64> {
+    let pass = named("softmax_pass: name", &Pass::NAMED, name)?;
+    by_dtype!("softmax_pass", x => pass_of(py, pass, x, y))
+}
+
+fn pass_of<'py, T: ArrayElement>(
+    py: Python<'py>,
+    pass: Pass,
+    x: &Bound<'py, PyAny>,
+    y: &Bound<'py, PyAny>,
+) -> PyResult<f64> {
+    let (x, mut y): (Input<'py, T>, Filled<'py, T>) = (x.extract()?, y.extract()?);
+    let x = contiguous("x", &x)?;
+    let y = filled("y", &mut y, x.len())?;
+    run::<T, _>(py, "softmax_pass", x.len(), |cancel| kernel::softmax_pass(pass, x, y, cancel))
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(softmax, module)?)?;
-    module.add_function(wrap_pyfunction!(softmax_backward, module)?)
+    module.add_function(wrap_pyfunction!(softmax_backward, module)?)?;
+    module.add_function(wrap_pyfunction!(softmax_pass, module)?)
 }

@@ -10,14 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from logitscope.errors import DTypeError
 from logitscope.nn import composite_row_loss
 from logitscope.nn.functional._composite_gradient import composite_gradients
-from logitscope.nn.functional._cross_entropy import differentiable
 from logitscope.nn.functional._path import array, check_dtype, needs_composite, tensor_of, wide
-from logitscope.nn.functional._stablemax import signed_log
 from logitscope.ops import row_losses
-from logitscope.ops._loss_problem import Options
 
 
 def row_loss(
@@ -52,36 +48,6 @@ def row_loss(
     with_gradient = torch.is_grad_enabled() and logits.requires_grad
     loss: Tensor = _row_loss(logits, operation, parameters, *options, with_gradient)[0]
     return loss
-
-
-def smoothed_stablemax(
-    logits: Tensor,
-    targets: Tensor,
-    label_smoothing: float,
-    weight: Any,
-    ignore_index: int,
-    reduction: str,
-    empty: str,
-) -> Tensor:
-    """Cross entropy over StableMax with a smoothed target: that of softmax after ``sign(z) log(1 + |z|)``.
-
-    Parameters
-    ----------
-    logits, targets, label_smoothing, weight, ignore_index, reduction, empty
-        As in :func:`logitscope.loss.stablemax_cross_entropy`: the classes are the last dimension.
-    """
-    operation = "stablemax_cross_entropy"
-    check_dtype(operation, logits=logits)
-    if targets.is_floating_point():
-        message = f"{operation}: targets has dtype {targets.dtype}; use integers"
-        raise DTypeError(message)
-    if not torch.compiler.is_compiling():
-        row_losses.check_smoothing(
-            label_smoothing, logits.shape[-1] if logits.dim() else 0, None, reduction, empty
-        )
-        _check(operation, (), logits, targets, weight, ignore_index, reduction, empty)
-    options = Options(weight, ignore_index, label_smoothing, reduction=reduction, empty=empty)
-    return differentiable(signed_log(logits.to(wide(logits.dtype))), targets, options)
 
 
 @torch.library.custom_op("logitscope::row_loss", mutates_args=())

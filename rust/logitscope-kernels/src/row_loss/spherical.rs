@@ -57,7 +57,7 @@ pub(super) fn row<T: Element, S: Simd<T>>(
                 at_target: -2.0,
             }
         }
-        RowLoss::Taylor | RowLoss::StableMax | RowLoss::Margin => {
+        RowLoss::Taylor | RowLoss::StableMax { .. } | RowLoss::Margin => {
             let (sum, squares) = moments(simd, logits, T::ZERO);
             let total = count + sum + 0.5 * squares;
             let share = 1.0 + own + 0.5 * own * own;

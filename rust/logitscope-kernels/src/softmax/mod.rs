@@ -1,10 +1,12 @@
 //! Softmax of rows: y = e^{x / temperature} / sum e^{x / temperature}.
 
 mod backward;
+mod pass;
 mod short;
 mod sweep;
 
 pub use backward::softmax_backward;
+pub use pass::{Pass, softmax_pass};
 
 use crate::error::Result;
 use crate::long;

@@ -160,14 +160,8 @@ fn two_pass_long<X: Stored>(
     y: &mut [X],
     cancel: &Cancel,
 ) -> Result<Option<X::Wide>> {
-    let sums =
-        long::each_block(x.chunks(BLOCK), cancel, |(): &mut (), x| X::Wide::dispatch(SumPairs { x, scale }))?;
-    let Some(sum) = long::merge(&sums, &ExtSum::add).normalised() else { return Ok(None) };
-    let stream = size_of_val(y) >= long::STREAM_BYTES;
-    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
-    long::each_block(blocks, cancel, |(): &mut (), (x, y)| {
-        X::run(WriteQuotients { x, scale, sum, y, stream });
-    })?;
+    let Some(sum) = sum_pairs_of_long(x, scale, cancel)?.normalised() else { return Ok(None) };
+    write_quotients_long(x, scale, sum, y, cancel)?;
     Ok(Some(X::Wide::ZERO))
 }
 
@@ -179,35 +173,87 @@ fn three_pass_recompute_long<X: Stored>(
     cancel: &Cancel,
 ) -> Result<X::Wide> {
     let max = maximum_of_long(x, cancel)?;
-    let sums = long::each_block(x.chunks(BLOCK), cancel, |buffer: &mut Vec<_>, x| {
-        X::Wide::dispatch(SumPowers { x: X::wide(x, buffer), max, scale })
-    })?;
-    write_long(x, max, scale, rows::pairwise_sum(&sums), y, cancel)?;
+    let total = sum_powers_of_long(x, max, scale, cancel)?;
+    write_long(x, max, scale, total, y, cancel)?;
     Ok(max)
 }
 
 /// As [`three_pass_reload`].
 fn three_pass_reload_long<T: Element>(x: &[T], scale: T, y: &mut [T], cancel: &Cancel) -> Result<T> {
     let max = maximum_of_long(x, cancel)?;
-    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
-    let sums = long::each_block(blocks, cancel, |(): &mut (), (x, y)| {
-        T::dispatch(StorePowers { x, max, scale, y })
-    })?;
-    let factor = T::from_f64(1.0 / rows::pairwise_sum(&sums));
-    long::each_block(y.chunks_mut(BLOCK), cancel, |(): &mut (), y| T::dispatch(Scale { y, factor }))?;
+    let total = store_powers_long(x, max, scale, y, cancel)?;
+    scale_long(y, total, cancel)?;
     Ok(max)
 }
 
 /// The maximum of a long row.
-fn maximum_of_long<X: Stored>(x: &[X], cancel: &Cancel) -> Result<X::Wide> {
+pub(super) fn maximum_of_long<X: Stored>(x: &[X], cancel: &Cancel) -> Result<X::Wide> {
     let maxima = long::each_block(x.chunks(BLOCK), cancel, |buffer: &mut Vec<_>, x| {
         X::Wide::dispatch(Maximum { x: X::wide(x, buffer) })
     })?;
     Ok(long::merge(&maxima, &|a, b| if b > a { b } else { a }))
 }
 
+/// The sum of e^{scale (x - max)} over a long row.
+pub(super) fn sum_powers_of_long<X: Stored>(
+    x: &[X],
+    max: X::Wide,
+    scale: X::Wide,
+    cancel: &Cancel,
+) -> Result<f64> {
+    let sums = long::each_block(x.chunks(BLOCK), cancel, |buffer: &mut Vec<_>, x| {
+        X::Wide::dispatch(SumPowers { x: X::wide(x, buffer), max, scale })
+    })?;
+    Ok(rows::pairwise_sum(&sums))
+}
+
+/// Writes e^{scale (x - max)} over a long row and returns the sum.
+pub(super) fn store_powers_long<T: Element>(
+    x: &[T],
+    max: T,
+    scale: T,
+    y: &mut [T],
+    cancel: &Cancel,
+) -> Result<f64> {
+    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
+    let sums = long::each_block(blocks, cancel, |(): &mut (), (x, y)| {
+        T::dispatch(StorePowers { x, max, scale, y })
+    })?;
+    Ok(rows::pairwise_sum(&sums))
+}
+
+/// Divides a long row of powers by their sum.
+pub(super) fn scale_long<T: Element>(y: &mut [T], total: f64, cancel: &Cancel) -> Result<()> {
+    let factor = T::from_f64(1.0 / total);
+    long::each_block(y.chunks_mut(BLOCK), cancel, |(): &mut (), y| T::dispatch(Scale { y, factor }))?;
+    Ok(())
+}
+
+/// The sum of e^{scale x} over a long row as a pair.
+pub(super) fn sum_pairs_of_long<X: Stored>(x: &[X], scale: X::Wide, cancel: &Cancel) -> Result<ExtSum> {
+    let sums =
+        long::each_block(x.chunks(BLOCK), cancel, |(): &mut (), x| X::Wide::dispatch(SumPairs { x, scale }))?;
+    Ok(long::merge(&sums, &ExtSum::add))
+}
+
+/// Writes e^{scale x} / sum over a long row, for a normalised sum.
+pub(super) fn write_quotients_long<X: Stored>(
+    x: &[X],
+    scale: X::Wide,
+    sum: ExtSum,
+    y: &mut [X],
+    cancel: &Cancel,
+) -> Result<()> {
+    let stream = size_of_val(y) >= long::STREAM_BYTES;
+    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
+    long::each_block(blocks, cancel, |(): &mut (), (x, y)| {
+        X::run(WriteQuotients { x, scale, sum, y, stream });
+    })?;
+    Ok(())
+}
+
 /// Writes e^{scale (x - max)} / total over a long row.
-fn write_long<X: Stored>(
+pub(super) fn write_long<X: Stored>(
     x: &[X],
     max: X::Wide,
     scale: X::Wide,

@@ -39,6 +39,7 @@ lint: setup ## Formatting, clippy, ruff, mypy, stubs
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy -q --workspace --all-targets -- -D warnings
+	cargo clippy -q -p logitscope-gpu --features cooperative-matrix --all-targets -- -D warnings
 	$(BIN)/ruff check python app tests benches
 	$(BIN)/ruff format --check python app tests benches
 	$(BIN)/mypy
@@ -46,6 +47,7 @@ lint: setup ## Formatting, clippy, ruff, mypy, stubs
 
 test: setup ## Every test: Rust, Python, torch, recorder, dashboard, command line
 	cargo test -q --workspace --exclude logitscope-py
+	cargo test -q -p logitscope-gpu --features cooperative-matrix
 	$(PYTEST) $(ARGS)
 	$(PYTEST) -q benches
 

@@ -10,7 +10,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     let lengths = vec4<u32>(params.batch, params.heads, params.queries, params.keys);
     let is_kept = (vec4<u32>(params.map_rows) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>(0u);
     let kept = select(vec4<u32>(1u), lengths, is_kept);
-    let index = (group.x + group.y * params.wide) * 64u + thread;
+    let index = index_of_group(group) * 64u + thread;
     if (index >= kept.x * kept.y * kept.z * kept.w) {
         return;
     }
@@ -37,7 +37,9 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
             }
         }
     }
-    let at = shift(7u) + index;
+    let strides = vec4<u32>(params.dbias_batch, params.dbias_head, params.dbias_query, params.dbias_key);
+    let steps = select(vec4<u32>(0u), place + vec4<u32>(0u, 0u, 0u, params.first_key), is_kept) * strides;
+    let at = shift(7u) + steps.x + steps.y + steps.z + steps.w;
     if (has(ADDS)) {
         sum += dbias[at];
     }

@@ -13,7 +13,7 @@ var<workgroup> parts: array<vec2<f32>, BR * BC>;
 @compute @workgroup_size(BR * TPR)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let blocks = (params.keys + BR - 1u) / BR;
-    let index = group.x + group.y * params.wide;
+    let index = index_of_group(group);
     let key_pair = index / blocks;
     let key_heads = params.heads / params.share;
     if (key_pair >= params.batch * key_heads) {
@@ -26,9 +26,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     let key = block + own_row;
     let live = key < params.keys;
 
-    for (var place = thread; place < BR * SIZE; place += BR * TPR) {
-        own[place / SIZE * (SIZE + 1u) + place % SIZE] = of_key(key_pair, block + place / SIZE, place % SIZE);
-    }
+    load_own(thread, false, key_pair, block);
     // To the key in x, to its value in y.
     var mixed: array<vec2<f32>, OWN>;
     for (var column = 0u; column < OWN; column++) {
@@ -49,9 +47,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
                 continue;
             }
             workgroupBarrier();
-            for (var place = thread; place < BC * SIZE; place += BR * TPR) {
-                seen[place] = of_query(pair, start + place / SIZE, place % SIZE);
-            }
+            load_seen(thread, true, pair, start, params.queries);
             workgroupBarrier();
             for (var other = lane; other < BC; other += TPR) {
                 let query = min(start + other, params.queries - 1u);

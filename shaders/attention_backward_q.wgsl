@@ -12,7 +12,7 @@ var<workgroup> sums: array<vec4<f32>, BR * TPR>;
 @compute @workgroup_size(BR * TPR)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let blocks = (params.queries + BR - 1u) / BR;
-    let index = group.x + group.y * params.wide;
+    let index = index_of_group(group);
     let pair = index / blocks;
     if (pair >= params.batch * params.heads) {
         return;
@@ -27,9 +27,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     let key_pair = batch * (params.heads / params.share) + head / params.share;
     let row = row_of(batch, head, pair, query);
 
-    for (var place = thread; place < BR * SIZE; place += BR * TPR) {
-        own[place / SIZE * (SIZE + 1u) + place % SIZE] = of_query(pair, block + place / SIZE, place % SIZE);
-    }
+    load_own(thread, true, pair, block);
     var mixed: array<f32, OWN>;
     for (var column = 0u; column < OWN; column++) {
         mixed[column] = 0.0;
@@ -41,18 +39,14 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     let begin = ends.x / BC * BC;
     for (var start = begin; start < ends.y; start += BC) {
         workgroupBarrier();
-        for (var place = thread; place < BC * SIZE; place += BR * TPR) {
-            let key = start + place / SIZE;
-            // What no query of the block sees may hold anything.
-            seen[place] = of_key(key_pair, select(params.keys, key, key < ends.y), place % SIZE);
-        }
+        load_seen(thread, false, key_pair, start, ends.y);
         workgroupBarrier();
         for (var key = lane; key < BC; key += TPR) {
             let products = products_of(own_row, key);
             let one = gradient_of(row, batch, head, query, start + key, products.x, products.y);
             parts[own_row * BC + key] = one.dz;
             of_bias += one.ds;
-            of_slope -= one.ds * abs(f32(position_of(batch, query) - i32(start + key)));
+            of_slope -= one.ds * distance_of(batch, query, start + key);
         }
         workgroupBarrier();
         for (var key = 0u; key < BC; key++) {
@@ -70,8 +64,12 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         let gradient = mixed[column] * params.scale;
         of_temperature += gradient * own[own_row * (SIZE + 1u) + lane + column * TPR].x;
         if (live && lane + column * TPR < params.dim) {
-            let place = (pair * params.queries + query) * params.dim + lane + column * TPR;
-            dq[shift(7u) + place] = pack(flushed(gradient * row.temperature));
+            let place = shift(7u) + (pair * params.queries + query) * params.dim + lane + column * TPR;
+            var earlier = 0.0;
+            if (has(ADDS)) {
+                earlier = real(unpack(dq[place]));
+            }
+            dq[place] = pack(flushed(earlier + gradient * row.temperature));
         }
     }
     sums[thread] = vec4<f32>(of_temperature, of_slope, of_bias, 0.0);
@@ -89,6 +87,9 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         of_sink = p * (row.dlse - row.delta - row.dentropy * (ln_of_number(p) + row.entropy));
     }
     let place_of_row = shift(6u) + (pair * params.queries + query) * 12u;
+    if (has(ADDS)) {
+        total += vec4<f32>(rows[place_of_row + 6u], rows[place_of_row + 8u], rows[place_of_row + 9u], 0.0);
+    }
     rows[place_of_row + 6u] = total.x;
     rows[place_of_row + 7u] = of_sink;
     rows[place_of_row + 8u] = total.y;

@@ -2,6 +2,7 @@
 // q, k, v: see shared/attention.wgsl; out: (batch, heads, queries, value_dim), state: (batch, heads, queries, 4).
 // A thread takes a row, and leaves it if it is as it should be.
 #use attention_far
+#use attention_dropout
 
 @group(0) @binding(6) var<storage, read_write> out: array<Stored>;
 @group(0) @binding(7) var<storage, read_write> state: array<u32>;
@@ -11,7 +12,7 @@ const COLUMNS: u32 = 16u;
 
 @compute @workgroup_size(64)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let index = (group.x + group.y * params.wide) * 64u + thread;
+    let index = index_of_group(group) * 64u + thread;
     if (index >= params.batch * params.heads * params.queries) {
         return;
     }
@@ -41,7 +42,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         for (var key = span.x; key < span.y; key++) {
             let one = far_score(batch, head, query, key, span, temperature);
             if (one.one.seen) {
-                let weight = far_weight(row, one, sigmoid_bias) * factor;
+                let weight = far_weight(row, one, sigmoid_bias) * factor * kept_share(batch, head, query, key);
                 let start = shift(2u) + (key_pair * params.keys + key) * params.value_dim;
                 for (var column = first; column < min(first + COLUMNS, params.value_dim); column++) {
                     mixed[column - first] += weight * real(unpack(v[start + column]));

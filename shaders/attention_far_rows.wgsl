@@ -7,7 +7,7 @@
 
 @compute @workgroup_size(64)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let index = (group.x + group.y * params.wide) * 64u + thread;
+    let index = index_of_group(group) * 64u + thread;
     if (index >= params.batch * params.heads * params.queries) {
         return;
     }

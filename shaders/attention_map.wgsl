@@ -8,7 +8,7 @@
 
 @compute @workgroup_size(64)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let index = (group.x + group.y * params.wide) * 64u + thread;
+    let index = index_of_group(group) * 64u + thread;
     let bins = params.map_rows * params.map_columns;
     if (index >= params.batch * params.heads * bins) {
         return;
@@ -19,13 +19,16 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     let key_pair = batch * (params.heads / params.share) + head / params.share;
     let bin_row = index % bins / params.map_columns;
     let bin_column = index % params.map_columns;
-    // Bins are those of all queries, of which this part may have some.
+    // Bins are those of all queries and keys, of which this part may have some.
     let first = bin_row * params.all_queries / params.map_rows;
     let end = (bin_row + 1u) * params.all_queries / params.map_rows;
     let first_query = max(first, params.first_query) - params.first_query;
     let end_query = clamp(end, params.first_query, params.first_query + params.queries) - params.first_query;
-    let first_key = bin_column * params.keys / params.map_columns;
-    let end_key = (bin_column + 1u) * params.keys / params.map_columns;
+    let end_of_part = params.first_key + params.keys;
+    let first_of_bin = bin_column * params.all_keys / params.map_columns;
+    let end_of_bin = (bin_column + 1u) * params.all_keys / params.map_columns;
+    let first_key = clamp(first_of_bin, params.first_key, end_of_part) - params.first_key;
+    let end_key = clamp(end_of_bin, params.first_key, end_of_part) - params.first_key;
     var sum = 0.0;
     var kind = FINE;
     for (var query = first_query; query < end_query; query++) {

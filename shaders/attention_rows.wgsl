@@ -4,12 +4,10 @@
 // A thread takes a row.
 #use format
 #use numbers
+#use call
 
 struct Params {
-    /// Where each tensor begins within its binding.
-    shifts: array<vec4<u32>, 3>,
-    /// Workgroups in a row of the grid.
-    wide: u32,
+    call: Call,
     count: u32,
     heads: u32,
     queries: u32,
@@ -22,8 +20,9 @@ const SINKS: u32 = 1u;
 const ENTROPY: u32 = 2u;
 const DLSE: u32 = 4u;
 const DENTROPY: u32 = 8u;
+/// Whether the keys are worked on in parts: rows marked as beyond the range of float32 cannot be computed anew there.
+const IN_PARTS: u32 = 16u;
 
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> aside: array<f32>;
 @group(0) @binding(2) var<storage, read> out: array<Stored>;
 @group(0) @binding(3) var<storage, read> dout: array<Stored>;
@@ -34,17 +33,13 @@ const DENTROPY: u32 = 8u;
 @group(0) @binding(8) var<storage, read> dentropy: array<f32>;
 @group(0) @binding(9) var<storage, read_write> rows: array<u32>;
 
-fn shift(binding: u32) -> u32 {
-    return params.shifts[binding / 4u][binding % 4u];
-}
-
 fn has(flag: u32) -> bool {
     return (params.flags & flag) != 0u;
 }
 
 @compute @workgroup_size(64)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let row = (group.x + group.y * params.wide) * 64u + thread;
+    let row = index_of_group(group) * 64u + thread;
     if (row >= params.count) {
         return;
     }
@@ -54,9 +49,10 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         delta += bitcast<f32>(unpack(out[shift(1u) + place])) * bitcast<f32>(unpack(dout[shift(2u) + place]));
     }
     var top = most[shift(3u) + row];
-    let sum = inv_sum[shift(4u) + row];
+    var sum = inv_sum[shift(4u) + row];
     // An empty row may be NaN where it was asked for; its sum is not. A negative sum marks a row that is no empty one.
     let is_marked = kind_of(sum) == FINE && bitcast<f32>(sum) < 0.0;
+    sum = select(sum, NAN_BITS, is_marked && has(IN_PARTS));
     let is_empty = !is_marked && (is_hidden(top) || (kind_of(top) != FINE && kind_of(sum) == FINE));
     top = select(top, MINUS_INFINITY_BITS, is_empty);
     if (has(SINKS) && kind_of(top) == FINE) {

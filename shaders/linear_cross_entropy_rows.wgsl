@@ -7,7 +7,7 @@
 
 @compute @workgroup_size(GROUP)
 fn main(in: Builtins) {
-    own_row = (in.group.x + in.group.y * params.wide) * GROUP + in.thread;
+    own_row = index_of_group(in.group) * GROUP + in.thread;
     if (own_row >= params.rows) {
         return;
     }

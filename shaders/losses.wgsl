@@ -4,25 +4,22 @@
 // For single losses a thread takes a row; for the sum one workgroup takes all, in a fixed order.
 #use numbers
 #use reduce
+#use call
 
 struct Params {
-    /// Where each tensor begins within its binding.
-    shifts: array<vec4<u32>, 3>,
-    /// Workgroups in a row of the grid.
-    wide: u32,
+    call: Call,
     rows: u32,
     is_sum: u32,
     factor_per_row: u32,
 }
 
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> numbers: array<u32>;
 @group(0) @binding(2) var<storage, read> factors: array<f32>;
 @group(0) @binding(3) var<storage, read_write> answer: array<u32>;
 
 /// loss * a + penalty * b in x, and the worst kind among them in y.
 fn of_row(row: u32, a: f32, b: f32) -> vec2<f32> {
-    let start = params.shifts[0].x + row * 8u;
+    let start = shift(0u) + row * 8u;
     let loss = numbers[start];
     let penalty = numbers[start + 1u];
     let kind = max(kind_of(loss), kind_of(penalty));
@@ -39,16 +36,16 @@ fn bits_of(x: vec2<f32>) -> u32 {
 @compute @workgroup_size(GROUP)
 fn main(in: Builtins) {
     if (params.is_sum == 0u) {
-        let row = (in.group.x + in.group.y * params.wide) * GROUP + in.thread;
+        let row = index_of_group(in.group) * GROUP + in.thread;
         if (row < params.rows) {
-            answer[params.shifts[0].z + row] = bits_of(of_row(row, 1.0, 1.0));
+            answer[shift(2u) + row] = bits_of(of_row(row, 1.0, 1.0));
         }
         return;
     }
     var sum = 0.0;
     var kind = FINE;
     for (var row = in.thread; row < params.rows; row += GROUP) {
-        let place = params.shifts[0].y + select(0u, 2u * row, params.factor_per_row != 0u);
+        let place = shift(1u) + select(0u, 2u * row, params.factor_per_row != 0u);
         let one = of_row(row, factors[place], factors[place + 1u]);
         sum += one.x;
         kind = max(kind, one.y);
@@ -56,6 +53,6 @@ fn main(in: Builtins) {
     let total = team_sum(in, vec2<f32>(sum, 0.0));
     let worst = team_max(in, vec2<f32>(kind, 0.0));
     if (in.thread == 0u) {
-        answer[params.shifts[0].z] = bits_of(vec2<f32>(total.x, worst.x));
+        answer[shift(2u)] = bits_of(vec2<f32>(total.x, worst.x));
     }
 }

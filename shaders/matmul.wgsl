@@ -2,15 +2,13 @@
 // a: (rows, depth), b: (depth, columns), bias: (columns), c: (rows, columns) without gaps; a and b lie at any steps.
 // A workgroup of 16 x 16 threads makes 64 x 64 numbers of c, each thread 4 x 4 of them; sums go in the order of the depth.
 #use numbers
+#use call
 
 const SIDE: u32 = 64u;
 const DEEP: u32 = 16u;
 
 struct Params {
-    /// Where each tensor begins within its binding.
-    shifts: array<vec4<u32>, 3>,
-    /// Workgroups in a row of the grid.
-    wide: u32,
+    call: Call,
     rows: u32,
     columns: u32,
     depth: u32,
@@ -23,7 +21,6 @@ struct Params {
     has_bias: u32,
 }
 
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
@@ -36,7 +33,7 @@ var<workgroup> b_tile: array<f32, DEEP * (SIDE + 1u)>;
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let across = (params.columns + SIDE - 1u) / SIDE;
-    let index = group.x + group.y * params.wide;
+    let index = index_of_group(group);
     let row = index / across * SIDE;
     let column = index % across * SIDE;
     if (row >= params.rows) {
@@ -55,13 +52,13 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
             let a_at = split(place, params.a_column == 1u);
             var number = 0.0;
             if (row + a_at.y < params.rows && deep + a_at.x < params.depth) {
-                number = a[params.shifts[0].x + (row + a_at.y) * params.a_row + (deep + a_at.x) * params.a_column];
+                number = a[shift(0u) + (row + a_at.y) * params.a_row + (deep + a_at.x) * params.a_column];
             }
             a_tile[a_at.x * (SIDE + 1u) + a_at.y] = number;
             let b_at = split(place, params.b_row == 1u);
             number = 0.0;
             if (column + b_at.y < params.columns && deep + b_at.x < params.depth) {
-                number = b[params.shifts[0].y + (deep + b_at.x) * params.b_row + (column + b_at.y) * params.b_column];
+                number = b[shift(1u) + (deep + b_at.x) * params.b_row + (column + b_at.y) * params.b_column];
             }
             b_tile[b_at.x * (SIDE + 1u) + b_at.y] = number;
         }
@@ -79,10 +76,10 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         let c_row = row + own_row + place / 4u * 16u;
         let c_column = column + own_column + place % 4u * 16u;
         if (c_row < params.rows && c_column < params.columns) {
-            let at = params.shifts[0].w + c_row * params.columns + c_column;
+            let at = shift(3u) + c_row * params.columns + c_column;
             var number = sums[place];
             if (params.has_bias != 0u) {
-                number += bias[params.shifts[0].z + c_column];
+                number += bias[shift(2u) + c_column];
             }
             if (params.adds != 0u) {
                 number += c[at];

@@ -13,8 +13,8 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         let source = source_of(place);
         var bits = 0u;
         if (source != ABSENT) {
-            bits = x[params.shifts[0].y + source];
+            bits = x[shift(1u) + source];
         }
-        y[params.shifts[0].z + place] = pack(bits);
+        y[shift(2u) + place] = pack(bits);
     }
 }

@@ -2,20 +2,17 @@
 // x: (outer, rows, columns), y: (outer, columns, rows).
 // A workgroup of 16 x 16 threads turns a square of as many numbers through workgroup memory.
 #use format
+#use call
 
 const SIDE: u32 = 16u;
 
 struct Params {
-    /// Where each tensor begins within its binding.
-    shifts: array<vec4<u32>, 3>,
-    /// Workgroups in a row of the grid.
-    wide: u32,
+    call: Call,
     outer: u32,
     rows: u32,
     columns: u32,
 }
 
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Stored>;
 @group(0) @binding(2) var<storage, read_write> y: array<Stored>;
 
@@ -26,7 +23,7 @@ var<workgroup> square: array<Stored, SIDE * (SIDE + 1u)>;
 fn main(@builtin(local_invocation_id) thread: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
     let across = (params.columns + SIDE - 1u) / SIDE;
     let down = (params.rows + SIDE - 1u) / SIDE;
-    let index = group.x + group.y * params.wide;
+    let index = index_of_group(group);
     let outer = index / (across * down);
     if (outer >= params.outer) {
         return;
@@ -36,11 +33,11 @@ fn main(@builtin(local_invocation_id) thread: vec3<u32>, @builtin(workgroup_id) 
     let start = outer * params.rows * params.columns;
     if (row + thread.y < params.rows && column + thread.x < params.columns) {
         let from_place = start + (row + thread.y) * params.columns + column + thread.x;
-        square[thread.y * (SIDE + 1u) + thread.x] = x[params.shifts[0].x + from_place];
+        square[thread.y * (SIDE + 1u) + thread.x] = x[shift(0u) + from_place];
     }
     workgroupBarrier();
     if (column + thread.y < params.columns && row + thread.x < params.rows) {
         let to_place = start + (column + thread.y) * params.rows + row + thread.x;
-        y[params.shifts[0].y + to_place] = square[thread.x * (SIDE + 1u) + thread.y];
+        y[shift(1u) + to_place] = square[thread.x * (SIDE + 1u) + thread.y];
     }
 }

@@ -400,6 +400,7 @@ class GpuAttention(TypedDict):
     sigmoid: bool
     auto_row: bool
     empty_is_nan: bool
+    dropout: tuple[float, int] | None
 
 class GpuUpstream(TypedDict):
     """Statistics of the rows of attention, and the gradients of its results."""
@@ -423,6 +424,7 @@ class GpuLinear(TypedDict):
     factors: GpuTensor
     options: LossOptions
     chunk: int | None
+    filter: float | None
 
 def gpu_adapters() -> list[GpuFacts]: ...
 
@@ -490,6 +492,18 @@ class GpuDevice:
         upstream: GpuUpstream,
         bias_axes: tuple[bool, bool, bool, bool] | None,
     ) -> tuple[GpuTensor, GpuTensor, GpuTensor, GpuTensor, GpuTensor | None]: ...
+    def attention_top_keys(
+        self, /, inputs: GpuAttention, state: GpuTensor, count: int
+    ) -> tuple[GpuTensor, GpuTensor]: ...
+    def value_gate(
+        self,
+        /,
+        v: GpuTensor,
+        gate: GpuTensor,
+        lengths: GpuTensor,
+        shape: tuple[int, int, int, int],
+        dgated: GpuTensor | None,
+    ) -> tuple[GpuTensor, GpuTensor | None]: ...
     def attention_of_heads(
         self, /, rows: GpuTensor, place: int, shape: tuple[int, int, int]
     ) -> GpuTensor: ...

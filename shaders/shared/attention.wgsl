@@ -1,12 +1,10 @@
 // What the attention shaders share: the arguments, which keys a query sees, and the way from a dot product to a score.
 #use format
 #use numbers
+#use call
 
 struct Params {
-    /// Where each tensor begins within its binding.
-    shifts: array<vec4<u32>, 3>,
-    /// Workgroups in a row of the grid.
-    wide: u32,
+    call: Call,
     batch: u32,
     heads: u32,
     /// Query heads that share a key head.
@@ -29,13 +27,25 @@ struct Params {
     /// Bins of the map; for the gradient of the bias, which of its axes are not broadcast.
     map_rows: u32,
     map_columns: u32,
-    /// Where this part of the batch, of the heads and of the queries begins, and how many heads and queries there are in all.
+    /// Where this part of the batch, of the heads, of the queries and of the keys begins, and how many there are in all.
     first_batch: u32,
     first_head: u32,
     first_query: u32,
+    first_key: u32,
     all_batch: u32,
     all_heads: u32,
     all_queries: u32,
+    all_keys: u32,
+    /// Strides of the gradient of the bias.
+    dbias_batch: u32,
+    dbias_head: u32,
+    dbias_query: u32,
+    dbias_key: u32,
+    /// Of dropout: numbers of 16 bits below which a weight is dropped, what others are multiplied by, and the seed.
+    dropped: u32,
+    kept: f32,
+    seed_low: u32,
+    seed_high: u32,
 }
 
 const TEMPERATURE: u32 = 1u;
@@ -44,14 +54,19 @@ const SOFTCAP: u32 = 4u;
 const BOTTOM_RIGHT: u32 = 8u;
 const SINKS: u32 = 16u;
 const SIGMOID: u32 = 32u;
-/// Whether what is written is added to what an earlier part has left.
+/// Whether what is written is added to what an earlier part has left, or goes on from there.
 const ADDS: u32 = 64u;
 /// Whether rows without keys are NaN.
 const EMPTY_IS_NAN: u32 = 128u;
 /// Whether the bias of the sigmoid is minus the logarithm of how many keys a row sees.
 const AUTO_ROW: u32 = 256u;
+const DROPOUT: u32 = 512u;
+/// Whether a later part has further keys of the same queries.
+const OPEN: u32 = 1024u;
 
-@group(0) @binding(0) var<uniform> params: Params;
+/// The kind of a score of -inf, which hides its key; where products overflow it stands for a number.
+const LOST: f32 = 0.5;
+
 /// (batch, heads, queries, dim), (batch, key heads, keys, dim), (batch, key heads, keys, value_dim).
 @group(0) @binding(1) var<storage, read> q: array<Stored>;
 @group(0) @binding(2) var<storage, read> k: array<Stored>;
@@ -61,12 +76,11 @@ const AUTO_ROW: u32 = 256u;
 @group(0) @binding(4) var<storage, read> aside: array<f32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 
-/// A score that hides its key.
 struct Score {
     s: f32,
     /// Whether the query sees the key.
     seen: bool,
-    /// FINE, or INFINITE or NAN.
+    /// FINE or LOST, or INFINITE or NAN.
     kind: f32,
     /// The derivative of the score with respect to scale * temperature * dot product.
     slope: f32,
@@ -74,10 +88,6 @@ struct Score {
 
 fn has(flag: u32) -> bool {
     return (params.flags & flag) != 0u;
-}
-
-fn shift(binding: u32) -> u32 {
-    return params.shifts[binding / 4u][binding % 4u];
 }
 
 fn real(bits: u32) -> f32 {
@@ -124,7 +134,7 @@ fn sigmoid_bias_of(batch: u32, head: u32, query: u32) -> f32 {
     if (!has(AUTO_ROW)) {
         return of_head(head, 2u);
     }
-    let span = span_of(batch, query);
+    let span = whole_span_of(batch, query);
     var count = span.y - span.x;
     if (has(BIAS)) {
         for (var key = span.x; key < span.y; key++) {
@@ -140,8 +150,13 @@ fn position_of(batch: u32, query: u32) -> i32 {
     return i32(params.first_query + query) + aligned;
 }
 
+/// How far a query is from a key of this part.
+fn distance_of(batch: u32, query: u32, key: u32) -> f32 {
+    return abs(f32(position_of(batch, query) - i32(params.first_key + key)));
+}
+
 /// The keys from x up to but not including y are those that lengths and window leave to a query.
-fn span_of(batch: u32, query: u32) -> vec2<u32> {
+fn whole_span_of(batch: u32, query: u32) -> vec2<u32> {
     if (query >= real_queries(batch)) {
         return vec2<u32>(0u, 0u);
     }
@@ -157,6 +172,13 @@ fn span_of(batch: u32, query: u32) -> vec2<u32> {
     return vec2<u32>(u32(first), u32(max(end, first)));
 }
 
+/// Those of them that this part has, counted from its first.
+fn span_of(batch: u32, query: u32) -> vec2<u32> {
+    let first = vec2<u32>(params.first_key);
+    return clamp(whole_span_of(batch, query), first, first + params.keys) - first;
+}
+
+/// The bias of a key, counted from the first of all.
 fn bias_of(batch: u32, head: u32, query: u32, key: u32) -> f32 {
     let place = batch * params.bias_batch + head * params.bias_head + query * params.bias_query + key * params.bias_key;
     return bias[shift(4u) + place];
@@ -174,13 +196,13 @@ fn score_of_product(batch: u32, head: u32, query: u32, key: u32, span: vec2<u32>
     }
     var added = 0.0;
     if (has(BIAS)) {
-        let bits = bitcast<u32>(bias_of(batch, head, query, key));
+        let bits = bitcast<u32>(bias_of(batch, head, query, params.first_key + key));
         if (is_hidden(bits)) {
             return Score(LEAST, false, FINE, 0.0);
         }
         added = real(bits);
     }
-    added -= slope_of(head) * abs(f32(position_of(batch, query) - i32(key)));
+    added -= slope_of(head) * distance_of(batch, query, key);
     var z = product;
     var slope = 1.0;
     if (has(SOFTCAP) && kind_of(bitcast<u32>(z)) != NAN) {
@@ -194,7 +216,7 @@ fn score_of_product(batch: u32, head: u32, query: u32, key: u32, span: vec2<u32>
     let s = z + added;
     let bits = bitcast<u32>(s);
     if (is_hidden(bits)) {
-        return Score(LEAST, false, FINE, 0.0);
+        return Score(LEAST, false, LOST, 0.0);
     }
     return Score(s, true, kind_of(bits), slope);
 }

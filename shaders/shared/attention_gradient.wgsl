@@ -1,5 +1,6 @@
 // The gradient of one score of attention, from what attention_rows has put together.
 #use attention_far
+#use attention_dropout
 
 /// As out.
 @group(0) @binding(6) var<storage, read> dout: array<Stored>;
@@ -22,7 +23,7 @@ struct Row {
     is_far: bool,
 }
 
-/// The weight of a key and the gradients of its score and of the dot product (times scale and temperature) below it.
+/// The weight of a key, after dropout, and the gradients of its score and of the dot product (times scale and temperature) below it.
 struct Gradient {
     p: f32,
     ds: f32,
@@ -31,6 +32,13 @@ struct Gradient {
 }
 
 fn gradient_of(row: Row, batch: u32, head: u32, query: u32, key: u32, dot: f32, dp: f32) -> Gradient {
+    let share = kept_share(batch, head, query, key);
+    var one = gradient_of_weight(row, batch, head, query, key, dot, dp * share);
+    one.p *= share;
+    return one;
+}
+
+fn gradient_of_weight(row: Row, batch: u32, head: u32, query: u32, key: u32, dot: f32, dp: f32) -> Gradient {
     if (row.marked) {
         return far_gradient(row, batch, head, query, key, dp);
     }
@@ -46,8 +54,9 @@ fn gradient_of(row: Row, batch: u32, head: u32, query: u32, key: u32, dot: f32, 
     if (has(SIGMOID)) {
         let x = one.s + sigmoid_bias_of(batch, head, query);
         let e = exp_below(-abs(x), 0.0, 1.0);
-        let ds = e / ((1.0 + e) * (1.0 + e)) * dp;
-        return Gradient(sigmoid(x), ds, ds * one.slope, true);
+        let weight = sigmoid(x);
+        let ds = e / ((1.0 + e) * (1.0 + e)) * (dp + of_sum(row, weight));
+        return Gradient(weight, ds, ds * one.slope, true);
     }
     let p = exp_below(one.s, max(row.top, one.s), 1.0) * row.inv_sum;
     if (p == 0.0) {
@@ -55,6 +64,12 @@ fn gradient_of(row: Row, batch: u32, head: u32, query: u32, key: u32, dot: f32, 
     }
     let ds = p * (dp - row.delta + row.dlse - row.dentropy * (ln_of_number(p) + row.entropy));
     return Gradient(p, ds, ds * one.slope, true);
+}
+
+/// What the gradients of lse and entropy give a weight of the sigmoid, which are those of its share in their sum.
+fn of_sum(row: Row, weight: f32) -> f32 {
+    let p = weight * row.inv_sum;
+    return select(0.0, (row.dlse - row.dentropy * (ln_of_number(p) + row.entropy)) * row.inv_sum, p > 0.0);
 }
 
 /// The same in a row whose products left the range.
@@ -71,7 +86,7 @@ fn far_gradient(row: Row, batch: u32, head: u32, query: u32, key: u32, dp: f32) 
     let weight = far_weight(found, one, bias);
     if (has(SIGMOID)) {
         let e = exp_below(-abs(one.one.s + bias), 0.0, 1.0);
-        let ds = select(e / ((1.0 + e) * (1.0 + e)) * dp, 0.0, one.far != 0.0);
+        let ds = select(e / ((1.0 + e) * (1.0 + e)) * (dp + of_sum(row, weight)), 0.0, one.far != 0.0);
         return Gradient(weight, ds, ds * one.one.slope, true);
     }
     let p = weight * row.inv_sum;

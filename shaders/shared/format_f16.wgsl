@@ -1,4 +1,6 @@
 // Numbers of tensors are float16; computing sees the bits of the same numbers in float32.
+enable f16;
+
 alias Stored = f16;
 
 fn unpack(stored: Stored) -> u32 {

@@ -3,12 +3,10 @@
 #use format
 #use numbers
 #use links
+#use call
 
 struct Params {
-    /// Where each tensor begins within its binding.
-    shifts: array<vec4<u32>, 3>,
-    /// Workgroups in a row of the grid.
-    wide: u32,
+    call: Call,
     rows: u32,
     /// Classes.
     columns: u32,
@@ -42,7 +40,6 @@ const ABSORBED: f32 = 5.9604645e-8;
 /// Distance below the maximum where it is more than that.
 const LARGE: f32 = 3.4028234663852886e38;
 
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Stored>;
 @group(0) @binding(2) var<storage, read> classes: array<u32>;
 @group(0) @binding(3) var<storage, read> masses: array<Stored>;
@@ -54,10 +51,6 @@ var<private> own_row: u32;
 
 fn has(flag: u32) -> bool {
     return (params.flags & flag) != 0u;
-}
-
-fn shift(binding: u32) -> u32 {
-    return params.shifts[binding / 4u][binding % 4u];
 }
 
 /// What logits are multiplied by after the softcap, which sees them multiplied already.

@@ -7,7 +7,7 @@ var<private> lane: u32;
 
 /// Finds the row of a thread; false beyond the last, where a thread reads the last row and writes nothing.
 fn take_row(in: Builtins) -> bool {
-    let place = (in.group.x + in.group.y * params.wide) * (GROUP / WIDTH) + in.thread / WIDTH;
+    let place = index_of_group(in.group) * (GROUP / WIDTH) + in.thread / WIDTH;
     own_row = min(place, params.rows - 1u);
     lane = in.thread % WIDTH;
     return place < params.rows;

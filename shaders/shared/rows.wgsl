@@ -2,12 +2,10 @@
 #use format
 #use numbers
 #use reduce
+#use call
 
 struct Params {
-    /// Where each tensor begins within its binding.
-    shifts: array<vec4<u32>, 3>,
-    /// Workgroups in a row of the grid.
-    wide: u32,
+    call: Call,
     rows: u32,
     columns: u32,
     /// What a row of nothing but -inf gives, as bits.
@@ -15,8 +13,6 @@ struct Params {
     /// 1 / temperature.
     scale: f32,
 }
-
-@group(0) @binding(0) var<uniform> params: Params;
 
 /// The part of a thread: columns lane, lane + WIDTH, ... of a row.
 struct Part {
@@ -29,14 +25,10 @@ struct Part {
 }
 
 fn part_of(in: Builtins) -> Part {
-    let row = (in.group.x + in.group.y * params.wide) * (GROUP / WIDTH) + in.thread / WIDTH;
+    let row = index_of_group(in.group) * (GROUP / WIDTH) + in.thread / WIDTH;
     let lane = in.thread % WIDTH;
     let last = params.columns + WIDTH - 1u - lane;
     return Part(min(row, params.rows - 1u), lane, row < params.rows, last / WIDTH);
-}
-
-fn shift(binding: u32) -> u32 {
-    return params.shifts[binding / 4u][binding % 4u];
 }
 
 /// Index of the number with this place among those of a part, in a tensor with the shape of the rows.

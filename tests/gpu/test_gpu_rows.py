@@ -131,6 +131,24 @@ def test_that_repeated_runs_have_the_same_bits(name, any_device):
     assert all(function(x).numpy().tobytes() == first for _ in range(3))
 
 
+@pytest.mark.parametrize("name", FORWARD)
+@pytest.mark.parametrize("columns", [65, 1500, 4097])
+def test_that_both_ways_of_adding_up_agree(name, columns, gpu_device):
+    if "subgroups" not in gpu_device.info.features:
+        pytest.skip(f"{gpu_device!r} has no subgroups")
+    x = rows_of(columns)
+    function = getattr(logitscope, name)
+    devices = [open_device(reduction=reduction) for reduction in ("tree", "subgroup")]
+    tree, subgroup = (function(GpuArray(x, device)).numpy() for device in devices)
+    np.testing.assert_allclose(tree, subgroup, rtol=3e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 65_537])
+def test_that_any_number_of_rows_will_do(count, gpu_device):
+    x = rows_of(3, count)
+    assert_agree(logitscope.softmax(GpuArray(x, gpu_device)).numpy(), logitscope.softmax(x))
+
+
 def test_that_70000_rows_go_in_one_call(gpu_device):
     x = np.random.default_rng(0).standard_normal((70_000, 513)).astype(np.float32)[:, :2].copy()
     assert_agree(logitscope.softmax(GpuArray(x, gpu_device)).numpy(), logitscope.softmax(x))

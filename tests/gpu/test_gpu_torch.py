@@ -103,20 +103,44 @@ def test_that_everything_that_has_a_gradient_gets_it():
         q, k, v, torch.rand(4, 1), torch.randn(4), torch.randn(4, 1, 9), torch.rand(4), stats=("entropy",),
     )  # fmt: skip
     assert_same(
-        lambda q, k, v, bias, **options: functional.attention(
-            q, k, v, kind="sigmoid", sigmoid_bias=bias, **options
-        ).out,
-        q, k, v, torch.randn(4),
+        lambda q, k, v, bias, gate, **options: torch.cat(
+            [
+                (
+                    result := functional.attention(
+                        q, k, v, kind="sigmoid", sigmoid_bias=bias, value_gate=gate, **options
+                    )
+                ).out,
+                result.lse[..., None],
+            ],
+            -1,
+        ),
+        q, k, v, torch.randn(4), torch.rand(2, 1, 9), dropout_p=0.25, seed=11,
     )  # fmt: skip
 
 
+def test_that_dropout_without_a_seed_draws_one_for_both_passes():
+    q = torch.randn(1, 1, 4, 4)
+    v = torch.ones(1, 1, 64, 4, requires_grad=True)
+    k = torch.zeros(1, 1, 64, 4)
+    outs = [functional.attention(q, k, v, dropout_p=0.5, device="gpu").out for _ in range(2)]
+    assert not torch.equal(*outs)
+    # With equal weights the gradient of a value counts how many queries kept it, as the output does.
+    (gradient,) = torch.autograd.grad(outs[0].sum(), v)
+    torch.testing.assert_close(gradient.sum(), outs[0].sum())
+
+
+def test_that_top_keys_agree_with_the_cpu():
+    q, k, v = torch.randn(2, 4, 7, 8), torch.randn(2, 2, 9, 8), torch.randn(2, 2, 9, 5)
+    found, expected = (functional.attention(q, k, v, top_keys=3, device=device) for device in ("gpu", "cpu"))
+    torch.testing.assert_close(found.top_keys, expected.top_keys)
+    torch.testing.assert_close(found.top_weights, expected.top_weights, rtol=1e-4, atol=1e-6)
+
+
 def test_that_what_a_gpu_does_not_do_is_named():
-    q, wide = torch.zeros(1, 1, 2, 4), torch.zeros(3, 4, requires_grad=True)
-    with pytest.raises(ArgumentError, match="attention: dropout_p is given on device 'gpu'; leave it out"):
-        functional.attention(q, q, q, dropout_p=0.5, device="gpu")
+    q, wide = torch.zeros(2, 4), torch.zeros(3, 4, requires_grad=True)
     with pytest.raises(ArgumentError, match="cross_entropy: weight requires a gradient on device 'gpu'"):
         functional.cross_entropy(
-            q[0, 0], torch.tensor([0, 1]), weight=torch.ones(4, requires_grad=True), device="gpu"
+            q, torch.tensor([0, 1]), weight=torch.ones(4, requires_grad=True), device="gpu"
         )
     with pytest.raises(ArgumentError, match="softmax: device is 'tpu'; use 'cpu' or 'gpu'"):
         functional.softmax(q, device="tpu")
@@ -141,10 +165,10 @@ def test_that_calls_within_a_block_are_sent_where_the_gpu_can_do_them():
         functional.topk_softmax(x, 2)
         q = torch.randn(1, 1, 2, 4)
         functional.attention(q, q, q, dropout_p=0.5)
-    assert sent == {"softmax": 1, "cross_entropy": 1}
+    assert sent == {"softmax": 1, "cross_entropy": 1, "attention": 1}
     loss.backward()
     functional.softmax(x)
-    assert sent == {"softmax": 1, "cross_entropy": 1}
+    assert sent["softmax"] == 1
 
 
 def test_that_a_training_of_50_steps_has_the_losses_of_the_cpu():

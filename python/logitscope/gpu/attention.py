@@ -45,6 +45,10 @@ class Attention:
             message = f"{operation}: v has shape {v.shape}; use {(*k.shape[:3], 'any')} as k"
             raise ShapeError(message.replace("'any'", "any"))
         self.problem, self.rows = problem, (batch, heads, queries)
+        self.gate = None if problem.value_gate is None else self.uploaded(problem.value_gate)
+        self.given_v = self.v
+        if self.gate is not None:
+            self.v = GpuArray.of(self.gated(self.v, self.gate, None)[0], self.v, self.v.shape)
         self.inputs = self._inputs()
 
     def heads_first(self, array: GpuArray) -> GpuArray:
@@ -56,6 +60,16 @@ class Attention:
         native = array.device.native
         turned = native.gather(array.tensor, width, places.reshape(-1))
         return GpuArray.of(native.convert(turned, str(array.dtype)), array, (*places.shape, width))
+
+    def gated(
+        self, v: GpuArray, gate: _native.GpuTensor, dgated: _native.GpuTensor | None
+    ) -> tuple[_native.GpuTensor, _native.GpuTensor | None]:
+        """Values times their gates; with the gradient of that product, the gradients of values and gates."""
+        (batch, key_heads, keys, width), kv_len = v.shape, self.problem.kv_len
+        lengths = np.full(batch, keys, np.uint32) if kv_len is None else np.asarray(kv_len, np.uint32)
+        native = v.device.native
+        there = native.upload(lengths.view(np.uint8), "float32")
+        return native.value_gate(v.tensor, gate, there, (batch, key_heads, keys, width), dgated)
 
     def _inputs(self) -> _native.GpuAttention:
         problem, (batch, heads, queries) = self.problem, self.rows
@@ -88,6 +102,7 @@ class Attention:
             "sigmoid": problem.is_sigmoid,
             "auto_row": problem.is_sigmoid and problem.sigmoid_bias is None,
             "empty_is_nan": self.empty == "nan",
+            "dropout": (problem.dropout_p, problem.seed) if problem.dropout_p else None,
         }
 
     def _bias(self) -> tuple[_native.GpuTensor | None, tuple[int, int, int, int]]:
@@ -143,7 +158,15 @@ class Attention:
 
 
 def attention(
-    q: GpuArray, k: Any, v: Any, *, stats: Any, map_bins: tuple[int, int] | None, empty: str, **options: Any
+    q: GpuArray,
+    k: Any,
+    v: Any,
+    *,
+    stats: Any,
+    map_bins: tuple[int, int] | None,
+    top_keys: int,
+    empty: str,
+    **options: Any,
 ) -> Any:
     """Attention, see :func:`logitscope.attention`."""
     from logitscope.ops.attention_result import AttentionResult
@@ -157,7 +180,13 @@ def attention(
         map_ = problem.floats(
             native.attention_map(problem.inputs, state, map_bins), (*problem.rows[:2], *map_bins)
         )
-    found = {name: columns[place] for place, name in enumerate(_STATE)}
+    found: dict[str, Any] = {name: columns[place] for place, name in enumerate(_STATE)}
+    if top_keys:
+        keys, weights = native.attention_top_keys(problem.inputs, state, top_keys)
+        shape = (*problem.rows, top_keys)
+        # Integers come as a NumPy array: no key is all ones, which is -1.
+        found["top_keys"] = problem.floats(keys, shape).numpy().view(np.int32).astype(np.int64)
+        found["top_weights"] = problem.floats(weights, shape)
     if "entropy" not in stats:
         del found["entropy"]
     by_heads = GpuArray.of(out, q, (*problem.rows, problem.v.shape[3]))
@@ -181,9 +210,6 @@ def attention_backward(
 
     operation = "attention_backward"
     problem = Attention(operation, q, k, v, options)
-    if problem.problem.is_sigmoid and (dlse is not None or dentropy is not None):
-        message = f"{operation}: dlse or dentropy is given with kind='sigmoid'; use neither on a GPU"
-        raise ArgumentError(message)
     if dentropy is not None and result.entropy is None:
         message = f"{operation}: dentropy is given but result holds no entropy; call attention with stats=('entropy',)"
         raise ArgumentError(message)
@@ -219,6 +245,10 @@ def attention_backward(
             )
     if dbias is not None:
         further["dbias"] = problem.floats(dbias, np.shape(_on_cpu(bias)))
+    if problem.gate is not None:
+        dv, dgate = problem.gated(problem.given_v, problem.gate, dv)
+        if dgate is not None:
+            further["dvalue_gate"] = problem.floats(dgate, problem.v.shape[:3])
     made = {"dq": (dq, problem.q), "dk": (dk, problem.k), "dv": (dv, problem.v)}
     turned = {
         name: problem.heads_first(GpuArray.of(tensor, like, like.shape))

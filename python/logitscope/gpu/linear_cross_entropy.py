@@ -6,6 +6,7 @@ are left out of everything.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,9 +40,9 @@ class Problem(Loss):
         check_like(operation, "weight", weight, input)
         if bias is not None:
             check_like(operation, "bias", bias, input)
-        if plan.mode == "plain" or plan.filter_eps is not None:
-            got = "mode is 'plain'" if plan.mode == "plain" else f"filter_eps is {plan.filter_eps}"
-            message = f"{operation}: {got} with a GpuArray; use mode 'auto' without filter_eps, or the CPU"
+        limit = plan.filter_eps
+        if limit is not None and not (limit > 0 and math.isfinite(limit)):
+            message = f"{operation}: filter_eps is {limit}; use a positive finite number, or None"
             raise ArgumentError(message)
         wanted = targets.numpy() if isinstance(targets, GpuArray) else targets
         stand_ins = [None if array is None else _stand_in(array) for array in (input, weight, bias)]
@@ -77,6 +78,7 @@ class Problem(Loss):
         tensor = self.input.tensor
         input = native.convert(tensor, "float32") if whole else native.gather(tensor, width, rows)
         plan = self.plan
+        chunks = 1 if plan.mode == "plain" else plan.num_chunks
         inputs: _native.GpuLinear = {
             "input": input,
             "weight": self.matrix.tensor,
@@ -87,7 +89,8 @@ class Problem(Loss):
             "class_weight": self.uploaded_weight(),
             "factors": self.factors_of(factors, rows),
             "options": self.native,
-            "chunk": None if plan.num_chunks is None else -(-self.columns // plan.num_chunks),
+            "chunk": None if chunks is None else -(-self.columns // chunks),
+            "filter": plan.filter_eps,
         }
         numbers, *gradients = native.linear_cross_entropy(inputs, wanted)
         return numbers, gradients

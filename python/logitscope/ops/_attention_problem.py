@@ -251,14 +251,6 @@ def checked_window(operation: str, window: Sequence[int]) -> Window:
     return min(left, 2**62), min(right, 2**62)
 
 
-def refuse_on_gpu(operation: str, **options: Any) -> None:
-    """Raise ArgumentError for what only the CPU can do."""
-    for name, value in options.items():
-        if value is not None:
-            message = f"{operation}: {name} is given with a GpuArray; leave it out, or compute on the CPU"
-            raise ArgumentError(message)
-
-
 def heads_first(array: Any, layout: Layout) -> Any:
     """``array`` of the given layout as (B, H, L, D), or one of that shape in the given layout: both are a view."""
     return array.swapaxes(1, 2) if layout == "blhd" else array

@@ -21,7 +21,6 @@ from logitscope.ops._attention_problem import (
     check_options,
     heads_first,
     new_heads,
-    refuse_on_gpu,
 )
 from logitscope.ops._path_notes import note_native
 from logitscope.ops.attention_result import AttentionResult
@@ -168,9 +167,6 @@ def attention(
     """
     check_options("attention", stats, empty)
     if is_gpu(q):
-        refuse_on_gpu(
-            "attention", value_gate=value_gate, top_keys=top_keys or None, dropout_p=dropout_p or None
-        )
         from logitscope.gpu.attention import attention as on_gpu
 
         lengths = 1 if layout == "blhd" else 2
@@ -179,7 +175,8 @@ def attention(
             q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
             causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,
             bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias, layout=layout, stats=stats,
-            map_bins=bins, empty=empty,
+            map_bins=bins, empty=empty, dropout_p=dropout_p, seed=seed, value_gate=value_gate,
+            top_keys=checked_top_keys(top_keys, k.shape[lengths]),
         )  # fmt: skip
         return on_gpu_result
     if needs_autograd(q, k, v, inv_temperature, sinks, bias, alibi_slopes, sigmoid_bias, value_gate):

@@ -20,7 +20,6 @@ from logitscope.ops._attention_problem import (
     as_computed,
     heads_first,
     new_heads,
-    refuse_on_gpu,
     row_contiguous,
 )
 from logitscope.ops._path_notes import note_native
@@ -146,14 +145,13 @@ def attention_backward(
     """
     operation = "attention_backward"
     if is_gpu(q):
-        refuse_on_gpu("attention_backward", value_gate=value_gate, dropout_p=dropout_p or None)
         from logitscope.gpu.attention import attention_backward as on_gpu
 
         gradients: AttentionGradients = on_gpu(
             dout, q, k, v, result, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
             causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,
             bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias, layout=layout, dlse=dlse,
-            dentropy=dentropy, with_dbias=with_dbias,
+            dentropy=dentropy, with_dbias=with_dbias, dropout_p=dropout_p, seed=seed, value_gate=value_gate,
         )  # fmt: skip
         return gradients
     problem = Problem.of(

@@ -8,7 +8,8 @@ use wgpu::{BindGroupDescriptor, BindGroupEntry, BindingResource, BufferBinding, 
 /// After so many calls the chain is submitted, so that the device need not wait for its end.
 pub(crate) const LONGEST: usize = 32;
 
-/// Words at the head of the parameters of a shader: where each tensor begins within its binding.
+/// Words at the head of the parameters of a shader: where each tensor begins within its binding; last, how many workgroups
+/// there are in a row of the grid.
 pub(crate) const SHIFTS: usize = 12;
 
 /// Calls that are recorded and not yet submitted.

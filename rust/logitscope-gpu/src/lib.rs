@@ -3,7 +3,8 @@
 //! A [`Device`] records what is called and submits it when a result is read, so a chain of calls goes to the GPU
 //! at once and its intermediate results stay there. A [`Tensor`] is row-major memory of a device. Each operation
 //! has the same noun as its kernel in `logitscope-kernels` and its shader.
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "cooperative-matrix"), forbid(unsafe_code))]
+#![cfg_attr(feature = "cooperative-matrix", deny(unsafe_code))]
 
 mod adapter;
 mod attention;
@@ -23,9 +24,11 @@ mod tensor;
 mod transpose;
 
 pub use adapter::{AdapterFacts, adapters};
+#[cfg(feature = "cooperative-matrix")]
+pub use attention::Matrices;
 pub use attention::{
-    Attention, AttentionGradients, AttentionOptions, AttentionOutput, ROW, STATE, Shape, Upstream,
-    sums_of_heads,
+    Attention, AttentionGradients, AttentionOptions, AttentionOutput, Dropout, ROW, STATE, Shape, Upstream,
+    ValueGate, sums_of_heads,
 };
 pub use cross_entropy::{IGNORED, Link, LossOptions, NUMBERS, Targets, cross_entropy, losses};
 pub use device::{Device, Settings};

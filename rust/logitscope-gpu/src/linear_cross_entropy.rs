@@ -19,6 +19,9 @@ const STATE: usize = 16;
 const MOST_ROWS: usize = 4096;
 const MOST_BYTES: u64 = 64 << 20;
 
+/// Rows and classes of the blocks that a filter looks at.
+const FILTER: (usize, usize) = (64, 1024);
+
 /// The inputs of a linear layer and its losses.
 #[derive(Clone, Debug)]
 pub struct LinearCrossEntropy {
@@ -42,6 +45,8 @@ pub struct LinearCrossEntropy {
     pub options: LossOptions,
     /// How many classes are worked on at once; by default as many as take [`MOST_BYTES`].
     pub chunk: Option<usize>,
+    /// Blocks of the gradient of the logits that nowhere reach this count as 0.
+    pub filter: Option<f32>,
 }
 
 /// The gradients that were asked for, in float32.
@@ -197,6 +202,7 @@ impl Block<'_> {
             if rows > 0 {
                 self.make(first)?;
                 self.call("linear_cross_entropy_gradient", first, &slopes)?;
+                self.drop_small_blocks(&slopes, seen)?;
             }
             let slope = Matrix::rows(&slopes, seen);
             if let (Some(input), true) = (&gradients.input, rows > 0) {
@@ -217,6 +223,16 @@ impl Block<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Sets the blocks of the gradient of so many classes to 0 that nowhere reach the filter.
+    fn drop_small_blocks(&self, slopes: &Tensor, seen: usize) -> Result<()> {
+        let Some(filter) = self.problem.filter else {
+            return Ok(());
+        };
+        let words = [self.rows as u32, seen as u32, filter.to_bits()];
+        let blocks = self.rows.div_ceil(FILTER.0) * seen.div_ceil(FILTER.1);
+        self.device.call(&filter_variant(), &[slopes], &words, blocks as u64)
     }
 
     fn weight(&self, first: usize) -> Result<Tensor> {
@@ -296,9 +312,20 @@ fn variant(shader: &'static str, columns: usize, reduction: (Reduction, bool)) -
     }
 }
 
+fn filter_variant() -> Variant {
+    Variant {
+        shader: "linear_cross_entropy_filter",
+        format: Format::F32,
+        reduction: Reduction::Tree,
+        constants: Vec::new(),
+        workgroup_bytes: 4,
+        writes: vec![true],
+    }
+}
+
 /// Every variant that may be asked for.
 pub(crate) fn variants() -> Vec<Variant> {
-    let mut all = Vec::new();
+    let mut all = vec![filter_variant()];
     for shader in SHADERS {
         for columns in [1, 65, 513] {
             for reduction in [Reduction::Tree, Reduction::Subgroup] {

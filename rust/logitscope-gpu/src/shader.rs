@@ -20,9 +20,11 @@ const TEXTS: &[(&str, &str)] = texts![
     "attention_far_rows",
     "attention_map",
     "attention_rows",
+    "attention_top_keys",
     "cross_entropy",
     "entmax15",
     "entmax15_backward",
+    "linear_cross_entropy_filter",
     "linear_cross_entropy_fold",
     "linear_cross_entropy_gradient",
     "linear_cross_entropy_rows",
@@ -44,11 +46,17 @@ const TEXTS: &[(&str, &str)] = texts![
     "stablemax",
     "stablemax_backward",
     "transpose",
+    "value_gate",
+    "value_gate_backward",
     "widen",
     "shared/attention",
+    "shared/attention_dropout",
     "shared/attention_far",
+    "shared/attention_forward",
     "shared/attention_gradient",
+    "shared/attention_products",
     "shared/attention_tiles",
+    "shared/call",
     "shared/exponentials",
     "shared/format_f16",
     "shared/format_f32",
@@ -65,7 +73,22 @@ const TEXTS: &[(&str, &str)] = texts![
     "shared/rows",
     "shared/sparse",
     "shared/sparse_backward",
+    "shared/value_gate",
 ];
+
+/// Those that take cooperative matrices, and what stands in for those in tests.
+#[cfg(feature = "cooperative-matrix")]
+const OF_MATRICES: &[(&str, &str)] = texts![
+    "attention_cooperative",
+    "attention_matrices",
+    "shared/attention_matrices",
+    "shared/matrices_16",
+    "shared/matrices_8",
+    "shared/matrices_cooperative",
+    "shared/matrices_software",
+];
+#[cfg(not(feature = "cooperative-matrix"))]
+const OF_MATRICES: &[(&str, &str)] = &[];
 
 /// How the threads of a workgroup add up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,14 +120,18 @@ impl Variant {
     /// The whole text.
     pub fn source(&self) -> String {
         let mut text = String::new();
-        if self.format == Format::F16 {
-            text.push_str("enable f16;\n");
-        }
         for (name, value) in &self.constants {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
         }
         self.append(self.shader, &mut text, &mut Vec::new());
-        text
+        // What a piece enables comes before everything else.
+        let (enabled, rest): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with("enable "));
+        enabled.into_iter().chain(rest).fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    fn constant(&self, name: &str) -> u32 {
+        let found = self.constants.iter().find(|(known, _)| *known == name);
+        found.unwrap_or_else(|| panic!("no constant '{name}' of {}", self.shader)).1
     }
 
     fn append(&self, name: &str, text: &mut String, used: &mut Vec<String>) {
@@ -119,6 +146,7 @@ impl Variant {
                 ("format", Format::F16, _) => "shared/format_f16".to_owned(),
                 ("reduce", _, Reduction::Tree) => "shared/reduce_tree".to_owned(),
                 ("reduce", _, Reduction::Subgroup) => "shared/reduce_subgroup".to_owned(),
+                ("side", _, _) => format!("shared/matrices_{}", self.constant("SIDE")),
                 _ => format!("shared/{piece}"),
             };
             if !used.contains(&name) {
@@ -130,7 +158,7 @@ impl Variant {
 }
 
 fn file(name: &str) -> &'static str {
-    let found = TEXTS.iter().find(|(known, _)| *known == name);
+    let found = TEXTS.iter().chain(OF_MATRICES).find(|(known, _)| *known == name);
     found.unwrap_or_else(|| panic!("no shader '{name}' in the list of texts")).1
 }
 

@@ -140,8 +140,7 @@ def attention(
     (torch.Size([1, 2, 8, 16]), tensor(2.0794))
     """
     check_inputs(q, k, v, sinks, causal_align, stats, empty)
-    unfit = value_gate is not None or bool(top_keys) or dropout_p != 0
-    if _on_gpu.is_sent("attention", device, q, k, v, bias, fits=not unfit):
+    if _on_gpu.is_sent("attention", device, q, k, v, bias):
         given = {
             "scale": scale,
             "inv_temperature": inv_temperature,
@@ -163,6 +162,7 @@ def attention(
             "value_gate": value_gate,
             "top_keys": top_keys,
             "dropout_p": dropout_p,
+            "seed": drawn_seed(dropout_p, seed, q),
         }
         return _on_gpu.attention(q, k, v, given)
     check_dtype("attention", bias=bias, alibi_slopes=alibi_slopes)

@@ -105,8 +105,7 @@ def linear_cross_entropy(
     refused = any(
         isinstance(one, Tensor) and one.requires_grad for one in (targets, class_weight, normalizer)
     )
-    fits = not refused and mode != "plain" and filter_eps is None
-    if _on_gpu.is_sent(_NAME, device, input, weight, bias, fits=fits):
+    if _on_gpu.is_sent(_NAME, device, input, weight, bias, fits=not refused):
         _check(input, weight, targets, bias, options, plan)
         return _on_gpu.linear_cross_entropy(input, weight, targets, bias, options, plan)
     return differentiable(input, weight, targets, bias, options, plan)

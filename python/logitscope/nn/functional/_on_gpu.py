@@ -42,8 +42,8 @@ _MODULES = {
     "stablemax": stablemax,
     "log_stablemax": stablemax,
 }
-_DIFFERENTIABLE = ("inv_temperature", "sinks", "bias", "alibi_slopes", "sigmoid_bias")
-_RESULTS = ("out", "lse", "max_logit", "inv_sum", "entropy", "map")
+_DIFFERENTIABLE = ("inv_temperature", "sinks", "bias", "alibi_slopes", "sigmoid_bias", "value_gate")
+_RESULTS = ("out", "lse", "max_logit", "inv_sum", "entropy", "map", "top_keys", "top_weights")
 
 
 def is_sent(operation: str, device: str | None, *tensors: Tensor | None, fits: bool = True) -> bool:
@@ -93,13 +93,10 @@ def linear_cross_entropy(
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> AttentionResult:
-    """Attention, on a GPU; gradients go through output, lse and entropy, of sigmoid weighting through the output."""
+    """Attention, on a GPU; gradients go through output, lse and entropy."""
     given = dict(options)
-    for name in ("value_gate", "top_keys", "dropout_p"):
-        value = given.pop(name, None)
-        if value is not None and (isinstance(value, Tensor) or value):
-            message = f"attention: {name} is given on device 'gpu'; leave it out, or use device='cpu'"
-            raise ArgumentError(message)
+    seed = given["seed"]
+    given["seed"] = None if seed is None else int(seed) % 2**64
     tensors = []
     for name in _DIFFERENTIABLE:
         value = given[name]
@@ -197,22 +194,23 @@ class _Attention(torch.autograd.Function):
         }
         options = {**options, **given}
         ctx.result = attention_of_arrays(*ctx.inputs, **options)
-        ctx.options = {name: options[name] for name in options if name not in ("stats", "map_bins", "empty")}
+        forward_only = ("stats", "map_bins", "empty", "top_keys")
+        ctx.options = {name: options[name] for name in options if name not in forward_only}
         ctx.tensors = [None if tensor is None else tensor.detach() for tensor in tensors]
         ctx.like = q.new_empty(0)
         ctx.set_materialize_grads(False)
         results = [getattr(ctx.result, name) for name in _RESULTS]
-        made = [None if one is None else _back(one, _wide(q)) for one in results]
+        made = [None if one is None else _back(one, _wide(q)) for one in results[:-2]]
         made[0] = _back(ctx.result.out, q)
-        ctx.is_sigmoid = options["kind"] == "sigmoid"
-        plain = (1, 2, 3, 4, 5) if ctx.is_sigmoid else (2, 3, 5)
-        ctx.mark_non_differentiable(*(one for place in plain if (one := made[place]) is not None))
+        keys, weights = results[-2:]
+        made += [None, None] if keys is None else [torch.from_numpy(keys), _back(weights, _wide(q))]
+        ctx.mark_non_differentiable(*(one for place in (2, 3, 5, 6, 7) if (one := made[place]) is not None))
         return tuple(made)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         _refuse_second("attention")
-        dout, dlse, _, _, dentropy, _ = upstream
+        dout, dlse, _, _, dentropy, *_ = upstream
         q, k, v = ctx.inputs
         if dout is None:
             dout = ctx.like.new_zeros((*q.shape[:3], v.shape[3]))
@@ -220,7 +218,7 @@ class _Attention(torch.autograd.Function):
             name: None if given is None else given.float().numpy(force=True)
             for name, given in (("dlse", dlse), ("dentropy", dentropy))
         }
-        wanted = dict(zip(_DIFFERENTIABLE, ctx.needs_input_grad[3:8], strict=True))
+        wanted = dict(zip(_DIFFERENTIABLE, ctx.needs_input_grad[3:-1], strict=True))
         gradients = attention_backward(
             _there(dout, q), q, k, v, ctx.result, with_dbias=wanted["bias"], **of_rows, **ctx.options
         )

@@ -1,7 +1,7 @@
 //! The gradients of attention: rows first, then queries, keys and values, and the bias.
 
-use super::forward::{ALONE, Attention, alone};
-use super::part::Part;
+use super::forward::{ALONE, Attention, Call, alone};
+use super::part::{Limits, Part};
 use super::tiles::{Tiles, rows_variant};
 use crate::device::Device;
 use crate::error::Result;
@@ -70,21 +70,26 @@ impl Attention {
         let AttentionGradients { dq, dk, dv, rows, .. } = &gradients;
         let spare = device.empty(1, Format::F32)?;
         let tiles = Tiles::backward(self.size(), device.workgroup_bytes());
-        let share = shape.heads / shape.key_heads.max(1);
-        let rounds = tiles.rounds(shape.keys.max(share * shape.queries), shape.dim.max(shape.value_dim));
-        device.check_rounds("attention_backward", rounds)?;
+        let rows_at_once = tiles.most_rows(device.most_rounds(), self.longest());
+        let limits = Limits { queries: rows_at_once, keys: rows_at_once, ..Limits::default() };
         let [of_queries, of_keys] = tiles.backward_variants(format);
-        for part in &self.parts(device, 0)? {
+        for part in &self.parts(device, limits)? {
             let douts = part.of_rows(dout, shape.value_dim);
             let of_rows = part.of_rows(rows, ROW);
             if part.rows() > 0 {
-                self.make_rows(device, part, [out, dout, rows], upstream, &spare)?;
-                let far = alone("attention_far_rows", format, &[true]);
-                let groups = (part.rows() as u64).div_ceil(u64::from(ALONE));
-                self.call(device, &far, part, std::slice::from_ref(&of_rows), &spare, [0, 0], groups)?;
+                if !part.follows() {
+                    self.make_rows(device, part, [out, dout, rows], upstream, &spare)?;
+                }
+                if !part.has_some_keys() {
+                    let far = alone("attention_far_rows", format, &[true]);
+                    let groups = (part.rows() as u64).div_ceil(u64::from(ALONE));
+                    let tensors = std::slice::from_ref(&of_rows);
+                    self.call(device, part, &Call::new(&far, tensors, groups), &spare)?;
+                }
                 let tensors = [douts.clone(), of_rows.clone(), part.of_rows(dq, shape.dim)];
                 let groups = part.blocks(part.queries.count, tiles.own, part.heads.count);
-                self.call(device, &of_queries, part, &tensors, &spare, [0, 0], groups)?;
+                let call = Call::new(&of_queries, &tensors, groups).adding(part.follows());
+                self.call(device, part, &call, &spare)?;
             }
             if part.key_rows() > 0 {
                 let tensors = [
@@ -93,12 +98,13 @@ impl Attention {
                     part.of_keys(dk, shape.dim),
                     part.of_keys(dv, shape.value_dim),
                 ];
-                let groups = part.blocks(shape.keys, tiles.own, part.key_heads.count);
-                self.call(device, &of_keys, part, &tensors, &spare, [0, 0], groups)?;
+                let groups = part.blocks(part.keys.count, tiles.own, part.key_heads.count);
+                let call = Call::new(&of_keys, &tensors, groups).adding(part.adds);
+                self.call(device, part, &call, &spare)?;
             }
             if let (Some(axes), Some((strides, _)), Some(dbias)) = (bias_axes, strides, &gradients.dbias) {
                 let pieces = if self.rounds(part, axes) > LONG {
-                    part.by_heads(self.few(axes))
+                    part.by_heads(self.few(part, axes))
                 } else {
                     vec![part.clone()]
                 };
@@ -108,7 +114,7 @@ impl Attention {
                         piece.of_rows(rows, ROW),
                         piece.of_bias(dbias, strides),
                     ];
-                    self.add_to_bias(device, piece, axes, &tensors, &spare)?;
+                    self.add_to_bias(device, piece, (axes, strides), &tensors, &spare)?;
                 }
             }
         }
@@ -139,7 +145,8 @@ impl Attention {
             optional(dentropy),
             part.of_rows(rows, ROW),
         ];
-        let flags = [self.options.sinks, entropy.is_some(), dlse.is_some(), dentropy.is_some()];
+        let flags =
+            [self.options.sinks, entropy.is_some(), dlse.is_some(), dentropy.is_some(), part.has_some_keys()];
         let flags: usize = (0..).zip(flags).map(|(bit, set)| usize::from(set) << bit).sum();
         let words = [part.rows(), part.heads.count, part.queries.count, width, flags, part.heads.start]
             .map(|n| n as u32);
@@ -150,15 +157,15 @@ impl Attention {
 
     /// Rounds of the loops of a thread for a number of the bias' gradient.
     fn rounds(&self, part: &Part, axes: [bool; 4]) -> usize {
-        let counts = [part.batch.count, part.heads.count, part.queries.count, self.shape.keys];
+        let counts = part.counts();
         let pairs: usize =
             counts.iter().zip(axes).filter(|(_, kept)| !kept).map(|(&count, _)| count).product();
         pairs * (self.shape.dim.max(self.shape.value_dim).div_ceil(UNROLLED) + 1)
     }
 
     /// How many queries of a head a thread of the bias' gradient may go through.
-    fn few(&self, axes: [bool; 4]) -> usize {
-        let keys = if axes[3] { 1 } else { self.shape.keys.max(1) };
+    fn few(&self, part: &Part, axes: [bool; 4]) -> usize {
+        let keys = if axes[3] { 1 } else { part.keys.count.max(1) };
         let each = keys * (self.shape.dim.max(self.shape.value_dim).div_ceil(UNROLLED) + 1);
         if axes[2] { self.shape.queries.max(1) } else { (LONG / each).max(1) }
     }
@@ -167,24 +174,23 @@ impl Attention {
         &self,
         device: &Device,
         part: &Part,
-        axes: [bool; 4],
+        (axes, dbias): ([bool; 4], [u32; 4]),
         tensors: &[Tensor],
         spare: &Tensor,
     ) -> Result<()> {
-        let counts = [part.batch.count, part.heads.count, part.queries.count, self.shape.keys];
         let kept: usize =
-            counts.iter().zip(axes).map(|(&count, kept)| if kept { count } else { 1 }).product();
+            part.counts().iter().zip(axes).map(|(&count, kept)| if kept { count } else { 1 }).product();
         // Numbers that earlier parts have begun are those of axes that the bias does not have.
-        let starts = [part.batch.start, part.heads.start, part.queries.start];
+        let starts = [part.batch.start, part.heads.start, part.queries.start, part.keys.start];
         let adds = starts.iter().zip(axes).any(|(&start, kept)| start > 0 && !kept);
-        let part = part.adding(adds);
         let mask = (0..).zip(axes).map(|(bit, kept)| u32::from(kept) << bit).sum();
         if kept == 0 {
             return Ok(());
         }
         let variant = alone("attention_backward_bias", self.q.format(), &[false, true, true]);
         let groups = (kept as u64).div_ceil(u64::from(ALONE));
-        self.call(device, &variant, &part, tensors, spare, [mask, 0], groups)
+        let call = Call { bins: [mask, 0], dbias, adds, ..Call::new(&variant, tensors, groups) };
+        self.call(device, part, &call, spare)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Attention with the statistics of its rows, and its map.
 
-use super::part::Part;
+use super::dropout::Dropout;
+use super::part::{Limits, Part};
 use super::tiles::{SIZES, Tiles};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -71,6 +72,32 @@ pub struct AttentionOptions {
     pub auto_row: bool,
     /// Whether rows without keys are NaN, not zeros.
     pub empty_is_nan: bool,
+    /// Whether weights are dropped.
+    pub dropout: Option<Dropout>,
+}
+
+/// A call of a shader for a part.
+pub(super) struct Call<'a> {
+    pub(super) variant: &'a Variant,
+    /// What the shader sees beside q, k, v and what belongs to them.
+    pub(super) tensors: &'a [Tensor],
+    /// Bins of the map, or which axes the gradient of the bias has.
+    pub(super) bins: [u32; 2],
+    /// Strides of the gradient of the bias.
+    pub(super) dbias: [u32; 4],
+    /// Whether it goes on from what earlier parts have left.
+    pub(super) adds: bool,
+    pub(super) groups: u64,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(variant: &'a Variant, tensors: &'a [Tensor], groups: u64) -> Self {
+        Self { variant, tensors, bins: [0, 0], dbias: [0; 4], adds: false, groups }
+    }
+
+    pub(super) fn adding(self, adds: bool) -> Self {
+        Self { adds, ..self }
+    }
 }
 
 /// What a forward pass gives.
@@ -92,20 +119,35 @@ impl Attention {
         let format = self.q.format();
         let out = device.empty(self.rows() * self.shape.value_dim, format)?;
         let state = device.empty(self.rows() * STATE, Format::F32)?;
-        let tiles = Tiles::forward(self.size(), device.workgroup_bytes());
-        let longest = self.shape.dim.max(self.shape.value_dim);
-        device.check_rounds("attention", tiles.rounds(self.shape.keys, longest))?;
-        let variant = tiles.variant("attention", format, Tiles::forward_bytes, &[true, true]);
+        let (tiles, variant) = self.forward_kernel(device);
+        let keys = tiles.most_rows(device.most_rounds(), self.longest());
         let far = alone("attention_far", format, &[true, true]);
         let spare = device.empty(1, Format::F32)?;
-        for part in self.parts(device, 0)?.iter().filter(|part| part.rows() > 0) {
+        let limits = Limits { keys, ..Limits::default() };
+        for part in self.parts(device, limits)?.iter().filter(|part| part.rows() > 0) {
             let outputs = [part.of_rows(&out, self.shape.value_dim), part.of_rows(&state, STATE)];
             let groups = part.blocks(part.queries.count, tiles.own, part.heads.count);
-            self.call(device, &variant, part, &outputs, &spare, [0, 0], groups)?;
-            let groups = (part.rows() as u64).div_ceil(u64::from(ALONE));
-            self.call(device, &far, part, &outputs, &spare, [0, 0], groups)?;
+            let call = Call::new(&variant, &outputs, groups).adding(part.follows());
+            self.call(device, part, &call, &spare)?;
+            // It needs all keys of a row.
+            if !part.has_some_keys() {
+                let groups = (part.rows() as u64).div_ceil(u64::from(ALONE));
+                self.call(device, part, &Call::new(&far, &outputs, groups), &spare)?;
+            }
         }
         Ok(AttentionOutput { out, state })
+    }
+
+    fn forward_kernel(&self, device: &Device) -> (Tiles, Variant) {
+        let (size, limit, format) = (self.size(), device.workgroup_bytes(), self.q.format());
+        #[cfg(feature = "cooperative-matrix")]
+        if let (Format::F16, Some(matrices)) = (format, device.matrices())
+            && let Some(kernel) = matrices.kernel(size, limit)
+        {
+            return kernel;
+        }
+        let tiles = Tiles::forward(size, limit);
+        (tiles, tiles.variant("attention", format, Tiles::forward_bytes, &[true, true]))
     }
 
     /// The map of a forward pass in bins of queries and keys, (batch, heads, bins, bins).
@@ -120,26 +162,19 @@ impl Attention {
         device.check_rounds("attention", pairs * (self.shape.dim + 1))?;
         let variant = alone("attention_map", self.q.format(), &[false, true]);
         let spare = device.empty(1, Format::F32)?;
-        for part in self.parts(device, size)?.iter().filter(|part| part.pairs() * size > 0) {
+        let limits = Limits { head: size, ..Limits::default() };
+        for part in self.parts(device, limits)?.iter().filter(|part| part.pairs() * size > 0) {
             let tensors = [part.of_rows(state, STATE), part.of_pairs(&map, size)];
             let groups = ((part.pairs() * size) as u64).div_ceil(u64::from(ALONE));
-            self.call(device, &variant, part, &tensors, &spare, bins.map(|bins| bins as u32), groups)?;
+            let bins = bins.map(|bins| bins as u32);
+            let call = Call { bins, ..Call::new(&variant, &tensors, groups) };
+            self.call(device, part, &call.adding(part.is_of_begun_head()), &spare)?;
         }
         Ok(map)
     }
 
-    /// Calls a shader for a part; what it writes is added to what earlier parts of the queries have left.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one call")]
-    pub(super) fn call(
-        &self,
-        device: &Device,
-        variant: &Variant,
-        part: &Part,
-        rest: &[Tensor],
-        spare: &Tensor,
-        bins: [u32; 2],
-        groups: u64,
-    ) -> Result<()> {
+    /// Calls a shader for a part.
+    pub(super) fn call(&self, device: &Device, part: &Part, call: &Call<'_>, spare: &Tensor) -> Result<()> {
         let Shape { dim, value_dim, .. } = self.shape;
         let bias = self.bias.as_ref().map(|(bias, strides)| part.of_bias(bias, *strides));
         let inputs = [
@@ -149,19 +184,19 @@ impl Attention {
             &self.aside,
             bias.as_ref().unwrap_or(spare),
         ];
-        let tensors: Vec<_> = inputs.into_iter().chain(rest).collect();
-        device.call(variant, &tensors, &self.words(part, bins), groups)
+        let tensors: Vec<_> = inputs.into_iter().chain(call.tensors).collect();
+        device.call(call.variant, &tensors, &self.words(part, call), call.groups)
     }
 
-    /// The parts that a binding can hold; `extra` numbers are there for each head besides.
-    pub(super) fn parts(&self, device: &Device, extra: usize) -> Result<Vec<Part>> {
-        Part::all(
-            device,
-            &self.shape,
-            self.q.format(),
-            self.bias.as_ref().map(|(_, strides)| *strides),
-            extra,
-        )
+    /// The parts that a binding can hold, within limits.
+    pub(super) fn parts(&self, device: &Device, limits: Limits) -> Result<Vec<Part>> {
+        let bias = self.bias.as_ref().map(|(_, strides)| *strides);
+        Part::all(device, &self.shape, self.q.format(), bias, limits)
+    }
+
+    /// Numbers of the longest row.
+    pub(super) fn longest(&self) -> usize {
+        self.shape.dim.max(self.shape.value_dim)
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -169,11 +204,11 @@ impl Attention {
     }
 
     pub(super) fn size(&self) -> u32 {
-        let longest = self.shape.dim.max(self.shape.value_dim) as u32;
+        let longest = self.longest() as u32;
         SIZES.into_iter().find(|&size| size >= longest).unwrap_or(SIZES[SIZES.len() - 1])
     }
 
-    fn words(&self, part: &Part, bins: [u32; 2]) -> Vec<u32> {
+    fn words(&self, part: &Part, call: &Call<'_>) -> Vec<u32> {
         let (shape, options) = (&self.shape, &self.options);
         let flags = [
             options.temperature,
@@ -182,9 +217,11 @@ impl Attention {
             options.bottom_right,
             options.sinks,
             options.sigmoid,
-            part.adds,
+            call.adds,
             options.empty_is_nan,
             options.auto_row,
+            options.dropout.is_some(),
+            part.is_open(),
         ];
         let flags = (0..).zip(flags).map(|(bit, set)| u32::from(set) << bit).sum();
         let bound =
@@ -194,7 +231,7 @@ impl Attention {
             part.heads.count,
             part.heads.count / part.key_heads.count.max(1),
             part.queries.count,
-            shape.keys,
+            part.keys.count,
             shape.dim,
             shape.value_dim,
         ];
@@ -202,9 +239,12 @@ impl Attention {
         words.extend([flags, bound(options.window.0), bound(options.window.1)]);
         words.extend([options.scale.to_bits(), options.softcap.max(f32::MIN_POSITIVE).to_bits()]);
         words.extend(self.bias.as_ref().map_or([0; 4], |(_, strides)| *strides));
-        words.extend(bins);
-        let places = [part.batch.start, part.heads.start, part.queries.start];
-        words.extend(places.into_iter().chain([shape.batch, shape.heads, shape.queries]).map(|n| n as u32));
+        words.extend(call.bins);
+        let places = [part.batch.start, part.heads.start, part.queries.start, part.keys.start];
+        let all = [shape.batch, shape.heads, shape.queries, shape.keys];
+        words.extend(places.into_iter().chain(all).map(|n| n as u32));
+        words.extend(call.dbias);
+        words.extend(options.dropout.map_or([0; 4], Dropout::words));
         words
     }
 

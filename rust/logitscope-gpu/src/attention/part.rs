@@ -1,4 +1,5 @@
-//! Parts of attention that a binding can hold: some batch elements, else some heads of one, else some queries of one head.
+//! Parts of attention that a binding can hold: some batch elements, else some heads of one, else some queries and keys of
+//! one head.
 
 use super::backward::ROW;
 use super::forward::{STATE, Shape};
@@ -13,26 +14,43 @@ pub(super) struct Span {
     pub(super) count: usize,
 }
 
-/// A part of attention, all of its keys.
+/// A part of attention.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     pub(super) batch: Span,
     pub(super) heads: Span,
     pub(super) key_heads: Span,
     pub(super) queries: Span,
+    pub(super) keys: Span,
     /// Whether an earlier part has the same keys.
     pub(super) adds: bool,
     shape: Shape,
 }
 
+/// What a call needs beside, and how much of a head a part may have where a driver ends long loops.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The most numbers that further tensors have for each row, and for each head.
+    pub(super) row: usize,
+    pub(super) head: usize,
+    pub(super) queries: usize,
+    pub(super) keys: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { row: 0, head: 0, queries: usize::MAX, keys: usize::MAX }
+    }
+}
+
 /// How many bytes of a binding a part needs.
 struct Need {
     shape: Shape,
-    /// Bytes of a query's and of a key's row, the longest that there are.
+    /// Bytes of a query's and of a key's row, the longest that there are, and of what a head has besides.
     row: usize,
     key: usize,
+    head: usize,
     bias: Option<[u32; 4]>,
-    extra: usize,
     usable: u64,
 }
 
@@ -43,13 +61,13 @@ impl Part {
         shape: &Shape,
         format: Format,
         bias: Option<[u32; 4]>,
-        extra: usize,
+        limits: Limits,
     ) -> Result<Vec<Self>> {
         let longest = shape.dim.max(shape.value_dim) * format.bytes();
-        let row = longest.max(4 * ROW.max(STATE));
+        let row = longest.max(4 * ROW.max(STATE).max(limits.row));
         // A part may begin in the middle of a binding, by less than its alignment.
         let usable = device.binding_bytes().saturating_sub(device.alignment());
-        let need = Need { shape: *shape, row, key: longest, bias, extra, usable };
+        let need = Need { shape: *shape, row, key: longest, head: 4 * limits.head, bias, usable };
         let share = shape.heads / shape.key_heads.max(1);
         let most = |limit: usize, fits: &dyn Fn(usize) -> bool| (1..=limit).rev().find(|&count| fits(count));
         let whole = |count| Span { start: 0, count };
@@ -58,10 +76,13 @@ impl Part {
             heads,
             key_heads,
             queries,
+            keys: whole(shape.keys),
             adds: false,
             shape: *shape,
         };
-        let batches = most(shape.batch, &|count| need.fits(count, shape.heads, shape.queries));
+        let is_short = shape.keys <= limits.keys && share * shape.queries <= limits.queries;
+        let fits = |batch, heads| is_short && need.fits([batch, heads, shape.queries, shape.keys]);
+        let batches = most(shape.batch, &|count| fits(count, shape.heads));
         if let Some(count) = batches.or((shape.batch == 0).then_some(1)) {
             let (heads, key_heads, queries) =
                 (whole(shape.heads), whole(shape.key_heads), whole(shape.queries));
@@ -69,8 +90,9 @@ impl Part {
             return Ok(parts.collect());
         }
         let mut all = Vec::new();
-        let groups = most(shape.key_heads, &|count| need.fits(1, count * share, shape.queries));
-        let queries = most(shape.queries.max(1), &|count| need.fits(1, 1, count));
+        let groups = most(shape.key_heads, &|count| fits(1, count * share));
+        let queries = most(shape.queries.max(1).min(limits.queries), &|count| need.fits([1, 1, count, 0]));
+        let keys = (usable as usize / longest.max(1)).min(limits.keys);
         for batch in spans(shape.batch, 1) {
             if let Some(count) = groups {
                 for keys in spans(shape.key_heads, count) {
@@ -79,28 +101,48 @@ impl Part {
                 }
                 continue;
             }
-            let Some(count) = queries else {
-                let (name, bytes) = (&device.facts().name, need.bytes(1, 1, 1));
+            let (Some(count), 1..) = (queries, keys) else {
+                let (name, bytes) = (&device.facts().name, need.bytes([1; 4]));
                 return Err(Error::OutOfMemory(format!(
-                    "attention: a head with its keys takes {bytes} bytes; {name} can bind {usable}, so use fewer keys or \
-                     the CPU"
+                    "attention: a row takes {bytes} bytes; {name} can bind {usable}, so use shorter rows or the CPU"
                 )));
             };
             for head in 0..shape.heads {
                 for queries in spans(shape.queries, count) {
                     let adds = head % share > 0 || queries.start > 0;
-                    let (heads, keys) =
+                    let (heads, key_heads) =
                         (Span { start: head, count: 1 }, Span { start: head / share, count: 1 });
-                    all.push(Self { adds, ..part(batch, heads, keys, queries) });
+                    let one = Self { adds, ..part(batch, heads, key_heads, queries) };
+                    // Without keys there is one part of none.
+                    if shape.keys <= keys {
+                        all.push(one);
+                    } else {
+                        all.extend(spans(shape.keys, keys).map(|keys| Self { keys, ..one.clone() }));
+                    }
                 }
             }
         }
         Ok(all)
     }
 
-    /// The same part, whether or not it adds to what is there.
-    pub(super) fn adding(&self, adds: bool) -> Self {
-        Self { adds, ..self.clone() }
+    /// Whether it has some of the keys only.
+    pub(super) fn has_some_keys(&self) -> bool {
+        self.keys.count < self.shape.keys
+    }
+
+    /// Whether an earlier part has the same queries, with other keys.
+    pub(super) fn follows(&self) -> bool {
+        self.keys.start > 0
+    }
+
+    /// Whether a later part has the same queries, with other keys.
+    pub(super) fn is_open(&self) -> bool {
+        self.keys.start + self.keys.count < self.shape.keys
+    }
+
+    /// Whether an earlier part has the same heads.
+    pub(super) fn is_of_begun_head(&self) -> bool {
+        self.queries.start > 0 || self.follows()
     }
 
     /// The same in parts of one head each and of at most so many queries.
@@ -123,6 +165,11 @@ impl Part {
         all
     }
 
+    /// Lengths of its axes: batch, heads, queries, keys.
+    pub(super) fn counts(&self) -> [usize; 4] {
+        [self.batch.count, self.heads.count, self.queries.count, self.keys.count]
+    }
+
     pub(super) fn pairs(&self) -> usize {
         self.batch.count * self.heads.count
     }
@@ -132,7 +179,7 @@ impl Part {
     }
 
     pub(super) fn key_rows(&self) -> usize {
-        self.batch.count * self.key_heads.count * self.shape.keys
+        self.batch.count * self.key_heads.count * self.keys.count
     }
 
     /// Workgroups for rows in blocks of `own`.
@@ -155,10 +202,10 @@ impl Part {
     /// Its part of (batch, key heads, keys, width).
     pub(super) fn of_keys(&self, tensor: &Tensor, width: usize) -> Tensor {
         let first = (self.batch.start * self.shape.key_heads + self.key_heads.start) * self.shape.keys;
-        tensor.slice(first * width, self.key_rows() * width)
+        tensor.slice((first + self.keys.start) * width, self.key_rows() * width)
     }
 
-    /// Its part of a bias, whose strides along batch, heads, queries and keys are given.
+    /// Its part of a bias, whose strides along batch, heads, queries and keys are given: that of all keys.
     pub(super) fn of_bias(&self, bias: &Tensor, strides: [u32; 4]) -> Tensor {
         let [of_batch, of_heads, of_queries, _] = strides.map(|stride| stride as usize);
         let start =
@@ -169,17 +216,18 @@ impl Part {
 }
 
 impl Need {
-    /// The largest of what a part of so many batch elements, heads and queries of each needs.
-    fn bytes(&self, batch: usize, heads: usize, queries: usize) -> u64 {
+    /// The largest of what a part of so many batch elements, heads, queries and keys needs.
+    fn bytes(&self, [batch, heads, queries, keys]: [usize; 4]) -> u64 {
         let share = self.shape.heads / self.shape.key_heads.max(1);
-        let keys = batch * heads.div_ceil(share.max(1)) * self.shape.keys * self.key;
+        let of_keys = batch * heads.div_ceil(share.max(1)) * keys * self.key;
+        // A part has the bias of all keys.
         let bias = self.bias.map_or(0, |strides| extent([batch, heads, queries, self.shape.keys], strides));
-        let all = [batch * heads * queries * self.row, keys, 4 * bias, 4 * batch * heads * self.extra];
+        let all = [batch * heads * queries * self.row, of_keys, 4 * bias, batch * heads * self.head];
         all.into_iter().max().unwrap_or(0) as u64
     }
 
-    fn fits(&self, batch: usize, heads: usize, queries: usize) -> bool {
-        self.bytes(batch, heads, queries) <= self.usable
+    fn fits(&self, counts: [usize; 4]) -> bool {
+        self.bytes(counts) <= self.usable
     }
 }
 

@@ -5,6 +5,9 @@ use super::forward::alone;
 use crate::shader::{Reduction, Variant};
 use crate::tensor::Format;
 
+/// Which tensors the shader of the top keys writes.
+pub(super) const TOP_KEYS_WRITES: [bool; 4] = [false, true, true, true];
+
 /// Head sizes that there are variants for; large ones need a device with more workgroup memory than every one has.
 pub(super) const SIZES: [u32; 7] = [16, 32, 64, 128, 256, 512, 1024];
 
@@ -21,6 +24,11 @@ pub(super) struct Tiles {
 }
 
 impl Tiles {
+    #[cfg(feature = "cooperative-matrix")]
+    pub(super) fn new(size: u32, own: u32, seen: u32, threads: u32) -> Self {
+        Self { size, own, seen, threads }
+    }
+
     pub(super) fn forward(size: u32, limit: u32) -> Self {
         Self::largest(size, limit, Self::forward_bytes)
     }
@@ -52,12 +60,22 @@ impl Tiles {
             + self.own * self.threads)
     }
 
-    /// Rounds of the loops of a thread that goes through so many rows of this many numbers, an upper bound.
-    pub(super) fn rounds(self, rows: usize, dim: usize) -> usize {
+    /// How many rows of this many numbers a thread can go through in so many rounds of its loops, a lower bound.
+    pub(super) fn most_rows(self, rounds: usize, dim: usize) -> usize {
         let (size, seen, threads) = (self.size as usize, self.seen as usize, self.threads as usize);
         let loads = 2 * (seen * size).div_ceil(self.own as usize * threads);
         let scores = seen.div_ceil(threads) * (dim + 3);
-        rows.div_ceil(seen) * (loads + scores + threads + seen + seen * (size / threads + 1))
+        let of_tile = loads + scores + threads + seen + seen * (size / threads + 1);
+        // Of dropout ten rounds for each score.
+        let of_tile = of_tile + 20 * seen.div_ceil(threads);
+        (rounds / of_tile).saturating_mul(seen)
+    }
+
+    #[cfg(feature = "cooperative-matrix")]
+    pub(super) fn matrices_bytes(self) -> u32 {
+        let Self { size, own, seen, threads } = self;
+        let halves = seen * size + own * size + own * seen;
+        2 * halves + 4 * (own * size.max(seen) + own * seen + own * threads + 1)
     }
 
     fn backward_bytes(self) -> u32 {
@@ -115,8 +133,14 @@ pub(crate) fn variants(format: Format) -> Vec<Variant> {
         alone("attention_far", format, &[true, true]),
         alone("attention_far_rows", format, &[true]),
         alone("attention_backward_bias", format, &[false, true, true]),
+        alone("attention_top_keys", format, &TOP_KEYS_WRITES),
         rows_variant(format),
     ];
+    all.extend(super::gate::variants(format));
+    #[cfg(feature = "cooperative-matrix")]
+    if format == Format::F16 {
+        all.extend(super::matrices::variants(&SIZES));
+    }
     for limit in [16 << 10, 32 << 10] {
         for size in SIZES.into_iter().filter(|&size| size as usize <= Tiles::largest_head(limit)) {
             let forward = Tiles::forward(size, limit);

@@ -61,7 +61,7 @@ impl Device {
             *word = bound.shift();
         }
         let (wide, high) = grid(groups, self.0.limits.max_compute_workgroups_per_dimension);
-        words.push(wide);
+        words[SHIFTS - 1] = wide;
         words.extend_from_slice(parameters);
         let words: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let size = (words.len() as u64).next_multiple_of(16);

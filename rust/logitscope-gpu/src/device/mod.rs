@@ -5,6 +5,8 @@ mod memory;
 mod trouble;
 
 use crate::adapter::{self, AdapterFacts};
+#[cfg(feature = "cooperative-matrix")]
+use crate::attention::Matrices;
 use crate::chain::Chain;
 use crate::error::{Error, Result};
 use crate::pipeline::Pipeline;
@@ -66,6 +68,8 @@ struct Inner {
     /// Held by who submits and who waits: `wgpu` panics where a submission ends while two threads look for it.
     turn: Mutex<()>,
     trouble: Arc<Mutex<Trouble>>,
+    #[cfg(feature = "cooperative-matrix")]
+    matrices: Option<Matrices>,
 }
 
 impl Device {
@@ -87,6 +91,10 @@ impl Device {
             memory_hints: MemoryHints::Performance,
             ..DeviceDescriptor::default()
         };
+        #[cfg(feature = "cooperative-matrix")]
+        let matrices = Matrices::of(&adapter);
+        #[cfg(feature = "cooperative-matrix")]
+        let descriptor = if matrices.is_some() { Matrices::asked_for(descriptor) } else { descriptor };
         let (raw, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|error| Error::Unavailable(format!("gpu: {} gives no device: {error}", facts.name)))?;
         let trouble = Arc::new(Mutex::new(Trouble::default()));
@@ -116,7 +124,24 @@ impl Device {
             chain: Mutex::default(),
             turn: Mutex::default(),
             trouble,
+            #[cfg(feature = "cooperative-matrix")]
+            matrices,
         })))
+    }
+
+    /// Makes the products of float16 attention in another way, of none as those of float32.
+    ///
+    /// # Panics
+    /// If the device has clones.
+    #[cfg(feature = "cooperative-matrix")]
+    pub fn use_matrices(&mut self, matrices: Option<Matrices>) {
+        Arc::get_mut(&mut self.0).expect("a device without clones").matrices = matrices;
+    }
+
+    /// What makes the products of float16 attention.
+    #[cfg(feature = "cooperative-matrix")]
+    pub fn matrices(&self) -> Option<Matrices> {
+        self.0.matrices
     }
 
     /// What is known of its adapter.
@@ -150,16 +175,20 @@ impl Device {
         self.0.limits.max_compute_workgroup_storage_size
     }
 
-    /// Refuses what would be wrong: Mesa's software driver ends the loops of a thread after so many rounds together.
+    /// After how many rounds together Mesa's software driver ends the loops of a thread; other drivers do not.
+    pub(crate) fn most_rounds(&self) -> usize {
+        if self.0.facts.name.starts_with("llvmpipe") { SOFTWARE_ROUNDS } else { usize::MAX }
+    }
+
+    /// Refuses what would be wrong: more rounds than [`Device::most_rounds`].
     ///
     /// # Errors
     /// [`Error::Unavailable`] for more rounds than the driver does.
     pub(crate) fn check_rounds(&self, operation: &str, rounds: usize) -> Result<()> {
-        let name = &self.0.facts.name;
-        if rounds > SOFTWARE_ROUNDS && name.starts_with("llvmpipe") {
+        let (name, most) = (&self.0.facts.name, self.most_rounds());
+        if rounds > most {
             return Err(Error::Unavailable(format!(
-                "{operation}: {rounds} rounds of a loop; {name} ends loops after {SOFTWARE_ROUNDS}, so use shorter rows or \
-                 the CPU"
+                "{operation}: {rounds} rounds of a loop; {name} ends loops after {most}, so use shorter rows or the CPU"
             )));
         }
         Ok(())

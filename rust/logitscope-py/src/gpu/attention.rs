@@ -25,6 +25,7 @@ pub(super) struct AttentionInputs<'py> {
     sigmoid: bool,
     auto_row: bool,
     empty_is_nan: bool,
+    dropout: Option<(f64, u64)>,
 }
 
 impl AttentionInputs<'_> {
@@ -47,6 +48,7 @@ impl AttentionInputs<'_> {
                 sigmoid: self.sigmoid,
                 auto_row: self.auto_row,
                 empty_is_nan: self.empty_is_nan,
+                dropout: self.dropout.map(|(rate, seed)| gpu::Dropout { rate, seed }),
             },
         }
     }

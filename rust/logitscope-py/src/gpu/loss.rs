@@ -61,6 +61,7 @@ pub(super) struct LinearInputs<'py> {
     factors: PyRef<'py, GpuTensor>,
     options: LossOptions,
     chunk: Option<usize>,
+    filter: Option<f32>,
 }
 
 impl LinearInputs<'_> {
@@ -77,6 +78,7 @@ impl LinearInputs<'_> {
             factors: self.factors.0.clone(),
             options: self.options.for_gpu(gradient)?,
             chunk: self.chunk,
+            filter: self.filter,
         })
     }
 }

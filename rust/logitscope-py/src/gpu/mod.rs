@@ -197,6 +197,43 @@ impl GpuDevice {
         tensor(py, || inputs.map(&self.0, &state.0, bins))
     }
 
+    /// The keys with the largest scores of each row, as 32-bit integers, and their weights.
+    fn attention_top_keys(
+        &self,
+        py: Python<'_>,
+        inputs: AttentionInputs<'_>,
+        state: &GpuTensor,
+        count: usize,
+    ) -> PyResult<(GpuTensor, GpuTensor)> {
+        let inputs = inputs.for_gpu();
+        let found = py.detach(|| inputs.top_keys(&self.0, &state.0, count));
+        let [keys, weights] = found.map_err(|error| to_python(&error))?;
+        Ok((GpuTensor(keys), GpuTensor(weights)))
+    }
+
+    /// Values times the gates of their keys; with the gradient of that product, the gradients of values and gates.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one product")]
+    fn value_gate(
+        &self,
+        py: Python<'_>,
+        v: &GpuTensor,
+        gate: &GpuTensor,
+        lengths: &GpuTensor,
+        shape: [usize; 4],
+        dgated: Option<&GpuTensor>,
+    ) -> PyResult<(GpuTensor, Option<GpuTensor>)> {
+        let gate = gpu::ValueGate { v: v.0.clone(), gate: gate.0.clone(), lengths: lengths.0.clone(), shape };
+        let call = || match dgated {
+            None => Ok((gate.gated(&self.0)?, None)),
+            Some(GpuTensor(dgated)) => {
+                let of_values = gpu::ValueGate { v: dgated.clone(), ..gate.clone() };
+                Ok((of_values.gated(&self.0)?, Some(gate.gradient(&self.0, dgated)?)))
+            }
+        };
+        let (values, gates) = py.detach(call).map_err(|error| to_python(&error))?;
+        Ok((GpuTensor(values), gates.map(GpuTensor)))
+    }
+
     /// Gradients of q, k and v, the numbers of each row, and the gradient of the bias.
     #[allow(clippy::too_many_arguments, reason = "the parts of one gradient")]
     fn attention_backward(

@@ -55,7 +55,7 @@ fn device(matrices: Option<Matrices>) -> Option<Device> {
             device.use_matrices(matrices);
             Some(device)
         }
-        Err(Error::Unavailable(message)) if std::env::var_os("LOGITSCOPE_REQUIRE_GPU").is_none() => {
+        Err(Error::Unavailable(message)) if std::env::var("LOGITSCOPE_REQUIRE_GPU").as_deref() != Ok("1") => {
             eprintln!("skipped: {message}");
             None
         }

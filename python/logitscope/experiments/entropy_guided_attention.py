@@ -87,7 +87,9 @@ def _declare_panels(scope: Recorder) -> None:
             "are those of softmax-only models.",
         )
     for arm, name in ARMS.items():
-        panel(f"Entropy by layer, {name}", "lines", f"layers/{arm}/*", y_label="mean, of maximum")
+        panel(
+            f"Entropy by layer, {name}", "lines", f"layers/{arm}/*", notes="Means over heads, of the maximum."
+        )
     panel(
         "Entropy of heads and the levels they learn",
         "scatter",

@@ -180,7 +180,7 @@ def _window(arguments: argparse.Namespace) -> int:
     alone = len(places) == 1 and not places[0].is_dir()
     shown = places or [_default_directory()]
     watcher = None if alone else RunWatcher(shown)
-    empty = f"No runs in {shown[0]} yet.\n\nStart one with: logitscope demo"
+    empty = f"No runs in {shown[0]} yet."
     window = MainWindow(theme, watcher=watcher, settings=settings, empty=empty)
     if arguments.size:
         window.resize(*arguments.size)

@@ -24,9 +24,10 @@ from logitscope_app.panels.header import Header
 from logitscope_app.panels.help import HelpOverlay
 from logitscope_app.panels.inspector import InspectorPanel
 from logitscope_app.panels.knobs import KnobsPanel
-from logitscope_app.panels.label import label, named
+from logitscope_app.panels.label import named
 from logitscope_app.panels.runs import RunsPanel
 from logitscope_app.panels.timeline_bar import TimelineBar
+from logitscope_app.panels.welcome import Welcome
 from logitscope_app.services.filming import Filming
 from logitscope_app.services.laboratory import Laboratory
 from logitscope_app.services.session import Session
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
 
 DEFAULT_SIZE = (1600, 1000)
 _RECENT = 10
+_FIRST_STEPS = (
+    ("Choose an experiment", "Ctrl+E", "toggle_gallery"),
+    ("Open a run file", "Ctrl+O", "choose_run"),
+)
 
 
 class MainWindow(QMainWindow):
@@ -78,14 +83,14 @@ class MainWindow(QMainWindow):
         self.header = Header(palette)
         self.knobs = KnobsPanel()
         self.events = EventsPanel(palette)
-        self.runs = RunsPanel(palette, empty)
+        self.runs = RunsPanel(palette)
         self.timeline = TimelineBar(palette)
         self.inspector = InspectorPanel()
         tools = {KNOBS: self.knobs, EVENTS: self.events, RUNS: self.runs, INSPECTOR: self.inspector}
         self.docks = Docks(self, palette, tools)
-        self.message = label("message", empty, Qt.AlignmentFlag.AlignCenter, wrap=True)
+        self.welcome = Welcome(empty, _FIRST_STEPS)
         self.setMenuWidget(self.header)
-        self.setCentralWidget(self.message)
+        self.setCentralWidget(self.welcome)
         foot = named(QToolBar("Timeline", movable=False, floatable=False), "timelineBar")
         foot.toggleViewAction().setEnabled(False)
         foot.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
@@ -108,7 +113,9 @@ class MainWindow(QMainWindow):
         self.runs.chosen.connect(self.open_run)
         self.runs.compared.connect(self.session.compare)
         self.gallery.opened.connect(self.open_run)
-        self.laboratory.begun.connect(self.open_run)
+        self.laboratory.begun.connect(self._on_begun)
+        self.laboratory.changed.connect(self._on_progress)
+        self.welcome.wished.connect(lambda command: getattr(self, command)())
         theme.changed.connect(self._wear)
         if watcher is not None:
             self.docks.set_filled(RUNS, filled=True)
@@ -123,6 +130,7 @@ class MainWindow(QMainWindow):
         """Show another run, at ``step`` or at its newest step."""
         self.frame = None
         self._first_step = step
+        self.header.set_progress("")
         self.timeline.reset()
         self.events.set_events(())
         self.runs.set_current(path)
@@ -154,7 +162,7 @@ class MainWindow(QMainWindow):
         """Draw a frame: every panel takes its state."""
         fresh = self.frame is None
         self.frame = frame
-        self.message.hide()
+        self.welcome.hide()
         seen = self.docks.seen
         self.header.set_run(frame.info, frame.notice)
         self.setWindowTitle(f"{frame.info.name} – logitscope")
@@ -347,6 +355,7 @@ class MainWindow(QMainWindow):
         self._theme.changed.disconnect(self._wear)
         self.session.close()
         self.laboratory.close()
+        self.gallery.verdicts.close()
         if self._watcher is not None:
             self._watcher.close()
         super().closeEvent(event)
@@ -362,8 +371,18 @@ class MainWindow(QMainWindow):
             self.docks.clear()
             for name in (KNOBS, EVENTS, INSPECTOR):
                 self.docks.set_filled(name, filled=False)
-            self.message.setText("This run cannot be shown.")
-            self.message.show()
+            self.welcome.show_trouble("This run cannot be shown.")
+
+    def _on_begun(self, path: Path) -> None:
+        """Watch an experiment that was started here from its first step."""
+        self.gallery.hide()
+        self.open_run(path)
+
+    def _on_progress(self, slug: str) -> None:
+        """Tell how far the experiment is whose run is seen."""
+        progress = self.laboratory.progress(slug)
+        if progress.run is not None and progress.run == self.session.path:
+            self.header.set_progress(progress.words if progress.stage == "running" else "")
 
     def _on_listed(self, runs: Sequence[RunInfo]) -> None:
         self.runs.set_runs(runs)

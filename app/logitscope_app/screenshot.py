@@ -107,6 +107,10 @@ def _run_from_gallery(window: MainWindow, slug: str) -> None:
     _wait(lambda: laboratory.progress(slug).stage != "running", f"{slug} did not end", RUN_SECONDS)
     if laboratory.progress(slug).stage != "finished":
         raise ScreenshotError(laboratory.progress(slug).verdict)
+    if not gallery.isVisible():  # it gave way to the run
+        window.toggle_gallery()
+    path = laboratory.progress(slug).run
+    _wait(lambda: gallery.verdicts.of(path) is not None, "the verdict did not come")
 
 
 def _wait_for_frame(window: MainWindow, step: int | None = None) -> None:

@@ -129,6 +129,14 @@ def _parser() -> argparse.ArgumentParser:
             files.MIGRATE_EXAMPLES,
         ),
         (
+            "compact",
+            files.add_compact_arguments,
+            files.run_compact,
+            "make one file of a run whose process was killed",
+            "Take over what a killed run has beside its file (-tail, -wal), so that the file alone can be copied.",
+            files.COMPACT_EXAMPLES,
+        ),
+        (
             "bench",
             bench.add_arguments,
             bench.run,

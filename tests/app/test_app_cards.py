@@ -25,8 +25,10 @@ from logitscope_app.models.states import (
     TableRow,
     TableState,
     TextState,
+    VerdictState,
     WhatIfState,
 )
+from logitscope_app.models.verdict import Check, Verdict
 from logitscope_app.panels.card import Card
 from logitscope_app.panels.kinds import CARDS, card_for
 from logitscope_app.panels.lines import LinesCard
@@ -65,6 +67,17 @@ def _states():
     )
     states[BarsState] = BarsState(
         Panel("B", "bars", ("b/*",)), 5, names=("one", "two"), parts=parts, guides=guides
+    )
+    verdict = Verdict(
+        "StableMax learns <more>",
+        False,
+        (Check("gain", 0.1, "at least", 0.2, False), Check("loss", 0.1, "at most", 0.2, True)),
+        (("accuracy", 0.9),),
+        (("accuracy of softmax", float("nan")),),
+        ("one seed",),
+    )
+    states[VerdictState] = VerdictState(
+        Panel("V", "text", ("verdict",)), 5, "", "verdict", "in words", verdict
     )
     states[PanelState] = PanelState(Panel("?", "image", ("s",)), 5, "cannot draw")
     return states

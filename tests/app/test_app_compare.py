@@ -22,7 +22,7 @@ def _panel(frame, title):
 
 @pytest.fixture
 def panel(qtbot, tmp_path):
-    panel = RunsPanel(DARK, "nothing")
+    panel = RunsPanel(DARK)
     qtbot.addWidget(panel)
     panel.set_runs([FakeReader(tmp_path / f"{name}.scope", 3).info for name in ("one", "two", "three")])
     return panel

@@ -99,8 +99,8 @@ def test_that_an_experiment_is_started_and_its_verdict_shown(qtbot, gallery, lab
     qtbot.mouseClick(gallery.start, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: laboratory.progress("good").stage == "finished")
     assert begun == [tmp_path / "good.scope"]
-    assert gallery.verdict.text().endswith("reproduced")
-    assert gallery.now.text() == "Finished"
+    assert gallery.verdict.toPlainText().endswith("reproduced")
+    assert gallery.now.text() == "Finished."
     assert gallery.start.isEnabled()
 
 
@@ -119,7 +119,7 @@ def test_that_a_failure_says_why(qtbot, gallery, laboratory):
     assert gallery.current.slug == "bad"
     qtbot.mouseClick(gallery.start, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: laboratory.progress("bad").stage == "failed")
-    assert gallery.verdict.text() == "bad needs torch; use pip install torch"
+    assert gallery.verdict.toPlainText() == "bad needs torch; use pip install torch"
 
 
 def test_that_closing_ends_what_goes_on(qtbot, laboratory):

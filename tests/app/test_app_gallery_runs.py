@@ -36,7 +36,9 @@ def test_that_every_experiment_starts_and_its_panels_have_something_to_show(qtbo
         qtbot.waitUntil(lambda slug=slug: laboratory.progress(slug).stage != "running", timeout=PATIENCE_MS)
         progress = laboratory.progress(slug)
         assert progress.stage == "finished", progress.verdict
-        assert "decides nothing" in gallery.verdict.text()
+        assert gallery.isHidden(), "the run is to be watched while it goes on"
+        window.toggle_gallery()
+        qtbot.waitUntil(lambda: "decides nothing" in gallery.verdict.toPlainText())
         states = newest_states(progress.run)
         assert {state.panel.title: state.message for state in states if state.message} == {}
         qtbot.waitUntil(lambda states=states: titles(window) == {state.panel.title for state in states})

@@ -3,14 +3,22 @@
 ``LOGITSCOPE_RENEW_SCREENS=1 pytest tests/app/test_app_screens.py`` stores them anew: look at them before you commit.
 """
 
+import itertools
+import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_run import FakeReader
+from fake_run import PANELS, FakeReader
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QImage
+from test_app_experiments import CATALOGUE
+
+from logitscope.record import panels as standard
+from logitscope_app.models.verdict import Check, Verdict
+from logitscope_app.services.laboratory import Laboratory
 
 STORED = Path(__file__).parent / "screens"
 SIZE = (160, 100)
@@ -32,14 +40,56 @@ def pixels(image):
     return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).astype(int)
 
 
+def inspect(window, qtbot):
+    window.open_inspector()
+
+
+def ask_what_if(window, qtbot):
+    window.docks.set_hidden([name for name in window.docks.actions if name != "What if"])
+    card = window.docks.grids["What if"].cards[0]
+    card.rows["temperature"].turn(0.3)
+
+
+def show_gallery(window, qtbot):
+    window.toggle_gallery()
+    qtbot.waitUntil(lambda: window.gallery.list.count() == 3)
+    verdict = Verdict(
+        "It is so.", True, (Check("gain", 0.3, "at least", 0.2, True),), (("a", 1.0),), (), ("small",)
+    )
+    window.gallery.verdict.show_verdict(verdict)
+
+
+SCREENS = {
+    "run": lambda window, qtbot: None,
+    "inspector": inspect,
+    "what-if": ask_what_if,
+    "gallery": show_gallery,
+}
+
+
+@pytest.fixture
+def laboratory(qtbot):
+    made = Laboratory([sys.executable, "-c", f"print({json.dumps(json.dumps(CATALOGUE))})"])
+    yield made
+    made.close()
+
+
+def reader(path):
+    """A run with a slice of queries and keys."""
+    made = FakeReader(path, 120, panels=[*PANELS, *standard.SLICES])
+    numbers = np.random.default_rng(0)
+    for name in ("query", "key"):
+        made.training.array(f"attention/{name}", numbers.normal(size=(4, 4, 64, 8)).astype(np.float32), 50)
+    return made
+
+
 @pytest.mark.parametrize("mode", ["dark", "light"])
-@pytest.mark.parametrize("screen", ["run", "inspector"])
-def test_that_a_screen_looks_as_it_did(make_window, theme, qtbot, tmp_path, screen, mode):
+@pytest.mark.parametrize("screen", SCREENS)
+def test_that_a_screen_looks_as_it_did(make_window, theme, qtbot, tmp_path, laboratory, screen, mode):
     theme.set_mode(mode)
-    window = make_window(FakeReader(tmp_path / "demo.scope", 120), step=60)
+    window = make_window(reader(tmp_path / "demo.scope"), step=60, laboratory=laboratory)
     qtbot.waitUntil(lambda: window.frame.step == 60)
-    if screen == "inspector":
-        window.open_inspector()
+    SCREENS[screen](window, qtbot)
     qtbot.wait(400)
     seen = shrunk(window)
     path = STORED / f"{screen}-{mode}.png"
@@ -50,7 +100,8 @@ def test_that_a_screen_looks_as_it_did(make_window, theme, qtbot, tmp_path, scre
 
 def test_that_another_dock_in_front_is_seen():
     for mode in ("dark", "light"):
-        assert largest_difference(stored(f"run-{mode}"), stored(f"inspector-{mode}")) > CLOSE
+        for one, other in itertools.combinations(SCREENS, 2):
+            assert largest_difference(stored(f"{one}-{mode}"), stored(f"{other}-{mode}")) > CLOSE
     assert largest_difference(stored("run-dark"), stored("run-light")) > CLOSE
 
 

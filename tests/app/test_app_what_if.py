@@ -72,12 +72,25 @@ def test_that_the_map_follows_the_knobs_at_once(qtbot, card):
     qtbot.keyClicks(field, "0.5")
     qtbot.keyClick(field, Qt.Key.Key_Return)
     np.testing.assert_allclose(card.map._values, weights(Q[1, 3], K[1, 1], 0.5), atol=2e-6)
-    assert "(recorded" in card.figures.text()
+    assert "Entropy" in changed(card)
+    np.testing.assert_allclose(card.recorded._values, weights(Q[1, 3], K[1, 1]), atol=2e-6)
     card.normaliser.setCurrentText("sparsemax")
     assert (card.map._values[-1] == 0).any()
     card.reset()
     assert card.question == Question()
-    assert "(recorded" not in card.figures.text()
+    assert changed(card) == []
+
+
+def test_that_both_maps_stand_where_there_is_room(qtbot, card):
+    assert card.recorded.isVisible()
+    card.resize(500, 400)
+    qtbot.waitUntil(lambda: not card.recorded.isVisible())
+    assert card.map.isVisible()
+
+
+def changed(card):
+    """The figures that are not as they were recorded."""
+    return [name.text() for name, recorded, now in card.figures if recorded.text() != now.text()]
 
 
 def test_that_what_does_not_fit_is_told():

@@ -193,7 +193,7 @@ def test_that_a_file_that_is_no_run_says_so_in_the_window(qtbot, theme, tmp_path
     window.show()
     window.open_run(path)
     qtbot.waitUntil(window.header.notice.isVisible)
-    assert window.message.text() == "This run cannot be shown."
+    assert window.welcome.message.text() == "This run cannot be shown."
     assert window.docks.seen == []
     window.close()
     window.deleteLater()
@@ -222,7 +222,7 @@ def test_that_an_empty_directory_says_how_to_begin(qtbot, theme, tmp_path):
     window = MainWindow(theme, watcher=RunWatcher([tmp_path]), empty="No runs yet.")
     window.show()
     qtbot.wait(50)
-    assert window.message.isVisible()
+    assert window.welcome.message.isVisible()
     assert window.runs.empty.isVisible()
     window.close()
     window.deleteLater()

@@ -96,7 +96,7 @@ def test_that_damaged_event_files_are_read_as_far_as_they_go(run, tmp_path):
     ("words", "told"),
     [
         (["export", "missing.scope"], "cannot be read"),
-        (["import", "missing"], "there is no event file"),
+        (["import", "missing"], "there is no *tfevents* file"),
     ],
 )
 def test_that_what_is_missing_is_told_in_a_line(words, told, capsys, tmp_path, monkeypatch):

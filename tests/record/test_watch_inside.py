@@ -334,3 +334,68 @@ def test_that_masked_classes_and_random_numbers_are_no_nan(path):
     assert torch.equal(watched, torch.rand(3))
     with record.RunReader(path) as run:
         assert run.events() == []
+
+
+def _by_call(model, backend):
+    return torch.compile(model, backend=backend)
+
+
+def _in_place(model, backend):
+    model.compile(backend=backend)
+    return model
+
+
+@pytest.mark.parametrize("compiled_as", [_by_call, _in_place])
+def test_that_a_compiled_model_is_looked_at_and_runs_compiled_otherwise(tmp_path, compiled_as):
+    passes = []
+
+    def backend(graph, _inputs):
+        def run(*inputs):
+            passes.append(step)
+            return graph.forward(*inputs)
+
+        return run
+
+    torch.manual_seed(0)
+    plain = Model()
+    kinds = {"plain": plain, "compiled": compiled_as(copy.deepcopy(plain), backend)}
+    x = torch.randn(BATCH, LENGTH, WIDTH)
+    figures = {}
+    for name, model in kinds.items():
+        with (
+            record.start(name, path=tmp_path / f"{name}.scope") as scope,
+            scope.watch(model, every=2, maps_every=4) as watch,
+        ):
+            for step in range(5):
+                watch.step(step)
+                model(x)
+        with record.RunReader(scope.path) as run:
+            figures[name] = {tag: run.scalars(tag).values.tolist() for tag in SEEN}
+            figures[name]["steps"] = run.steps("attention/map").tolist()
+    assert figures["compiled"] == figures["plain"]
+    assert figures["plain"]["steps"] == [0, 4]
+    assert set(passes) == {1, 3}
+    step = 9
+    model(x)
+    assert passes[-1] == 9
+    assert getattr(model, "_compiled_call_impl", None) is None or compiled_as is _in_place
+
+
+SEEN = ["attention/entropy/layer0", "attention/logit_std/layer1", "activation/saturation/act"]
+
+
+def test_that_a_compiled_model_names_its_first_nan(tmp_path):
+    model = Model()
+    with torch.no_grad():
+        model.blocks[1].line.weight[2, 3] = float("inf")
+    compiled = torch.compile(model, backend="eager")
+    with (
+        record.start("nan", path=tmp_path / "nan.scope") as scope,
+        scope.watch(compiled, every=5) as watch,
+    ):
+        watch.step(3)
+        compiled(torch.randn(BATCH, LENGTH, WIDTH))
+    with record.RunReader(scope.path) as run:
+        assert (
+            "First NaN at step 3: weight of blocks.1.line (Linear), entry (2, 3)" in run.events()[0].message
+        )

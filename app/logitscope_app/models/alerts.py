@@ -12,7 +12,7 @@ import numpy as np
 from logitscope_app.models.text import number, step_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -208,8 +208,9 @@ NAN_REMEDY = (
 )
 TOLD = "First NaN at step "
 """How the event begins by which ``watch`` tells module, head and row."""
-_RARE = "attention/sink/"
-"""Figures of maps, recorded so rarely that they tell nothing of an order; others of the same layer do."""
+_LEFT_OUT = ("attention/sink/", "gradient_noise")
+"""Figures of maps, recorded so rarely that they tell nothing of an order, as others of the same layer do; and one of
+which infinity is an answer: a batch without a signal."""
 _FORWARD = ("attention/", "logits/", "loss", "grad_norm", "weight_norm")
 """The order in which a NaN travels."""
 
@@ -229,6 +230,12 @@ class Watchman:
         found = [alert for _, alerts in self._found.values() for alert in alerts]
         origin = told_origin(events) or nan_origin(curves)
         return tuple(sorted([*found, *([origin] if origin else [])], key=lambda alert: alert.step))
+
+
+def told_once(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+    """Of what a rule has seen again and again in a curve, the newest alone; in the order given."""
+    newest = {(alert.rule, alert.tag): alert for alert in alerts}
+    return tuple(newest.values())
 
 
 def look(tag: str, points: Points) -> Iterator[Alert]:
@@ -275,7 +282,7 @@ def nan_origin(curves: Mapping[str, Points]) -> Alert | None:
     bad: dict[str, tuple[int, int, float]] = {}
     for tag, points in curves.items():
         index = np.flatnonzero(~np.isfinite(points.values))
-        if index.size and not tag.startswith(_RARE):
+        if index.size and not tag.startswith(_LEFT_OUT):
             first = int(index[0])
             good = int(points.steps[first - 1]) if first else -1
             bad[tag] = (int(points.steps[first]), good, float(points.values[first]))

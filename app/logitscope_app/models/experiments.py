@@ -52,6 +52,12 @@ class Progress:
     verdict: str = ""
     """What it found, in words, or why it failed."""
 
+    @property
+    def words(self) -> str:
+        """How far it is."""
+        parts = (f"{round(100 * self.share)} %", f"{self.left} left" if self.left else "", self.note)
+        return "  ·  ".join(part for part in parts if part)
+
 
 def catalogue(text: str) -> tuple[Experiment, ...]:
     """Read the catalogue; ValueError when the text is none.

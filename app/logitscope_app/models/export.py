@@ -19,6 +19,7 @@ from logitscope_app.models.states import (
     ScatterState,
     TableState,
     TextState,
+    VerdictState,
     WhatIfState,
 )
 
@@ -74,6 +75,9 @@ def rows(state: PanelState) -> Iterator[Row]:
         case TextState():
             yield ("tag", "step", "text")
             yield (state.tag, state.step, state.text)
+        case VerdictState():
+            yield ("tag", "step", "text")
+            yield (state.tag, state.step, state.words)
         case _:
             yield ("panel", "message")
             yield (state.panel.title, state.message)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from logitscope_app.models import verdict
 from logitscope_app.models.guides import guides_of, limits_of
 from logitscope_app.models.history import history_of
 from logitscope_app.models.plan import HEAD_FIGURES, expand, label_tags, sibling
@@ -28,9 +29,11 @@ from logitscope_app.models.states import (
     TableRow,
     TableState,
     TextState,
+    VerdictState,
     WhatIfState,
 )
 from logitscope_app.models.text import bin_labels, sentence, short_labels, token_list
+from logitscope_app.models.verdict import verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,7 +99,7 @@ def _lines(panel: Panel, data: Data, step: int | None) -> LinesState:
                 curves.append(Curve(tag, words, points, points.at(step), run))
     message = ""
     if not any(len(curve.points) for curve in curves):
-        message = f"No values yet for {_listed(panel.tags)}."
+        message = _nothing_yet(panel)
     guides = guides_of(panel, data.points, step)
     parts = [curve.points for curve in curves if curve.run == 0] if panel.options.get("stacked") else []
     piles = tuple(piled(parts)) if parts else ()
@@ -267,7 +270,12 @@ def _spectrum(panel: Panel, data: Data, step: int | None) -> ScatterState:
     return ScatterState(panel, last, "", tuple(clouds), True, log_x, log_y, guides)
 
 
-def _text(panel: Panel, data: Data, step: int | None) -> TextState:
+def _text(panel: Panel, data: Data, step: int | None) -> TextState | VerdictState:
+    found = data.text(verdict.TAG, step) if verdict.TAG in panel.tags else None
+    told = data.text(panel.tags[0], step) if found is not None else None
+    known = verdict_of(found.text, told.text) if found is not None and told is not None else None
+    if known is not None and told is not None:
+        return VerdictState(panel, told.step, "", panel.tags[0], told.text, known)
     for tag in expand(panel.tags, data.names()):
         found = data.text(tag, step)
         if found is not None:
@@ -327,6 +335,25 @@ def _floats(array: FloatArray) -> FloatArray:
     wide = wide.view()
     wide.setflags(write=False)
     return wide
+
+
+_FILLED_BY = (
+    ("attention/", "scope.watch(model)"),
+    ("logits/", "scope.watch(model)"),
+    ("grad_norm", "watch.gradients(step)"),
+    ("weight_norm", "watch.gradients(step)"),
+    ("update_ratio", "watch.gradients(step)"),
+    ("activation/", "scope.watch(model)"),
+    ("curvature/", "logitscope.dynamics.CurvatureProbe"),
+)
+
+
+def _nothing_yet(panel: Panel) -> str:
+    """What a panel of scalars says before it has any, and what would fill it."""
+    tag = panel.tags[0] if panel.tags else "…"
+    own = f'scope.scalar("{tag.replace("*", "…")}", value, step)'
+    source = next((source for start, source in _FILLED_BY if tag.startswith(start)), own)
+    return f"Nothing recorded yet.\n{source} fills this panel."
 
 
 def _listed(tags: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from logitscope_app.models.inspect import Inspected, Inspector
 from logitscope_app.models.plan import HEAD_FIGURES, expand, label_tags, plan, sibling
 from logitscope_app.models.resolve import resolve
 from logitscope_app.models.series import Points, latest_index
-from logitscope_app.models.states import Frame, PanelState
+from logitscope_app.models.states import Frame, LinesState, PanelState
 from logitscope_app.models.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -129,13 +129,21 @@ class RunData:
             timeline=self._timeline,
             step=shown,
             live=step is None,
-            panels=tuple(self._state(index, panel, shown) for index, panel in enumerate(self._panels)),
+            panels=self._shown(
+                [self._state(index, panel, shown) for index, panel in enumerate(self._panels)]
+            ),
             events=self._events,
             alerts=self._alerts,
             inspected=self._inspected(shown),
             knobs=self._knobs,
             request=request,
         )
+
+    def _shown(self, states: list[PanelState]) -> tuple[PanelState, ...]:
+        """Without the curves that a run had none of, once it is over: waiting for them is in vain."""
+        if self._reader.info.status == "running" or not len(self._timeline.steps):
+            return tuple(states)
+        return tuple(state for state in states if not (isinstance(state, LinesState) and state.message))
 
     def _inspected(self, step: int | None) -> tuple[Inspected, ...]:
         """Every tag in figures; the same object while nothing has changed."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from logitscope_app.models.inspect import Inspected
     from logitscope_app.models.series import Points
     from logitscope_app.models.timeline import Timeline
+    from logitscope_app.models.verdict import Verdict
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -179,6 +180,15 @@ class TextState(PanelState):
 
     tag: str = ""
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VerdictState(PanelState):
+    """What an experiment found; ``tag`` is that of the verdict in words."""
+
+    tag: str = ""
+    words: str = ""
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)

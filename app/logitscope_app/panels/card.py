@@ -27,7 +27,7 @@ from logitscope_app.theme.icons import icon
 from logitscope_app.theme.palette import GAP
 
 if TYPE_CHECKING:
-    from PySide6.QtGui import QFocusEvent, QMouseEvent, QShowEvent
+    from PySide6.QtGui import QFocusEvent, QMouseEvent, QResizeEvent, QShowEvent
 
     from logitscope_app.models.states import PanelState
     from logitscope_app.theme.palette import Palette
@@ -146,6 +146,11 @@ class Card(QFrame):
         if event.position().y() <= self.content.y():
             self.enlarge_wished.emit()
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave the unit out where the title needs its room."""
+        super().resizeEvent(event)
+        self._fit_heading()
+
     def showEvent(self, event: QShowEvent) -> None:
         """Draw what came while the panel was hidden."""
         super().showEvent(event)
@@ -166,6 +171,10 @@ class Card(QFrame):
         self.style().unpolish(self)
         self.style().polish(self)
 
+    def _fit_heading(self) -> None:
+        needed = sum(part.sizeHint().width() + GAP for part in (self.title, self.unit, self.aside, self.more))
+        self.unit.setVisible(bool(self.unit.text()) and needed <= self.width())
+
     def _refresh(self) -> None:
         state = self._state
         if state is None or state is self._drawn:
@@ -173,7 +182,6 @@ class Card(QFrame):
         if self._drawn is None or self._drawn.panel != state.panel:
             self.title.setText(state.panel.title)
             self.unit.setText(state.panel.y_label)
-            self.unit.setVisible(bool(state.panel.y_label))
             hints = [tooltip(tag) for tag in state.panel.tags[:3]]
             self.title.setToolTip("\n\n".join(([state.panel.notes] if state.panel.notes else []) + hints))
         self._drawn = state
@@ -182,6 +190,7 @@ class Card(QFrame):
             self.aside.clear()
         else:
             self.draw()
+        self._fit_heading()
         self._stack.setCurrentIndex(1 if state.message else 0)
 
     def _choose_file(self) -> None:

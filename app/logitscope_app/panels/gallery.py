@@ -24,6 +24,9 @@ from logitscope_app.models.experiments import last_run, sifted
 from logitscope_app.models.text import ago, step_number
 from logitscope_app.panels.events import dot
 from logitscope_app.panels.label import label, named
+from logitscope_app.panels.two_lines import TwoLines
+from logitscope_app.panels.verdict import VerdictView
+from logitscope_app.services.verdicts import Verdicts
 from logitscope_app.theme.palette import GAP
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from logitscope.record import RunInfo
     from logitscope_app.models.experiments import Experiment
+    from logitscope_app.models.verdict import Verdict
     from logitscope_app.services.laboratory import Laboratory
     from logitscope_app.theme.palette import Palette
 
@@ -40,7 +44,7 @@ _SLUG = Qt.ItemDataRole.UserRole
 _NOW = {
     "idle": "",
     "running": "Running",
-    "finished": "Finished",
+    "finished": "Finished.",
     "failed": "Failed",
     "stopped": "Stopped; what it recorded is kept.",
 }
@@ -66,10 +70,12 @@ class Gallery(QWidget):
         )
         self.filter.setAccessibleName("Find a paper")
         self.filter.textChanged.connect(self._fill)
-        self.built = QCheckBox("only those that can be run")
+        self.built = QCheckBox("Only those that can be run")
         self.built.toggled.connect(self._fill)
         self.list = QListWidget()
         self.list.setAccessibleName("Papers")
+        self._rows = TwoLines(self.list, palette)
+        self.list.setItemDelegate(self._rows)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.currentItemChanged.connect(self._show)
         self.count = label("small")
@@ -77,24 +83,26 @@ class Gallery(QWidget):
         self.title = label("large", wrap=True)
         self.authors = label("muted", wrap=True)
         self.claim = label("claim", wrap=True)
-        self.smoke = QCheckBox("a short look: some seconds, decides nothing")
+        self.smoke = QCheckBox("A short look: some seconds, decides nothing")
         self.smoke.setChecked(True)
         self.options = QLineEdit(
             placeholderText="Options, such as --seed 7 --set steps=300", clearButtonEnabled=True
         )
         self.options.setAccessibleName("Options of the experiment")
         self.start = _button("Start", self._start)
+        self.start.setDefault(True)
         self.stop = _button("Stop", self._stop)
         self.watch = _button("Show its run", self._open)
         self.paper = _button("Read the paper", self._read)
         self.bar = QProgressBar(maximum=100, textVisible=False)
         self.now = label("muted", wrap=True)
-        self.verdict = label("verdict", wrap=True)
-        self.verdict.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.verdict = VerdictView(palette)
+        self.verdicts = Verdicts(self)
         self.close_button = _button("Close", self.hide)
         self._lay_out()
         laboratory.listed.connect(self._fill)
         laboratory.changed.connect(self._on_changed)
+        self.verdicts.found.connect(lambda _path: self._show())
         parent.installEventFilter(self)
         self.hide()
 
@@ -112,20 +120,16 @@ class Gallery(QWidget):
         for button in (self.start, self.stop, self.watch, self.paper):
             buttons.addWidget(button)
         buttons.addStretch(1)
-        for widget in (
-            self.title,
-            self.authors,
-            label("title", "Claim"),
-            self.claim,
-            self.smoke,
-            self.options,
-        ):
+        for widget in (self.title, self.authors, self.claim):
             right.addWidget(widget)
+        right.addSpacing(GAP)
+        for field in (self.smoke, self.options):
+            right.addWidget(field)
         right.addLayout(buttons)
         right.addWidget(self.bar)
         right.addWidget(self.now)
-        right.addWidget(self.verdict)
-        right.addStretch(1)
+        right.addWidget(self.verdict, 1)
+        right.addStretch(0)
         right.addWidget(self.close_button, alignment=Qt.AlignmentFlag.AlignRight)
         for column in (left, right):
             column.setSpacing(GAP)
@@ -160,6 +164,8 @@ class Gallery(QWidget):
     def set_palette(self, palette: Palette) -> None:
         """Wear other colours."""
         self._palette = palette
+        self._rows.set_palette(palette)
+        self.verdict.set_palette(palette)
         self._fill()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
@@ -199,7 +205,7 @@ class Gallery(QWidget):
         self.list.blockSignals(True)
         self.list.clear()
         for one in found:
-            item = QListWidgetItem(dot(self._colour(one)), f"{one.title}\n{one.area}  ·  {one.year}")
+            item = QListWidgetItem(dot(self._colour(one)), f"{one.title}\n{_sentence(one)}")
             item.setData(_SLUG, one.slug)
             item.setToolTip(one.claim)
             self.list.addItem(item)
@@ -237,7 +243,7 @@ class Gallery(QWidget):
             loading = not self.laboratory.experiments and not self.laboratory.trouble
             told = "Reading the catalogue …" if loading else "No paper has all these words."
             self.title.setText(self.laboratory.trouble or told)
-            self._tell(0.0, "", "", going=False)
+            self._tell(0.0, "", None, "", going=False)
             return
         self.title.setText(one.title)
         self.authors.setText(f"{one.authors}  ·  {one.year}  ·  arXiv {one.arxiv}")
@@ -250,27 +256,27 @@ class Gallery(QWidget):
         self.watch.setEnabled(progress.run is not None or last is not None)
         now = _NOW[progress.stage]
         if going:
-            parts = (
-                f"{round(100 * progress.share)} %",
-                f"{progress.left} left" if progress.left else "",
-                progress.note,
-            )
-            now = "  ·  ".join([now, *filter(None, parts)])
+            now = f"{now}  ·  {progress.words}"
         elif not now and last is not None:
             now = f"Last run {ago(last.updated, time.time())}: {last.status}, step {step_number(last.last_step)}"
         elif not now and not one.command:
             now = "Its experiment is not built yet."
-        self._tell(progress.share, now, progress.verdict, going=going)
+        path = progress.run or (last.path if last is not None else None)
+        verdict = None if going or progress.stage == "failed" else self.verdicts.of(path)
+        self._tell(progress.share, now, verdict, progress.verdict, going=going)
 
-    def _tell(self, share: float, now: str, verdict: str, *, going: bool) -> None:
+    def _tell(self, share: float, now: str, verdict: Verdict | None, words: str, *, going: bool) -> None:
         self.bar.setVisible(going)
         self.bar.setValue(round(100 * share))
         self.now.setText(now)
-        self.verdict.setText(verdict)
-        self.verdict.setVisible(bool(verdict))
+        self.now.setVisible(bool(now))
+        self.verdict.show_verdict(verdict, words)
 
     def _on_changed(self, slug: str) -> None:
         one = self.current
+        progress = self.laboratory.progress(slug)
+        if progress.stage != "running":
+            self.verdicts.forget(progress.run)
         for index in range(self.list.count()):
             item = self.list.item(index)
             if item.data(_SLUG) == slug:
@@ -301,6 +307,11 @@ class Gallery(QWidget):
     def _read(self) -> None:
         if self.current is not None:
             QDesktopServices.openUrl(QUrl(self.current.url))
+
+
+def _sentence(one: Experiment) -> str:
+    """Where a paper belongs, and whether there is anything to start."""
+    return "  ·  ".join([one.area, str(one.year), *([] if one.command else ["not built yet"])])
 
 
 def _button(text: str, action: Callable[[], object]) -> QPushButton:

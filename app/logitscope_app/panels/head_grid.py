@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from logitscope_app.theme.palette import Palette
 
 _SPACE = 5.0
+_EDGE = 3.0
+"""For the frame of the chosen head."""
 _CAPTION_NEEDS = 34.0
+_STRETCH = 1.33
+"""So much may tiles be out of square, so that the grid fills its place."""
+_WORTH = 1.3
+"""A layer is broken into several rows where its tiles get larger by so much."""
 _KEYS = {Qt.Key.Key_Left: (0, -1), Qt.Key.Key_Right: (0, 1), Qt.Key.Key_Up: (-1, 0), Qt.Key.Key_Down: (1, 0)}
 
 
@@ -81,20 +87,50 @@ class HeadGrid(QWidget):
 
     def tile(self, layer: int, head: int) -> QRectF:
         """Where a head is painted."""
-        if self._order:
-            layer, head = divmod(self._order.index((layer, head)), self._maps.shape[1])
+        across = self._across()
+        row, column = divmod(self._number(layer, head), across)
+        left, top, wide, high, caption = self._measures(across)
+        name = top if self._are_named(across) else 0.0
+        return QRectF(
+            left + column * (wide + _SPACE), top + row * (high + _SPACE + caption + name), wide, high
+        )
+
+    def _number(self, layer: int, head: int) -> int:
+        """A head's place in the row of all."""
+        return self._order.index((layer, head)) if self._order else layer * self._maps.shape[1] + head
+
+    def _are_named(self, across: int) -> bool:
+        """Whether each tile has its own name above it, not a layer's and a head's beside all."""
+        return bool(self._order) or across < self._maps.shape[1]
+
+    def _across(self) -> int:
+        """How many tiles stand in a row: the heads of a layer, or a part of them if that makes tiles larger."""
+        heads = self._maps.shape[1]
+        areas = {
+            across: (sizes := self._measures(across))[2] * sizes[3]
+            for across in range(1, heads + 1)
+            if heads % across == 0
+        }
+        best = max(areas, key=lambda across: areas[across])
+        return best if areas[best] > _WORTH * areas[heads] else heads
+
+    def _measures(self, across: int) -> tuple[float, float, float, float, float]:
+        """Left and top of the first tile, width and height of each, and the height of what is written below."""
         layers, heads = self._maps.shape[:2]
+        rows = layers * heads // across
         metrics = QFontMetricsF(self.font())
-        left, top = metrics.horizontalAdvance(f"L{layers - 1}") + 6, metrics.height() + 2
+        line = metrics.height() + 2
+        named = self._are_named(across)
+        left = _EDGE if named else metrics.horizontalAdvance(f"L{layers - 1}") + 6
         caption = metrics.height() if self._figure is not None else 0.0
-        wide = (self.width() - left - _SPACE * (heads - 1)) / heads
-        high = (self.height() - top - (_SPACE + caption) * (layers - 1) - caption) / layers
+        above = line * rows if named else line
+        wide = (self.width() - left - _EDGE - _SPACE * (across - 1)) / across
+        free = self.height() - above - _EDGE - _SPACE * (rows - 1)
+        high = (free - caption * rows) / rows
         if high < _CAPTION_NEEDS and caption:
-            caption = 0.0
-            high = (self.height() - top - _SPACE * (layers - 1)) / layers
-        # Tiles may be out of square by a third, so that the grid fills its place.
-        wide, high = max(4.0, min(wide, high * 1.33)), max(4.0, min(high, wide * 1.33))
-        return QRectF(left + head * (wide + _SPACE), top + layer * (high + _SPACE + caption), wide, high)
+            caption, high = 0.0, free / rows
+        wide, high = max(4.0, min(wide, high * _STRETCH)), max(4.0, min(high, wide * _STRETCH))
+        return left, line, wide, high, caption
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Choose the head that was pressed."""
@@ -109,12 +145,12 @@ class HeadGrid(QWidget):
             super().keyPressEvent(event)
             return
         down, right = _KEYS[Qt.Key(event.key())]
-        layer, head = self._place(self._selected)
-        layer, head = layer + down, head + right
-        if 0 <= layer < self._maps.shape[0] and 0 <= head < self._maps.shape[1]:
-            self.chosen.emit(
-                *(self._order[layer * self._maps.shape[1] + head] if self._order else (layer, head))
-            )
+        across, heads = self._across(), self._maps.shape[1]
+        row, column = divmod(self._number(*self._selected), across)
+        row, column = row + down, column + right
+        if 0 <= row < self._maps.shape[0] * heads // across and 0 <= column < across:
+            number_of_tile = row * across + column
+            self.chosen.emit(*(self._order[number_of_tile] if self._order else divmod(number_of_tile, heads)))
 
     def event(self, event: QHelpEvent) -> bool:  # type: ignore[override]
         """Name the head under the pointer."""
@@ -136,6 +172,7 @@ class HeadGrid(QWidget):
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
         metrics = QFontMetricsF(self.font())
         text, muted = QColor(self._palette.text), QColor(self._palette.muted)
+        named = self._are_named(self._across())
         for layer, images in enumerate(self._images):
             for head, image in enumerate(images):
                 box = self.tile(layer, head)
@@ -145,13 +182,13 @@ class HeadGrid(QWidget):
                     painter.setPen(QPen(QColor(self._palette.accent), 2))
                     painter.drawRect(box.adjusted(-1.5, -1.5, 1.5, 1.5))
                 painter.setPen(text if chosen else muted)
-                if self._order:
-                    name = box.adjusted(2, 1, 0, 0)
-                    painter.drawText(name, Qt.AlignmentFlag.AlignLeft, f"L{layer} H{head}")
+                if named:
+                    name = QRectF(box.left(), box.top() - metrics.height() - 2, box.width(), metrics.height())
+                    painter.drawText(name, Qt.AlignmentFlag.AlignCenter, f"L{layer} H{head}")
                 elif layer == 0:
                     name = QRectF(box.left(), 0, box.width(), metrics.height())
                     painter.drawText(name, Qt.AlignmentFlag.AlignCenter, f"H{head}")
-                if head == 0 and not self._order:
+                if head == 0 and not named:
                     name = QRectF(0, box.top(), box.left() - 6, box.height())
                     painter.drawText(
                         name, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, f"L{layer}"
@@ -161,10 +198,6 @@ class HeadGrid(QWidget):
                     value = number(float(self._figure[layer, head]), 2)
                     painter.drawText(below, Qt.AlignmentFlag.AlignCenter, value)
         painter.end()
-
-    def _place(self, head: tuple[int, int]) -> tuple[int, int]:
-        """Row and column of a head's tile."""
-        return divmod(self._order.index(head), self._maps.shape[1]) if self._order else head
 
     def _at(self, x: float, y: float) -> tuple[int, int] | None:
         layers, heads = self._maps.shape[:2]

@@ -27,6 +27,7 @@ class Header(QWidget):
         super().__init__()
         self._palette = palette
         self._info: RunInfo | None = None
+        self._progress = ""
         self.menus = QMenuBar()
         self.menus.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Preferred)
         self.name = label("large")
@@ -61,7 +62,7 @@ class Header(QWidget):
             return
         self.name.setText(info.name)
         colour = status_colour(info.status, self._palette)
-        self.status.setText(f"● {info.status}")
+        self._show_status(info)
         self.status.setStyleSheet(f"color: {colour}; font-weight: 600;")
         self.status.show()
         told = [(key, value) for key, value in info.meta.items() if value != info.name]
@@ -74,6 +75,16 @@ class Header(QWidget):
         self.details.setToolTip("\n".join([str(info.path), *(f"{k}: {v}" for k, v in info.meta.items())]))
         if info.message and not notice:
             self.set_notice(f"The run {info.status}: {info.message}")
+
+    def set_progress(self, words: str) -> None:
+        """Say beside the status how far an experiment is."""
+        self._progress = words
+        if self._info is not None:
+            self._show_status(self._info)
+
+    def _show_status(self, info: RunInfo) -> None:
+        progress = f"  {self._progress}" if self._progress and info.status == "running" else ""
+        self.status.setText(f"● {info.status}{progress}")
 
     def set_notice(self, notice: str) -> None:
         """Show a problem; nothing takes it away."""

@@ -12,13 +12,15 @@ from logitscope_app.models.states import HeadsState
 from logitscope_app.models.text import number, step_number
 from logitscope_app.panels.card import Card
 from logitscope_app.panels.head_grid import HeadGrid
-from logitscope_app.panels.label import ElidedLabel, label
+from logitscope_app.panels.label import ElidedLabel
 from logitscope_app.panels.map_view import MapView
 from logitscope_app.theme.palette import GAP
 
 if TYPE_CHECKING:
     from logitscope_app.models.states import FloatArray
     from logitscope_app.theme.palette import Palette
+
+_SMALL = 0.1
 
 
 class HeadsCard(Card):
@@ -42,8 +44,8 @@ class HeadsCard(Card):
         self._reference: HeadsState | None = None
         self.pair = (MapView(palette, square=True), MapView(palette, square=True))
         super().__init__(palette)
-        self.caption = label("readout")
-        self.figure_name = label("small")
+        self.caption = ElidedLabel("readout")
+        self.figure_name = ElidedLabel("small")
         left, right = QVBoxLayout(), QVBoxLayout()
         for column, heading, widget in (
             (left, self.figure_name, self.grid),
@@ -116,6 +118,8 @@ class HeadsCard(Card):
         self._tell()
         if reference is not None:
             name, values = "mean change", np.abs(self._maps - np.nan_to_num(reference)).mean(axis=(2, 3))
+        if values is not None and _are_small(values):
+            name, values = f"{name} × 1000", values * 1000
         self.figure_name.setText(f"below each head: {name}" if name else "all heads")
         order = sorted_heads(values) if values is not None and self.sort_action.isChecked() else ()
         maps = self._maps if reference is None else self._maps - reference
@@ -221,6 +225,12 @@ def sorted_heads(figure: FloatArray) -> tuple[tuple[int, int], ...]:
     order = np.argsort(figure, axis=None, kind="stable")
     rows, columns = np.unravel_index(order, figure.shape)
     return tuple(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def _are_small(figure: FloatArray) -> bool:
+    """Whether figures would be written as so many zeros."""
+    known = np.abs(figure[np.isfinite(figure) & (figure != 0)])
+    return bool(known.size) and float(known.max()) < _SMALL
 
 
 def _linear(values: np.ndarray) -> Scale:

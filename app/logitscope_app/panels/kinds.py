@@ -14,6 +14,7 @@ from logitscope_app.models.states import (
     ScatterState,
     TableState,
     TextState,
+    VerdictState,
     WhatIfState,
 )
 from logitscope_app.panels.bars import BarsCard
@@ -25,6 +26,7 @@ from logitscope_app.panels.lines import LinesCard
 from logitscope_app.panels.scatter import ScatterCard
 from logitscope_app.panels.table import TableCard
 from logitscope_app.panels.text import TextCard
+from logitscope_app.panels.verdict import VerdictCard
 from logitscope_app.panels.what_if import WhatIfCard
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ CARDS: dict[type[PanelState], type[Card]] = {
     ScatterState: ScatterCard,
     TableState: TableCard,
     TextState: TextCard,
+    VerdictState: VerdictCard,
     WhatIfState: WhatIfCard,
     PanelState: Card,
 }

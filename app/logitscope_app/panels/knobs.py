@@ -58,10 +58,10 @@ class KnobRow(QWidget):
         layout.setColumnStretch(0, 1)
         self._show(knob.value)
         self.slider.valueChanged.connect(
-            lambda tick: self._ask(value_at(self.knob, tick / _TICKS), self.slider)
+            lambda tick: self.turn(value_at(self.knob, tick / _TICKS), self.slider)
         )
         self.field.editingFinished.connect(self._on_typed)
-        self.default.clicked.connect(lambda: self._ask(self.knob.default))
+        self.default.clicked.connect(lambda: self.turn(self.knob.default))
 
     def set_knob(self, knob: KnobInfo, *, live: bool) -> None:
         """Show what the run file says; a value under the hand stays where the hand has put it."""
@@ -86,9 +86,10 @@ class KnobRow(QWidget):
         if value is None:
             self._show(self._asked)
         else:
-            self._ask(value)
+            self.turn(value)
 
-    def _ask(self, value: float, source: QWidget | None = None) -> None:
+    def turn(self, value: float, source: QWidget | None = None) -> None:
+        """Ask for a value, as the slider and the field do."""
         changed = value != self._asked
         self._show(value, source)
         if changed:

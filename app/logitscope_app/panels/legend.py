@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QFontMetricsF, QPainter
+from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from logitscope_app.theme.palette import GAP
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from logitscope_app.theme.palette import Palette
 
 _DOT = 7.0
+_DASHES = 14.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Entry:
     colour: str
     label: str
     value: str
+    dashed: bool = False
+    """Whether its line is."""
 
 
 class Legend(QWidget):
@@ -71,17 +74,16 @@ class Legend(QWidget):
         for index, entry in enumerate(self._entries):
             label_width = metrics.horizontalAdvance(entry.label)
             value_width = metrics.horizontalAdvance(entry.value)
-            width = _DOT + 5 + label_width + 5 + value_width
+            mark = _DASHES if entry.dashed else _DOT
+            width = mark + 5 + label_width + 5 + value_width
             rest = len(self._entries) - index
             counted = metrics.horizontalAdvance(f"+{rest}") + 2
             if x and x + width + (counted + 1.5 * GAP if rest > 1 else 0) > self.width():
                 painter.setPen(QColor(self._palette.muted))
                 painter.drawText(QRectF(x, 0, counted, height), Qt.AlignmentFlag.AlignVCenter, f"+{rest}")
                 break
-            painter.setPen(Qt.PenStyle.NoPen)
-            painter.setBrush(QColor(entry.colour))
-            painter.drawEllipse(QPointF(x + _DOT / 2, height / 2), _DOT / 2, _DOT / 2)
-            x += _DOT + 5
+            self._mark(painter, entry, x, height / 2)
+            x += mark + 5
             painter.setPen(QColor(self._palette.muted))
             painter.drawText(
                 QRectF(x, 0, label_width + 2, height), Qt.AlignmentFlag.AlignVCenter, entry.label
@@ -93,3 +95,16 @@ class Legend(QWidget):
             )
             x += value_width + 1.5 * GAP
         painter.end()
+
+    @staticmethod
+    def _mark(painter: QPainter, entry: Entry, x: float, middle: float) -> None:
+        """A dot, or two dashes."""
+        if entry.dashed:
+            pen = QPen(QColor(entry.colour), 2.0, Qt.PenStyle.SolidLine, Qt.PenCapStyle.FlatCap)
+            painter.setPen(pen)
+            for left in (x, x + _DASHES / 2 + 1):
+                painter.drawLine(QPointF(left, middle), QPointF(left + _DASHES / 2 - 1, middle))
+        else:
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(QColor(entry.colour))
+            painter.drawEllipse(QPointF(x + _DOT / 2, middle), _DOT / 2, _DOT / 2)

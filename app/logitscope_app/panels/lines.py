@@ -18,6 +18,7 @@ from logitscope_app.panels.plot import Plot
 from logitscope_app.theme.colormaps import ordered
 
 if TYPE_CHECKING:
+    from logitscope_app.models.states import Curve
     from logitscope_app.theme.palette import Palette
 
 
@@ -63,7 +64,7 @@ class LinesCard(Card):
             self.plot.set_log_x(bool(state.panel.options.get("log_x", False)))
             self.log_action.setChecked(bool(state.panel.options.get("log_y", False)))
         self.plot.set_x_label(state.panel.x_label, self.palette_.muted)
-        several = sum(curve.run == 0 for curve in state.curves) > 1
+        several = _are_several(state)
         while len(self._lines) < len(state.curves):
             self._lines.append(Line(self.plot))
         colours = self._colours(state)
@@ -71,8 +72,7 @@ class LinesCard(Card):
             self._lines[index].show(points, state.step, colours[index], behind=index)
         shown = [] if state.piles else state.curves
         for line, curve, colour in zip(self._lines, shown, colours, strict=False):
-            dashed = curve.dashed or (curve.run > 0 and several)
-            line.show(curve.points, state.step, colour, dashed=dashed)
+            line.show(curve.points, state.step, colour, dashed=_is_dashed(curve, several))
         for line in self._lines[len(state.piles or shown) :]:
             line.clear()
         self.plot.view.setLimits(maxYRange=_height_of_flat(state))
@@ -104,7 +104,8 @@ class LinesCard(Card):
         for curve, colour in zip(state.curves, self._colours(state), strict=True):
             at = curve.points.at(step)
             value = number(at[1], digits) if at else "–"
-            entries.append(Entry(colour, _short(curve.label, state.ordered), value))
+            dashed = _is_dashed(curve, _are_several(state))
+            entries.append(Entry(colour, _short(curve.label), value, dashed))
         where = "" if self._hover is None else f"step {step_number(step)}"
         # The title names a single curve already: its value goes beside it and leaves the row to the plot.
         single = len(entries) == 1
@@ -133,6 +134,15 @@ def _height_of_flat(state: LinesState) -> float | None:
     return abs(float(values[0]))
 
 
-def _short(label: str, in_order: bool) -> str:
-    """``layer3`` as ``L3`` where all lines are layers, so that they fit into one row."""
-    return re.sub(r"^layer ?(\d+)$", r"L\1", label) if in_order else label
+def _are_several(state: LinesState) -> bool:
+    """Whether the run that is shown has several curves: a colour is then a tag, and another run's is dashed."""
+    return sum(curve.run == 0 for curve in state.curves) > 1
+
+
+def _is_dashed(curve: Curve, several: bool) -> bool:
+    return curve.dashed or (curve.run > 0 and several)
+
+
+def _short(label: str) -> str:
+    """``layer3`` as ``L3``, so that they fit into one row."""
+    return re.sub(r"\blayer ?(\d+)$", r"L\1", label)

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QGraphicsItem
 
-from logitscope_app.models.text import number
+from logitscope_app.panels.axis import Axis
 from logitscope_app.theme.style import small_font
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from logitscope_app.theme.palette import Palette
 
 LINE_WIDTH = 1.6
@@ -34,7 +31,9 @@ class Plot(QObject):
 
     def __init__(self, palette: Palette, *, cursor: bool = True) -> None:
         super().__init__()
-        self.widget = pg.PlotWidget(background=None)
+        self.widget = pg.PlotWidget(
+            background=None, axisItems={side: Axis(side) for side in ("left", "bottom")}
+        )
         self.widget.setMinimumSize(60, 40)
         self.widget.setFrameShape(self.widget.Shape.NoFrame)
         self.widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -47,13 +46,6 @@ class Plot(QObject):
         self.view = self.item.getViewBox()
         self.view.setDefaultPadding(0.03)
         self.log_x = self.log_y = False
-        for side in ("left", "bottom"):
-            axis = self.item.getAxis(side)
-            axis.tickStrings = self._tick_strings(side)
-            axis.setStyle(tickFont=small_font(), tickLength=0, tickTextOffset=4, hideOverlappingLabels=True)
-            axis.enableAutoSIPrefix(False)
-            # Its grid lies over the whole plot: without a cache every move of the cursor would set all numbers anew.
-            axis.setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
         self.item.getAxis("bottom").setHeight(_AXIS_HEIGHT)
         self._x_label = ""
         self._cursor = pg.InfiniteLine(angle=90, movable=False) if cursor else None
@@ -164,15 +156,6 @@ class Plot(QObject):
         elif self.view.sceneBoundingRect().contains(event.scenePos()):
             self.picked.emit(self._x_at(event.scenePos()))
 
-    def _tick_strings(self, side: str) -> Any:
-        def strings(values: Sequence[float], scale: float, spacing: float | None) -> list[str]:
-            # On a logarithmic axis the values are exponents, and minor ticks have no spacing.
-            if self.log_y if side == "left" else self.log_x:
-                return [_log_tick(10.0**value) for value in values]
-            return [_tick(value * scale, (spacing or 1.0) * scale) for value in values]
-
-        return strings
-
 
 def pen(
     colour: str, width: float = LINE_WIDTH, alpha: int = 255, style: Qt.PenStyle = Qt.PenStyle.SolidLine
@@ -181,20 +164,3 @@ def pen(
     shade = QColor(colour)
     shade.setAlpha(alpha)
     return pg.mkPen(shade, width=width, style=style)
-
-
-def _tick(value: float, spacing: float) -> str:
-    """An axis number: thousands as ``k`` and millions as ``M`` where that is exact enough for the spacing."""
-    if abs(value) < spacing * 1e-6:
-        return "0"
-    for size, suffix in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= size and spacing >= size / 100:
-            return number(value / size, 3) + suffix
-    return number(value, 4)
-
-
-def _log_tick(value: float) -> str:
-    """The numbers 1, 2 and 5 of each power of ten; the rest stay bare lines."""
-    text = number(value, 2)
-    digits = text.replace("0", "").replace(".", "").replace(",", "").split("e")[0]
-    return text if digits in ("1", "2", "5") else ""

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QLineEdit, QListWidget, QListWidgetItem, QVBoxLayo
 from logitscope_app.models.text import ago, step_number
 from logitscope_app.panels.events import dot
 from logitscope_app.panels.label import label
+from logitscope_app.panels.two_lines import TwoLines
 from logitscope_app.theme.palette import GAP
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class RunsPanel(QWidget):
     compared = Signal(object)
     """The paths of the runs whose curves are to be drawn beside those of the open one."""
 
-    def __init__(self, palette: Palette, empty: str) -> None:
+    def __init__(self, palette: Palette) -> None:
         super().__init__()
         self.setObjectName("dockBody")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
@@ -42,19 +43,23 @@ class RunsPanel(QWidget):
         self._current: Path | None = None
         self._compared: set[Path] = set()
         self._ticked = False
-        self.filter = QLineEdit(placeholderText="Filter by name, status or what it says of itself")
+        self.filter = QLineEdit(placeholderText="Find a run")
+        self.filter.setToolTip("By name, status, and what runs say of themselves: model, data, seed …")
         self.filter.setClearButtonEnabled(True)
         self.filter.setAccessibleName("Filter of the runs")
         self.filter.textChanged.connect(self._sift)
         self.list = QListWidget()
         self.list.setIconSize(QSize(16, 16))
-        self.list.setTextElideMode(Qt.TextElideMode.ElideRight)
+        self._rows = TwoLines(self.list, palette)
+        self.list.setItemDelegate(self._rows)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.itemActivated.connect(self._choose)
         self.list.itemClicked.connect(self._choose)
         self.list.itemChanged.connect(self._compare)
         self.list.setAccessibleName("Runs")
-        self.empty = label("message", empty, Qt.AlignmentFlag.AlignCenter, wrap=True)
+        self.empty = label(
+            "message", "Runs appear here as they begin.", Qt.AlignmentFlag.AlignCenter, wrap=True
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(GAP - 2, GAP - 2, GAP - 4, GAP - 2)
         layout.addWidget(self.filter)
@@ -95,6 +100,13 @@ class RunsPanel(QWidget):
         self._sift(self.filter.text())
         self.set_current(self._current)
 
+    def set_compared(self, paths: Sequence[Path]) -> None:
+        """Tick those runs and no others."""
+        for index in range(self.list.count()):
+            item = self.list.item(index)
+            ticked = item.data(_PATH) in paths
+            item.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
+
     def toggle_compared(self) -> None:
         """Compare with the run that the list's cursor is on, or no longer."""
         item = self.list.currentItem()
@@ -129,6 +141,7 @@ class RunsPanel(QWidget):
     def set_palette(self, palette: Palette) -> None:
         """Wear other colours."""
         self._palette = palette
+        self._rows.set_palette(palette)
         self.set_runs(self._runs)
 
     def _choose(self, item: QListWidgetItem) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QPalette
 
 from logitscope_app.theme.palette import (
@@ -14,6 +16,9 @@ from logitscope_app.theme.palette import (
     Palette,
     rgb,
 )
+
+_MARKS = Path(__file__).with_name("marks").as_posix()
+"""The pictures that a style sheet can only name: the tick of a box, the arrow of a choice; one a theme."""
 
 
 def qt_palette(palette: Palette) -> QPalette:
@@ -94,14 +99,16 @@ QTabBar::tab:focus {{ color: {p.accent}; }}
 #grid, #gridScroll, #gridScroll > QWidget {{ background: {p.window}; border: none; }}
 #overlay {{ background: {_veil(p)}; }}
 #claim {{ font-size: {TITLE_SIZE}px; }}
-#verdict {{ color: {p.text}; font-family: monospace; font-size: {SMALL_SIZE}px; }}
+#code {{ background: {p.surface}; border: 1px solid {p.border}; border-radius: {RADIUS}px; padding: {2 * GAP}px;
+    font-family: monospace; }}
+#welcome {{ font-size: {LARGE_SIZE}px; font-weight: 600; }}
 QProgressBar {{ background: {p.border}; border: none; border-radius: 3px; max-height: 6px; }}
 QProgressBar::chunk {{ background: {p.accent}; border-radius: 3px; }}
 QCheckBox {{ spacing: {GAP}px; }}
-QCheckBox::indicator, QListWidget::indicator {{ width: 11px; height: 11px; border: 1px solid {p.faint};
+QCheckBox::indicator, QListWidget::indicator {{ width: 13px; height: 13px; border: 1px solid {p.faint};
     border-radius: 3px; background: {p.surface}; }}
 QCheckBox::indicator:checked, QListWidget::indicator:checked {{ background: {p.accent};
-    border-color: {p.accent}; }}
+    border-color: {p.accent}; image: url("{_MARKS}/check-{p.name}.svg"); }}
 QCheckBox::indicator:focus {{ border-color: {p.accent}; }}
 QTreeWidget::item {{ padding: {half}px 2px; }}
 #title {{ font-size: {TITLE_SIZE}px; font-weight: 600; }}
@@ -128,7 +135,8 @@ QPushButton:disabled, QToolButton:disabled, QDoubleSpinBox:disabled, QComboBox:d
 QToolButton#quiet {{ background: transparent; border: none; padding: 2px; }}
 QToolButton#quiet:hover, QToolButton#quiet:focus {{ background: {p.raised}; }}
 QToolButton::menu-indicator {{ image: none; }}
-QComboBox::drop-down {{ border: none; width: 18px; }}
+QComboBox::drop-down {{ subcontrol-origin: padding; subcontrol-position: center right; border: none; width: 20px; }}
+QComboBox::down-arrow {{ image: url("{_MARKS}/down-{p.name}.svg"); width: 12px; height: 12px; }}
 QComboBox QAbstractItemView {{ background: {p.surface}; border: 1px solid {p.border};
     selection-background-color: {p.accent}; selection-color: {p.on_accent}; }}
 QDoubleSpinBox::up-button, QDoubleSpinBox::down-button {{ width: 0; border: none; }}
@@ -137,7 +145,6 @@ QAbstractItemView {{ background: {p.surface}; border: none; outline: none;
     selection-background-color: {p.raised};
     selection-color: {p.text}; }}
 QListWidget::item {{ padding: {half}px 2px; border-radius: {half}px; }}
-QListWidget#events::item {{ padding: {half}px 0; }}
 QListWidget::item:selected {{ background: {p.raised}; color: {p.text}; }}
 QHeaderView::section {{ background: {p.surface}; color: {p.muted}; border: none;
     border-bottom: 1px solid {p.border};
@@ -161,6 +168,7 @@ QScrollBar::handle {{ background: {p.border}; border-radius: 4px; min-height: 24
 QScrollBar::handle:hover {{ background: {p.faint}; }}
 QScrollBar::add-line, QScrollBar::sub-line {{ width: 0; height: 0; }}
 QScrollBar::add-page, QScrollBar::sub-page {{ background: transparent; }}
+QAbstractScrollArea::corner {{ background: transparent; border: none; }}
 QSplitter::handle {{ background: transparent; }}
 QSplitter::handle:hover {{ background: {p.accent}; }}
 QToolBar {{ background: {p.window}; border: none; padding: {half}px 0 0 0; spacing: 0; }}

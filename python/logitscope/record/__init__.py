@@ -2,6 +2,7 @@
 
 from logitscope.errors import RunFileError
 from logitscope.record.callbacks import huggingface_callback, lightning_callback
+from logitscope.record.compact import compact_run
 from logitscope.record.export import export_run
 from logitscope.record.knob import Knob
 from logitscope.record.merged import MergedReader, open_run
@@ -42,6 +43,7 @@ __all__ = [
     "StepText",
     "TagInfo",
     "Watch",
+    "compact_run",
     "export_run",
     "huggingface_callback",
     "import_tensorboard",

@@ -1,12 +1,15 @@
-"""The commands ``logitscope export``, ``import`` and ``migrate``."""
+"""The commands ``logitscope export``, ``import``, ``migrate`` and ``compact``."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from logitscope.record.compact import compact_run
 from logitscope.record.export import FORMATS, export_run
 from logitscope.record.migrate import migrate_run
+from logitscope.record.reader import RunReader
 from logitscope.record.schema import VERSION
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ EXPORT_EXAMPLES = """examples:
   logitscope export runs/my.scope --format apng          a film of it: an animated PNG that goes through the run"""
 MIGRATE_EXAMPLES = """examples:
   logitscope migrate runs/*.scope                        files of earlier formats; others are left as they are"""
+COMPACT_EXAMPLES = """examples:
+  logitscope compact runs/my.scope                       of a killed run: one file, which can be copied alone"""
 IMPORT_EXAMPLES = """examples:
   logitscope import lightning_logs                       a run file for each directory of event files
   logitscope import events.out.tfevents.1 --out runs
@@ -56,6 +61,19 @@ def add_migrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run files, changed in place")
 
 
+def add_compact_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``compact``."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run files, changed in place")
+
+
+def run_compact(arguments: argparse.Namespace) -> int:
+    """Make one file of each run."""
+    for run in arguments.runs:
+        count = compact_run(run)
+        print(f"{run}: one file" + (f", {count} rows taken over from its tail" if count else ""))
+    return 0
+
+
 def run_migrate(arguments: argparse.Namespace) -> int:
     """Bring run files to the newest format."""
     for run in arguments.runs:
@@ -76,6 +94,9 @@ def target_of(arguments: argparse.Namespace) -> Path:
 def run_export(arguments: argparse.Namespace) -> int:
     """Write values in another format."""
     target = target_of(arguments)
+    with RunReader(arguments.run) as run:
+        if run.info.status != "finished" and run.info.message:
+            print(f"{arguments.run}: {run.info.message}", file=sys.stderr)
     counts = export_run(arguments.run, target, format=arguments.format)
     left = counts.pop("left out", 0)
     told = [f"{count} {kind}s" for kind, count in counts.items()]

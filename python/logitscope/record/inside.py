@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from logitscope.record import activations, first_nan, panels, plain_attention
 from logitscope.record.activations import ActivationBoard
-from logitscope.record.hooks import Hook
+from logitscope.record.compiled import Plain, around
 from logitscope.record.parts import bare, is_observable, part_of
 from logitscope.record.passage import Passage
 
@@ -61,10 +61,8 @@ class Inside:
         self._numbers: Any = None
         self._told = False
         self._declared: set[str] = set()
-        self.handles = [
-            model.register_forward_pre_hook(Hook(self._on_pass)),
-            model.register_forward_hook(Hook(self._on_passed), with_kwargs=True, always_call=True),
-        ]
+        self._plain = Plain()
+        self.handles = around(model, self._on_pass, self._on_passed)
 
     @property
     def count(self) -> int:
@@ -120,6 +118,7 @@ class Inside:
     def _open(self) -> None:
         """Look at all of the pass, or, once it is known which modules call something, at those."""
         self._calls = 0
+        self._plain.on()
         if self._is_survey:
             self._callers.clear()
             self._passage.open()
@@ -128,6 +127,7 @@ class Inside:
 
     def _close(self) -> None:
         self._passage.close()
+        self._plain.off()
         if self._is_survey:
             self._surveyed = self._calls
         self._looks += 1
@@ -161,7 +161,11 @@ class Inside:
         if self._is_one_of_many():
             place = "the output of this process's model (not looked into: others compute with it)"
         else:
-            place = first_nan.find(self._model, arguments, options, self._numbers)
+            self._plain.on()
+            try:
+                place = first_nan.find(self._model, arguments, options, self._numbers)
+            finally:
+                self._plain.off()
         self._recorder.event(f"First NaN at step {step}: {place}", step=step, level="error")
 
     def _is_one_of_many(self) -> bool:

@@ -146,8 +146,6 @@ def _mode(torch: Any, passage: Passage) -> Any:
 
 
 def is_torch_model(model: Any) -> bool:
-    """Whether a model is a torch module that runs as Python, not compiled."""
+    """Whether a model is a torch module, compiled or not."""
     torch = sys.modules.get("torch")
-    if torch is None or not isinstance(model, torch.nn.Module):
-        return False
-    return type(model).__name__ != "OptimizedModule" and getattr(model, "_compiled_call_impl", None) is None
+    return torch is not None and isinstance(model, torch.nn.Module)

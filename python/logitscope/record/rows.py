@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from logitscope.errors import RunFileError
 from logitscope.record.process import Process, is_alive
 from logitscope.record.schema import checksum, checksum_of_scalars
+from logitscope.record.tail import tail_of
 from logitscope.record.types import KnobInfo, Panel, RunInfo, RunStatus
 
 if TYPE_CHECKING:
@@ -24,9 +25,14 @@ def read_info(database: Database) -> RunInfo:
     """The run as a whole; a run whose process is gone is ``stopped``."""
     columns = 'run_id, name, created, meta, host, pid, pid_started, "check"'
     run_id, name, created, meta, host, pid, started = _only(database, f"SELECT {columns} FROM run", "ssfssis")
-    status, message, updated, last_step, _ = read_state(database)
-    if status == "running" and is_alive(Process(host, pid, started)) is False:
+    status, message, updated, last_step, tail = read_state(database)
+    alive = is_alive(Process(host, pid, started)) if status == "running" else None
+    is_incomplete = status == "running" and not alive and tail > 0 and not tail_of(database.path).exists()
+    if alive is False:
         status, message = "stopped", "the writing process is gone"
+    if is_incomplete:
+        lost = f"{tail_of(database.path).name} is missing, and with it the newest scalars: copy it beside the run"
+        message = f"{message}; {lost}" if message else lost
     notes = parse(database, "run", meta, dict)
     notes = {str(key): str(value) for key, value in notes.items()}
     return RunInfo(database.path, run_id, name, status, created, updated, last_step, message, notes)

@@ -2,7 +2,8 @@
 
 An append is one call of the system where a transaction is ten, and survives the death of the process as well. The
 database says, in the same transaction as the rows, how far the tail has been taken over (``state.tail``): an offset
-that counts on when the tail begins anew, so that a row is read from one of both and from one only.
+that counts on when the tail begins anew, so that a row is read from one of both and from one only. It begins at 1, and
+is 0 for a run that has no tail.
 
 A tail is `HEADER`, the run's id, the offset at which its records begin, a CRC-32 of these, and then records of
 ``scalars`` as in log_format.py.
@@ -114,6 +115,15 @@ class TailReader:
             seen = None
         changed, self._seen = seen != self._seen, seen
         return changed
+
+    @property
+    def end(self) -> int:
+        """The offset after all that is in the tail; 0 when there is none."""
+        try:
+            data = self._path.read_bytes()
+        except OSError:
+            return 0
+        return 0 if len(data) < _SIZE else int(_HEAD.unpack_from(data)[2]) + len(data) - _SIZE
 
     def rows(self, run_id: str, taken: int) -> list[Row] | None:
         """Rows that the database does not have, which has taken over what lies before the offset ``taken``.

@@ -11,6 +11,7 @@ import numpy as np
 from logitscope.errors import RunFileError
 from logitscope.record.export import needed
 from logitscope.record.recorder import start
+from logitscope.record.sources import run_files
 
 if TYPE_CHECKING:
     import os
@@ -45,16 +46,10 @@ def import_tensorboard(
     >>> try:
     ...     record.import_tensorboard(tempfile.mkdtemp())
     ... except record.RunFileError as error:
-    ...     print(str(error)[:47])
-    import_tensorboard: there is no event file in /
+    ...     print(str(error)[:50])
+    import_tensorboard: there is no *tfevents* file in
     """
-    place = Path(source)
-    files = sorted(place.rglob(FILES)) if place.is_dir() else [place] if place.is_file() else []
-    if not files:
-        message = (
-            f"import_tensorboard: there is no event file in {place.absolute()}; name one, or a directory"
-        )
-        raise RunFileError(message)
+    place, files = Path(source), run_files("import_tensorboard", source, FILES)
     groups: dict[Path, list[Path]] = {}
     for file in files:
         groups.setdefault(file.parent, []).append(file)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from logitscope.errors import RunFileError
 from logitscope.record.export import needed
 from logitscope.record.recorder import start
+from logitscope.record.sources import run_files
 from logitscope.record.wandb_log import frames
 
 if TYPE_CHECKING:
@@ -48,11 +49,7 @@ def import_wandb(
     ...     print(str(error)[:41])
     import_wandb: there is no *.wandb file in
     """
-    place = Path(source)
-    files = sorted(place.rglob(FILES)) if place.is_dir() else [place] if place.is_file() else []
-    if not files:
-        message = f"import_wandb: there is no {FILES} file in {place.absolute()}; name one, or a directory"
-        raise RunFileError(message)
+    files = run_files("import_wandb", source, FILES)
     return [_take(file, directory) for file in files]
 
 

@@ -59,7 +59,7 @@ def watch(
     model
         A torch module. Its attention modules are those with the attributes ``observer`` and ``num_heads``; other
         attention is seen where it calls ``scaled_dot_product_attention``, is an ``nn.MultiheadAttention``, or
-        takes a softmax over the last of four axes. Of a compiled model only observable modules are seen.
+        takes a softmax over the last of four axes. A pass that is looked at does not run compiled.
     recorder
         Where to; `Recorder.watch` fills it in.
     schedule

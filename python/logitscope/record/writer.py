@@ -275,7 +275,8 @@ class Writer(Outbox):
         connection.execute(
             f"INSERT INTO run VALUES (1, {marks}, ?)", (*self._run, schema.checksum(self._run))
         )
-        values = ("running", "", self.clock(), None, 0)
+        # A tail counts from 1: a reader that finds 0 knows that there is none to miss.
+        values = ("running", "", self.clock(), None, int(self._wants_tail))
         connection.execute(
             "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, ?)", (*values, schema.checksum(values))
         )

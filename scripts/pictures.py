@@ -180,7 +180,7 @@ def dashboard(studio: Studio) -> None:
 def gallery(studio: Studio) -> None:
     """The experiments, with the verdict of one that has run."""
     path = studio.run(EXPERIMENT, lambda path: command("run", EXPERIMENT, "--run", str(path)))
-    with studio.window(demo(studio), places=[studio.runs]) as window:
+    with studio.window(studied(studio)[0], places=[studio.runs]) as window:
         window.toggle_gallery()
         studio.wait(
             lambda: bool(window.laboratory.experiments) and any(r.path == path for r in window.runs.runs)
@@ -192,7 +192,7 @@ def gallery(studio: Studio) -> None:
 
 def attention(studio: Studio) -> None:
     """The maps alone, with a read-out under the cursor."""
-    with studio.window(demo(studio), docks=("Attention",)) as window:
+    with studio.window(studied(studio)[0], docks=("Attention",)) as window:
         card = card_of(window, "Attention maps")
         window.docks.grids["Attention"].enlarge(card)
         studio.settle()

@@ -14,6 +14,8 @@ from logitscope_app.panels.axis import Axis
 from logitscope_app.theme.style import small_font
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from logitscope_app.theme.palette import Palette
 
 LINE_WIDTH = 1.6

@@ -7,7 +7,7 @@ LOGITSCOPE=${VENV:-.venv}/bin/logitscope
 WORK=target/docs
 mkdir -p "$WORK"
 read -ra SLUGS <<<"$("$LOGITSCOPE" list --built 2>/dev/null | cut -d ' ' -f 1 | tr '\n' ' ')"
-PARTS=$((${#SLUGS[@]} + 2))
+PARTS=$((${#SLUGS[@]} + 3))
 AT=0
 
 part() { # part NAME: does what the function of that name does, or says that it is done
@@ -42,9 +42,14 @@ experiment() {
     "$LOGITSCOPE" dashboard "$WORK/$1.scope" --theme light --size 1400x1500 --screenshot "docs/papers/$1.png"
 }
 
+pictures() {
+    "${VENV:-.venv}/bin/python" scripts/pictures.py "$WORK" docs/images
+}
+
 part demo
 part gallery
 for slug in "${SLUGS[@]}"; do
     part "$slug" experiment
 done
+part pictures
 rm "$WORK"/*.done

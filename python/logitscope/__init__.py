@@ -40,6 +40,8 @@ _FUNCTIONS = {
     "AttentionResult": "attention_result",
     "attention_decode": "attention_decode",
     "attention_map": "attention_map",
+    "attention_summary": "attention_summary",
+    "AttentionSummary": "attention_summary",
     "attention_varlen": "attention_varlen",
     "attention_varlen_backward": "attention_varlen_backward",
     "explain": "explain",

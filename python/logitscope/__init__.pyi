@@ -5,6 +5,8 @@ from logitscope.ops.attention_backward import attention_backward as attention_ba
 from logitscope.ops.attention_decode import attention_decode as attention_decode
 from logitscope.ops.attention_map import attention_map as attention_map
 from logitscope.ops.attention_result import AttentionResult as AttentionResult
+from logitscope.ops.attention_summary import AttentionSummary as AttentionSummary
+from logitscope.ops.attention_summary import attention_summary as attention_summary
 from logitscope.ops.attention_varlen import attention_varlen as attention_varlen
 from logitscope.ops.attention_varlen_backward import attention_varlen_backward as attention_varlen_backward
 from logitscope.ops.explain import Explanation as Explanation

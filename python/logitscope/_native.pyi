@@ -81,6 +81,26 @@ class _AttentionProblem(Protocol):
     @property
     def value_gate(self) -> _Floats | None: ...
 
+class _AttentionFigures(Protocol):
+    """The figures of the rows of attention to fill, by name."""
+
+    @property
+    def max_logit(self) -> _Floats: ...
+    @property
+    def inv_sum(self) -> _Floats: ...
+    @property
+    def lse(self) -> _Floats: ...
+    @property
+    def entropy(self) -> _Floats | None: ...
+    @property
+    def logit_count(self) -> _Floats | None: ...
+    @property
+    def logit_mean(self) -> _Floats | None: ...
+    @property
+    def logit_m2(self) -> _Floats | None: ...
+    @property
+    def variance(self) -> _Floats | None: ...
+
 class _AttentionUpstream(Protocol):
     """What the forward pass gave and the gradients of its results, by name."""
 
@@ -240,11 +260,8 @@ def last_kernel() -> str: ...
 def attention_forward(
     problem: _AttentionProblem,
     out: _Floats,
-    max_logit: _Floats,
-    inv_sum: _Floats,
-    lse: _Floats,
-    entropy: _Floats | None,
-    map: _Floats | None,
+    figures: _AttentionFigures,
+    map: tuple[_Floats, str] | None,
     top: tuple[NDArray[np.int64], _Floats] | None,
 ) -> None: ...
 def attention_tiles(problem: _AttentionProblem) -> tuple[int, int, int]: ...
@@ -255,10 +272,7 @@ def attention_varlen_forward(
     problem: _AttentionProblem,
     starts: tuple[list[int], list[int]],
     out: _Floats,
-    max_logit: _Floats,
-    inv_sum: _Floats,
-    lse: _Floats,
-    entropy: _Floats | None,
+    figures: _AttentionFigures,
 ) -> None: ...
 def attention_varlen_backward(
     problem: _AttentionProblem,
@@ -269,10 +283,7 @@ def attention_varlen_backward(
 def attention_decode(
     problem: _Decoding,
     out: _Floats,
-    max_logit: _Floats,
-    inv_sum: _Floats,
-    lse: _Floats,
-    entropy: _Floats | None,
+    figures: _AttentionFigures,
 ) -> None: ...
 def softmax(x: _Floats, temperature: float, algorithm: str, empty: str, out: _Floats) -> None: ...
 def softmax_backward(y: _Floats, dy: _Floats, temperature: float, dx: _Floats) -> None: ...

@@ -11,7 +11,7 @@ import pytest
 
 from logitscope import _native, gpu
 from logitscope.__main__ import main
-from logitscope.bench import machine, memory, report, suites
+from logitscope.bench import machine, memory, report, statistics, suites
 from logitscope.bench.cases import Case, Contender, Pass, Settings
 from logitscope.bench.command import WrongAnswerError, measure_case
 from logitscope.bench.peers import Peers
@@ -209,6 +209,21 @@ def test_that_the_peak_of_a_way_is_that_of_its_logits(monkeypatch):
     rows = memory.table(list(peaks.values())).rows
     assert [row[0] for row in rows] == list(peaks)
     assert rows[0][2] == "100%"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_that_what_statistics_cost_is_held_against_limits():
+    checks = {check.name: check for check in statistics.measure(TINY, lengths=(64,), mapped=256)}
+    assert {"cost of all statistics", "memory beyond the results", "memory of the map, a head"} <= {*checks}
+    assert checks["error of the statistics"].met
+    assert all(math.isfinite(check.measured) for check in checks.values())
+    rows = statistics.table(
+        [
+            statistics.Check("a", "b", 2.0, 1.8, is_least=True),
+            statistics.Check("c", "d", 4096, 2048, unit="B"),
+        ]
+    ).rows
+    assert rows == [["a", "b", "2", ">= 1.8", "yes"], ["c", "d", "4 KiB", "<= 2 KiB", "no"]]
 
 
 def test_that_a_way_that_fails_says_why(monkeypatch):

@@ -131,16 +131,8 @@ def test_that_rows_that_see_nothing_are_zero_and_have_no_gradient() -> None:
             composite.attention(
                 *inputs[:3],
                 inputs[3].expand(2, 4, 7),
-                *(None,) * 8,
-                0.5,
-                (-1, 0),
-                "bottom_right",
-                0.0,
-                False,
-                0.0,
-                True,
-                (),
-                0,
+                *(None,) * 9,
+                *(0.5, (-1, 0), "bottom_right", 0.0, False, 0.0, "entropy", (), "mean", 0),
             )
         ),
     ):
@@ -194,7 +186,10 @@ def test_that_torch_accepts_the_operator(
     inv_temperature = torch.rand(2, 4, 5, requires_grad=True) if tempered else None
     torch.library.opcheck(
         torch.ops.logitscope.attention.default,
-        (q, k, v, inv_temperature, *(None,) * 8, 0.5, (-1, 0), "top_left", 0.0, False, 0.0, entropy, bins, 0),
+        (
+            *(q, k, v, inv_temperature, *(None,) * 9, 0.5, (-1, 0), "top_left", 0.0, False, 0.0),
+            *("entropy" if entropy else "", bins, "mean", 0),
+        ),
     )
 
 

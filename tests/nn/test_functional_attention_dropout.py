@@ -103,8 +103,8 @@ def test_that_it_compiles_without_a_break_and_torch_accepts_the_operator() -> No
     torch.library.opcheck(
         torch.ops.logitscope.attention.default,
         (
-            *(q, k, v, *(None,) * 8, torch.tensor(3)),
-            *(0.5, (3, 0), "bottom_right", 0.0, False, 0.3, True, (), 2),
+            *(q, k, v, *(None,) * 9, torch.tensor(3)),
+            *(0.5, (3, 0), "bottom_right", 0.0, False, 0.3, "entropy", (), "mean", 2),
         ),
     )
 

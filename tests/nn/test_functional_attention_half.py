@@ -53,7 +53,7 @@ def test_that_gradients_are_those_of_float32_rounded(dtype) -> None:
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_that_both_paths_agree_and_transforms_see_the_derivatives(dtype) -> None:
     q, k, v = (x.detach() for x in problem(dtype))
-    arguments = (q, k, v, *[None] * 9, 0.25, (-1, 0), "top_left", 0.0, False, 0.0, True, (), 2)
+    arguments = (q, k, v, *[None] * 10, 0.25, (-1, 0), "top_left", 0.0, False, 0.0, "entropy", (), "mean", 2)
     for fused, plain in zip(
         torch.ops.logitscope.attention(*arguments), composite.attention(*arguments), strict=True
     ):
@@ -73,7 +73,22 @@ def test_that_both_paths_agree_and_transforms_see_the_derivatives(dtype) -> None
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_that_torch_accepts_the_operator_and_it_compiles(dtype) -> None:
     q, k, v = problem(dtype, 5, 7, 3)
-    arguments = (q, k, v, *[None] * 9, 0.5, (-1, 0), "top_left", 0.0, False, 0.0, True, (2, 3), 2)
+    arguments = (
+        q,
+        k,
+        v,
+        *[None] * 10,
+        0.5,
+        (-1, 0),
+        "top_left",
+        0.0,
+        False,
+        0.0,
+        "entropy",
+        (2, 3),
+        "mean",
+        2,
+    )
     checks = ("test_schema", "test_faketensor", "test_autograd_registration")
     torch.library.opcheck(torch.ops.logitscope.attention, arguments, test_utils=checks)
     compiled = torch.compile(

@@ -76,8 +76,8 @@ def test_that_torch_accepts_the_operator(options) -> None:
     torch.library.opcheck(
         torch.ops.logitscope.attention.default,
         (
-            *(q, k, v, inv_temperature, sinks, None, None, None, mask, q_len, kv_len, None),
-            *(0.5, (3, 0), "bottom_right", 0.0, False, 0.0, True, (), 0),
+            *(q, k, v, inv_temperature, sinks, None, None, None, None, mask, q_len, kv_len, None),
+            *(0.5, (3, 0), "bottom_right", 0.0, False, 0.0, "entropy", (), "mean", 0),
         ),
     )
 
@@ -118,8 +118,8 @@ def test_that_rows_beyond_the_length_are_zero_on_both_paths_whatever_the_sinks()
     lengths = torch.tensor([3, 0])
     for parts in (
         function(
-            *(q, k, v, None, sinks, *(None,) * 4, lengths, None, None),
-            *(0.5, (-1, -1), "top_left", 0.0, False, 0.0, True, (), 0),
+            *(q, k, v, None, sinks, *(None,) * 5, lengths, None, None),
+            *(0.5, (-1, -1), "top_left", 0.0, False, 0.0, "entropy", (), "mean", 0),
         )
         for function in (composite.attention, torch.ops.logitscope.attention)
     ):

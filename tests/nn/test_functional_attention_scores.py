@@ -108,7 +108,7 @@ def test_that_torch_accepts_the_operator(is_sigmoid: bool, bias_shape) -> None:
         torch.ops.logitscope.attention.default,
         (
             *(q, k, v, inv_temperature, None, bias, slopes, sigmoid_bias if is_sigmoid else None),
-            *(None, None, None, None, 0.5, (3, 0), "bottom_right", 1.5, is_sigmoid, 0.0, True, (), 0),
+            *(*(None,) * 5, 0.5, (3, 0), "bottom_right", 1.5, is_sigmoid, 0.0, "entropy", (), "mean", 0),
         ),
     )
 

@@ -7,6 +7,7 @@ import torch
 import logitscope
 from logitscope.errors import ArgumentError, ShapeError
 from logitscope.nn.functional import attention, scaled_dot_product_attention
+from logitscope.ops import _path_notes
 
 
 def arrays(length=300, dtype=np.float32):
@@ -55,6 +56,26 @@ def test_that_copies_float64_rows_and_dropout_are_named():
     told = logitscope.explain(q, k, v, dropout_p=0.5, seed=1)
     assert "dropout" in told.refused[-1]
     assert f"not faster: {told.refused[-1]}" in str(told)
+
+
+def test_that_it_says_which_products_of_bfloat16_are_not_used(isa, tmp_path, monkeypatch):
+    cpu = tmp_path / "cpuinfo"
+    monkeypatch.setattr(_path_notes, "_CPU", cpu)
+    q, k, v = (torch.from_numpy(x).bfloat16() for x in arrays(20))
+    # An instruction set that is named goes without them.
+    (reason,) = logitscope.explain(q, k, v).refused
+    assert reason.startswith(
+        "bfloat16 is widened to float32: the instruction set in use has no products of it"
+    )
+    cpu.write_text("flags\t: fpu avx512_bf16 amx_tile amx_bf16\n")
+    assert (
+        logitscope.explain(q, k, v)
+        .refused[-1]
+        .startswith("the AMX tiles of this CPU are not used: no kernel")
+    )
+    cpu.write_text("flags\t: fpu avx512_bf16\n")
+    assert len(logitscope.explain(q, k, v).refused) == 1
+    assert logitscope.explain(q.half(), k.half(), v.half()).refused == ()
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")

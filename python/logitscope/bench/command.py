@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitscope import __version__
-from logitscope.bench import accuracy, machine, memory, report, suites
+from logitscope.bench import accuracy, machine, memory, report, statistics, suites
 from logitscope.bench.cases import IN_CACHE, Settings
 from logitscope.bench.peers import DTYPES, Peers, as_array
 from logitscope.bench.progress import Progress
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from logitscope.bench.cases import Case, Contender
 
-ACCURACY, MEMORY = "accuracy", "memory"
+ACCURACY, MEMORY, STATISTICS = "accuracy", "memory", "statistics"
+_UNTIMED = (ACCURACY, MEMORY)
+_OWN = (*_UNTIMED, STATISTICS)
+"""What has arrays of its own."""
 RESULTS = Path("benches/results")
 BUSY = 0.5
 ROUNDING = {"float16": 2e-3, "bfloat16": 2e-2}
@@ -36,12 +39,13 @@ EXAMPLES = """examples:
   logitscope bench softmax --sizes 64x1000,1x1000000 --dtype float64
   logitscope bench softmax --save        keep the results in benches/results/<cpu>/
   logitscope bench accuracy              errors in units in the last place, ours beside torch's
-  logitscope bench memory                peak memory of a linear layer with its loss, beside torch's"""
+  logitscope bench memory                peak memory of a linear layer with its loss, beside torch's
+  logitscope bench statistics            what the statistics of attention cost in time and memory"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    names = [*suites.NAMES, ACCURACY, MEMORY]
+    names = [*suites.NAMES, *_OWN]
     parser.add_argument("suite", metavar="SUITE", choices=names, help=f"one of {', '.join(names)}")
     parser.add_argument("--quick", action="store_true", help="few rounds; the same cases")
     parser.add_argument(
@@ -69,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     files = [file for file in (arguments.json, _saved(arguments)) if file is not None]
     for file in files:
         report.require_writable(file)
-    timed = arguments.suite not in (ACCURACY, MEMORY)
-    if not timed and (arguments.sizes or arguments.dtype != "float32"):
+    timed = arguments.suite not in _UNTIMED
+    if arguments.suite in _OWN and (arguments.sizes or arguments.dtype != "float32"):
         message = f"{arguments.suite} has arrays of its own, in float32; use it without --sizes and --dtype"
         raise ArgumentError(message)
     settings = Settings(dtype=arguments.dtype, sizes=arguments.sizes)
@@ -107,6 +111,10 @@ def _measured(suite: str, settings: Settings, peers: Peers) -> tuple[dict[str, A
     if suite == MEMORY:
         peaks = memory.measure()
         return {"results": list(map(asdict, peaks))}, [memory.table(peaks)]
+    if suite == STATISTICS:
+        checks = statistics.measure(settings)
+        numbers = [{**asdict(check), "met": check.met} for check in checks]
+        return {"results": numbers}, [statistics.table(checks)]
     return _times(suite, settings, peers)
 
 

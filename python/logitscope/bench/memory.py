@@ -5,22 +5,18 @@ Each is measured in a process of its own, above what is there before it: ``pytho
 
 from __future__ import annotations
 
-import re
-import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from logitscope.bench import process
 from logitscope.bench.report import Table
 from logitscope.bench.suites.linear import FEATURES, SHAPES
-from logitscope.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WAYS = ("torch", "auto", "plain", "chunked", "recompute")
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +37,8 @@ def measure(rows: int = SHAPES[0][0], features: int = FEATURES, classes: int = S
     ArgumentError
         Where the system does not tell the peak of a process, or torch is missing.
     """
-    if not _CLEAR.exists():
-        message = "bench: memory is read from /proc; use Linux"
-        raise ArgumentError(message)
-    peaks = {way: _in_a_process(way, rows, features, classes) for way in WAYS}
+    process.require_proc()
+    peaks = {way: int(process.number_of(__name__, way, rows, features, classes)) for way in WAYS}
     return [Peak(way, peak, peak / peaks["torch"]) for way, peak in peaks.items()]
 
 
@@ -54,15 +48,6 @@ def table(peaks: Sequence[Peak]) -> Table:
     return Table(
         "linear cross entropy, peak memory above the arrays given", ["who", "peak", "of torch"], rows
     )
-
-
-def _in_a_process(way: str, *sizes: int) -> int:
-    command = [sys.executable, "-m", __name__, way, *map(str, sizes)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        message = f"bench: memory of '{way}' cannot be measured: {done.stderr.strip().splitlines()[-1]}"
-        raise ArgumentError(message)
-    return int(done.stdout)
 
 
 def _step(way: str, rows: int, features: int, classes: int) -> Any:
@@ -87,18 +72,9 @@ def _step(way: str, rows: int, features: int, classes: int) -> Any:
     return step
 
 
-def _peak() -> int:
-    found = re.search(r"VmHWM:\s+(\d+)", _STATUS.read_text(encoding="utf-8"))
-    return int(found[1]) * 1024 if found else 0
-
-
 def _main(way: str, *sizes: int) -> None:
     _step(way, 8, 8, 8)()  # so that code and pools are there
-    step = _step(way, *sizes)
-    _CLEAR.write_text("5", encoding="utf-8")  # the peak starts anew from what is there now
-    before = _peak()
-    step()
-    print(_peak() - before)
+    print(process.peak_of(_step(way, *sizes)))
 
 
 if __name__ == "__main__":

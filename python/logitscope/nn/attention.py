@@ -156,12 +156,13 @@ class FusedSelfAttention(SelfAttention):
         options.setdefault("is_causal", self.causal)
         if self.device != "cpu":
             options.setdefault("device", self.device)
-        wanted = stats if request is None else ("entropy",)
-        result = functional.attention(q, k, v, stats=wanted, **options)
+        if request is not None:
+            # On a GPU there is the entropy alone.
+            stats = ("entropy", "logits") if self.device == "cpu" else ("entropy",)
+        result = functional.attention(q, k, v, stats=stats, **options)
         if request is not None and self.observer is not None:
             map_ = self._map(q, k, request, options)
             slice_ = _slice(q, k, request, options) if request.slices else {}
-            slice_["logit_std"] = _logit_std(q, k, request, options)
             self.observer.observe(self, _observation(q, k, result, map_, options["is_causal"], **slice_))
         return result
 
@@ -214,34 +215,23 @@ def _observation(
         entropy=result.entropy.numpy(force=True),
         lse=result.lse.numpy(force=True),
         map=map_,
+        logit_std=_logit_std(result),
         visible=np.arange(1, queries + 1) if is_causal else np.full(queries, keys),
         **slice_,
     )
 
 
-_ROWS = 32
-"""Rows whose scores are computed once more for their spread, which no kernel hands out."""
-
-
-@torch.no_grad()
-def _logit_std(q: Tensor, k: Tensor, request: AttentionRequest, options: dict[str, Any]) -> Any:
-    """Standard deviation of the scores of each head, (H,), from some rows of one batch element.
-
-    Where there is a mask it is left out, and where no map is wanted: it costs more than what the kernel hands out.
-    """
-    if request.map_bins is None or options.get("mask") is not None or 0 in q.shape[:3] or not k.shape[2]:
+def _logit_std(result: AttentionResult) -> Any:
+    """Standard deviation of the scores of each head, (H,); None where they were not looked at, or there are none."""
+    if result.logit_count is None or not result.logit_count.numel():
         return None
-    sample = min(request.sample, q.shape[0] - 1)
-    scores_of = torch.linspace(0, q.shape[2] - 1, min(_ROWS, q.shape[2])).long()
-    inverse = torch.as_tensor(options.get("inv_temperature", 1.0), device=q.device).expand(q.shape[:3])
-    rows = q[sample][:, scores_of].detach().float() * inverse[sample][:, scores_of, None]
-    keys = k[sample].detach().float().repeat_interleave(q.shape[1] // k.shape[1], 0)
-    scores = rows @ keys.transpose(-1, -2) * options.get("scale", q.shape[3] ** -0.5)
-    if options["is_causal"]:
-        hidden = torch.arange(k.shape[2]) > scores_of[:, None] + (k.shape[2] - q.shape[2])
-        scores = scores.masked_fill(hidden.to(scores.device), torch.nan)
-    centred = scores - scores.nanmean((1, 2), keepdim=True)
-    return (centred**2).nanmean((1, 2)).sqrt().numpy(force=True)
+    count, mean, m2 = (
+        part.detach().double() for part in (result.logit_count, result.logit_mean, result.logit_m2)
+    )
+    total = count.sum((0, 2)).clamp(min=1)
+    distance = mean - ((count * mean).sum((0, 2)) / total)[:, None]
+    squares = (m2 + count * distance.square()).sum((0, 2))
+    return (squares / total).sqrt().float().numpy(force=True)
 
 
 def _slice(q: Tensor, k: Tensor, request: AttentionRequest, options: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ One thing differs: NaN in a *value* row leaks to queries that may not see it (0 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +17,7 @@ from logitscope.nn.composite_dropout import dropout_factors
 from logitscope.nn.functional._path import wide
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 def attention(
@@ -28,6 +29,7 @@ def attention(
     bias: Tensor | None,
     alibi_slopes: Tensor | None,
     sigmoid_bias: Tensor | None,
+    value_gate: Tensor | None,
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
@@ -38,33 +40,27 @@ def attention(
     softcap: float,
     is_sigmoid: bool,
     dropout_p: float,
-    with_entropy: bool,
+    stats: str,
     map_bins: Sequence[int],
+    map_pooling: str,
     top_keys: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Attention and its statistics; takes and returns what the operator ``logitscope::attention`` does.
 
     Returns
     -------
-    out, lse, max_logit, inv_sum, entropy, map, top_keys, top_weights
-        (B, Hq, T, Dv), four times (B, Hq, T), (B, Hq, R, C), and twice (B, Hq, T, k); (0,) for what is not asked for.
+    out, lse, max_logit, inv_sum, entropy, map, top_keys, top_weights, logit_count, logit_mean, logit_m2, variance
+        (B, Hq, T, Dv), (B, Hq, T) each, (B, Hq, R, C), and twice (B, Hq, T, k); (0,) for what is not asked for.
     """
     if q.dtype != wide(q.dtype):
-        given = (q, k, v, inv_temperature, sinks, bias, alibi_slopes, sigmoid_bias)
+        given = (q, k, v, inv_temperature, sinks, bias, alibi_slopes, sigmoid_bias, value_gate)
         widened = (None if tensor is None else tensor.to(wide(q.dtype)) for tensor in given)
-        options = (
-            scale,
-            window,
-            causal_align,
-            softcap,
-            is_sigmoid,
-            dropout_p,
-            with_entropy,
-            map_bins,
-            top_keys,
-        )
-        parts = attention(*widened, mask, q_len, kv_len, seed, *options)  # type: ignore[arg-type, call-arg]
+        options = (scale, window, causal_align, softcap, is_sigmoid, dropout_p)
+        wanted = (stats, map_bins, map_pooling, top_keys)
+        parts = attention(*widened, mask, q_len, kv_len, seed, *options, *wanted)  # type: ignore[arg-type, call-arg]
         return parts[0].to(q.dtype), *parts[1:]
+    if value_gate is not None:
+        v = _gated(v, value_gate, kv_len)
     group = q.shape[1] // k.shape[1] if k.shape[1] else 1
     k, v = (tensor.repeat_interleave(group, dim=1) if group > 1 else tensor for tensor in (k, v))
     scores = scale * (q @ k.transpose(-1, -2))
@@ -92,15 +88,43 @@ def attention(
             logits = scores - seen.to(scores.dtype).log()
         else:
             logits = scores + sigmoid_bias[:, None, None]
-        weights, *figures = _sum(scores, logits, with_entropy)
+        weights, *figures, variance = _sum(scores, logits, stats.split())
     else:
-        weights, *figures = _mix(scores, _sink(scores, sinks, q_len), with_entropy)
-    lse, largest, inv_sum, entropy = figures
-    map_ = _map(weights, map_bins) if map_bins else scores.new_empty(0)
+        weights, *figures, variance = _mix(scores, _sink(scores, sinks, q_len), stats.split())
+    map_ = _map(weights, map_bins, map_pooling) if map_bins else scores.new_empty(0)
     top = _top(scores, weights, top_keys)
+    moments = _moments(scores) if "logits" in stats.split() else [scores.new_empty(0)] * 3
     if seed is not None:
         weights = weights * dropout_factors(weights, dropout_p, seed)
-    return weights @ v, lse, largest, inv_sum, entropy, map_, *top
+    # lse, max_logit, inv_sum and entropy are the figures.
+    return weights @ v, *figures, map_, *top, *moments, variance
+
+
+def _gated(v: Tensor, gate: Tensor, kv_len: Tensor | None) -> Tensor:
+    """Multiply each value by its gate; 0 beyond the lengths, so that nothing leaks from there into a gradient."""
+    if kv_len is not None:
+        beyond = _beyond(kv_len, v.shape[2])[:, None]
+        v, gate = v.masked_fill(beyond[..., None], 0.0), gate.masked_fill(beyond, 0.0)
+    return v * gate[..., None]
+
+
+def _moments(scores: Tensor) -> list[Tensor]:
+    """Count, mean and sum of squared deviations of the scores above -inf."""
+    scores = scores.detach()
+    count = (scores > -torch.inf).sum(-1).to(scores.dtype)
+    hidden = scores == -torch.inf
+    mean = scores.masked_fill(hidden, 0.0).sum(-1) / count.clamp(min=1)
+    distance = (scores - mean[..., None]).masked_fill(hidden, 0.0)
+    return [count, mean, distance.square().sum(-1)]
+
+
+def _variance(scores: Tensor, shares: Tensor) -> Tensor:
+    """Variance of scores under their shares."""
+    scores, shares = scores.detach(), shares.detach()
+    # Without a share a score may be infinite.
+    scores = scores.masked_fill(shares == 0, 0.0)
+    mean = (shares * scores).sum(-1, keepdim=True)
+    return (shares * (scores - mean).square()).sum(-1)
 
 
 def _sink(scores: Tensor, sinks: Tensor | None, q_len: Tensor | None) -> Tensor | None:
@@ -165,9 +189,9 @@ def _visible(
 
 
 def _mix(
-    scores: Tensor, sink: Tensor | None, with_entropy: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Softmax: the weights of the keys, and lse, largest score, inv_sum and entropy of each row."""
+    scores: Tensor, sink: Tensor | None, stats: Collection[str]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Softmax: the weights of the keys, and lse, largest score, inv_sum, entropy and variance of each row."""
     largest = scores.detach().amax(dim=-1)
     if sink is not None:
         # One more key, whose value is 0.
@@ -182,9 +206,10 @@ def _mix(
     total = exponentials.sum(dim=-1)
     weights = (exponentials / total[..., None]).masked_fill(empty[..., None], 0.0)
     entropy = scores.new_empty(0)
-    if with_entropy:
+    if "entropy" in stats:
         mean = (weights * shifted.masked_fill(shifted == -torch.inf, 0.0)).sum(dim=-1)
         entropy = (total.log() - mean).clamp(min=0.0).masked_fill(empty, 0.0)
+    variance = _variance(shifted, weights) if "variance" in stats else scores.new_empty(0)
     if sink is not None:
         weights = weights[..., :-1]
     return (
@@ -193,10 +218,13 @@ def _mix(
         largest,
         total.detach().reciprocal().masked_fill(empty, 0.0),
         entropy,
+        variance,
     )
 
 
-def _sum(scores: Tensor, logits: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _sum(
+    scores: Tensor, logits: Tensor, stats: Collection[str]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Weight each key for itself; gives what ``_mix`` does."""
     hidden = logits == -torch.inf
     logits = logits.masked_fill(hidden, 0.0)
@@ -206,20 +234,32 @@ def _sum(scores: Tensor, logits: Tensor, with_entropy: bool) -> tuple[Tensor, Te
     total = total.masked_fill(empty, 1.0)
     lse = total.log()
     entropy = scores.new_empty(0)
-    if with_entropy:
+    if "entropy" in stats:
         mean = (weights * nn.functional.logsigmoid(logits)).sum(dim=-1) / total
         entropy = (lse - mean).clamp(min=0.0).masked_fill(empty, 0.0)
+    variance = scores.new_empty(0)
+    if "variance" in stats:
+        variance = _variance(scores, weights / total[..., None])
     return (
         weights,
         lse.masked_fill(empty, -torch.inf),
         scores.detach().amax(dim=-1),
         total.detach().reciprocal().masked_fill(empty, 0.0),
         entropy,
+        variance,
     )
 
 
-def _map(weights: Tensor, map_bins: Sequence[int]) -> Tensor:
-    """Average the weights over bins of queries and sum them over bins of keys."""
+def _map(weights: Tensor, map_bins: Sequence[int], map_pooling: str) -> Tensor:
+    """Average the weights over bins of queries and sum them over bins of keys, or give the largest of each bin."""
+    if map_pooling == "max":
+        weights = weights.detach()
+        for dim, bins in zip((-2, -1), map_bins, strict=True):
+            n = weights.shape[dim]
+            edges = [index * n // bins for index in range(bins + 1)]
+            parts = (weights.narrow(dim, a, b - a).amax(dim, keepdim=True) for a, b in pairwise(edges))
+            weights = torch.cat(list(parts), dim)
+        return weights
     rows, columns = (_bin_matrix(*sizes, weights) for sizes in zip(weights.shape[-2:], map_bins, strict=True))
     return (rows / rows.sum(dim=1, keepdim=True)) @ weights.detach() @ columns.T
 

@@ -12,6 +12,7 @@ from logitscope._arrays import as_floats, as_numpy, is_tensor, same_dtype
 from logitscope._dtypes import name_of, wide, widen
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops._path_notes import note_copy
+from logitscope.ops._row_figures import OF_STATISTIC
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -22,6 +23,7 @@ CausalAlign: TypeAlias = Literal["bottom_right", "top_left"]
 Window: TypeAlias = tuple[int, int]
 Layout: TypeAlias = Literal["bhld", "blhd"]
 Kind: TypeAlias = Literal["softmax", "sigmoid"]
+Pooling: TypeAlias = Literal["mean", "max"]
 
 
 _AXES = {"bhld": "(batch, heads, length, head_dim)", "blhd": "(batch, length, heads, head_dim)"}
@@ -211,11 +213,30 @@ def check_kind(operation: str, kind: str, sigmoid_bias: Any, sinks: Any) -> None
 
 def check_options(operation: str, stats: Collection[str], empty: str) -> None:
     """Raise ArgumentError for statistics that there are not, and for another result of empty rows."""
-    if isinstance(stats, str) or not set(stats) <= {"entropy"}:
-        message = f"{operation}: stats is {stats!r}; use a collection of 'entropy' or an empty one"
+    if isinstance(stats, str) or not set(stats) <= set(OF_STATISTIC):
+        names = ", ".join(map(repr, OF_STATISTIC))
+        message = f"{operation}: stats is {stats!r}; use a collection of {names}, or an empty one"
         raise ArgumentError(message)
     if empty not in ("zero", "nan"):
         message = f"{operation}: empty is {empty!r}; use 'zero' or 'nan'"
+        raise ArgumentError(message)
+
+
+def check_pooling(operation: str, map_pooling: str) -> None:
+    """Raise ArgumentError for what bins of a map cannot do."""
+    if map_pooling not in ("mean", "max"):
+        message = f"{operation}: map_pooling is {map_pooling!r}; use 'mean' or 'max'"
+        raise ArgumentError(message)
+
+
+def refuse_statistics(operation: str, stats: Collection[str], map_pooling: str = "mean") -> None:
+    """Raise ArgumentError for statistics that only the CPU computes."""
+    beyond = [*(name for name in OF_STATISTIC if name in stats and name != "entropy")]
+    beyond += ["map_pooling='max'"] if map_pooling == "max" else []
+    if beyond:
+        message = (
+            f"{operation}: {', '.join(beyond)} on a GPU; use 'entropy' and the mean, or compute on the CPU"
+        )
         raise ArgumentError(message)
 
 

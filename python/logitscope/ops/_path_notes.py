@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from logitscope import _native
@@ -74,6 +75,7 @@ class _Notes:
         """Of the step that is being prepared."""
 
 
+_CPU = Path("/proc/cpuinfo")
 _ACTIVE: ContextVar[_Notes | None] = ContextVar("logitscope_path_notes", default=None)
 
 
@@ -115,6 +117,8 @@ def note_native(
         )
     if problem.dropout_p:
         refused.append("dropout draws a random number for each score")
+    if name_of(problem.q.dtype) == "bfloat16":
+        refused += _bfloat16_refusals(_native.has_bf16_products(), _CPU)
     counts = [_native.attention_tiles(part) for part in ([problem] if sequences is None else sequences())]
     notes.steps.append(
         PathStep(
@@ -129,6 +133,24 @@ def note_native(
             refused=tuple(refused),
         )
     )
+
+
+def _bfloat16_refusals(has_products: bool, cpu: Path) -> list[str]:
+    """Why products of bfloat16 are not faster, on the CPU that a file of the system describes."""
+    refused = []
+    if not has_products:
+        refused.append(
+            "bfloat16 is widened to float32: the instruction set in use has no products of it (AVX512-BF16)"
+        )
+    try:
+        flags = cpu.read_text(encoding="utf-8").split()
+    except OSError:
+        flags = []
+    if "amx_bf16" in flags:
+        refused.append(
+            "the AMX tiles of this CPU are not used: no kernel for them has been tried on such a CPU"
+        )
+    return refused
 
 
 def note_composite(operation: str, q: Any, k: Any, refused: str) -> None:

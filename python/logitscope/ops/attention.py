@@ -16,13 +16,17 @@ from logitscope.ops._attention_problem import (
     CausalAlign,
     Kind,
     Layout,
+    Pooling,
     Problem,
     Window,
     check_options,
+    check_pooling,
     heads_first,
     new_heads,
+    refuse_statistics,
 )
 from logitscope.ops._path_notes import note_native
+from logitscope.ops._row_figures import RowFigures
 from logitscope.ops.attention_result import AttentionResult
 
 if TYPE_CHECKING:
@@ -51,6 +55,7 @@ def attention(
     value_gate: Any = None,
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
+    map_pooling: Pooling = "mean",
     top_keys: int = 0,
     dropout_p: float = 0.0,
     seed: int | None = None,
@@ -61,9 +66,9 @@ def attention(
 
     Scores are ``scale * inv_temperature * (q . k)``, then bent by the softcap, then bias and distances are added; a
     row's output is the mean of the visible values weighted with the softmax of its scores, or their sum weighted with
-    ``sigmoid(score + sigmoid_bias)``. ``lse``, ``max_logit`` and ``inv_sum`` come for free, entropy and map nearly so.
-    A query sees the keys that all masks given (mask, causality, window, lengths) allow; tiles of keys that a tile of
-    queries cannot see are not computed.
+    ``sigmoid(score + sigmoid_bias)``. ``lse``, ``max_logit`` and ``inv_sum`` come for free, statistics and map nearly
+    so. A query sees the keys that all masks given (mask, causality, window, lengths) allow; tiles of keys that a tile
+    of queries cannot see are not computed.
 
     Parameters
     ----------
@@ -111,10 +116,13 @@ def attention(
     value_gate
         What each value is multiplied by, broadcastable to (B, Hk, Lk), a tile at a time.
     stats
-        Further statistics; ``"entropy"`` is the one there is.
+        Further statistics of each row: ``"entropy"`` of its weights; ``"logits"``, count, mean and ``logit_m2`` of its
+        scores; ``"variance"`` of its scores under its weights. They cost a few operations a score.
     map_bins
-        (R, C): also return the attention map averaged over R bins of queries and summed over C bins of keys
-        (at most Lq and Lk). Bin i of n positions begins at position floor(i * n / bins).
+        (R, C): also return the attention map in R bins of queries and C bins of keys (at most Lq and Lk).
+        Bin i of n positions begins at position floor(i * n / bins).
+    map_pooling
+        What a bin shows: ``"mean"`` sums weights over keys and averages them over queries, ``"max"`` is the largest.
     top_keys
         k: also return the k keys with the largest scores of each row, and their weights.
     dropout_p, seed
@@ -166,7 +174,9 @@ def attention(
     True
     """
     check_options("attention", stats, empty)
+    check_pooling("attention", map_pooling)
     if is_gpu(q):
+        refuse_statistics("attention", stats, map_pooling)
         from logitscope.gpu.attention import attention as on_gpu
 
         lengths = 1 if layout == "blhd" else 2
@@ -187,7 +197,7 @@ def attention(
             inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
             causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,
             bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias, stats=stats,
-            map_bins=map_bins,
+            map_bins=map_bins, map_pooling=map_pooling,
             top_keys=top_keys, dropout_p=dropout_p, seed=seed, value_gate=value_gate, empty=empty,
         )  # fmt: skip
         return replace(differentiated, out=heads_first(differentiated.out, layout))
@@ -201,8 +211,7 @@ def attention(
     rows = (batch, heads, queries)
     out = new_heads(problem.q, problem.v.shape[3])
     dtype = wide(out.dtype)
-    max_logit, inv_sum, lse = (np.empty(rows, dtype) for _ in range(3))
-    entropy = np.empty(rows, dtype) if "entropy" in stats else None
+    figures = RowFigures.empty(rows, dtype, stats)
     map_ = None
     if map_bins is not None:
         map_ = np.empty((batch, heads, *_bins(map_bins, queries, problem.k.shape[2])), dtype)
@@ -210,19 +219,15 @@ def attention(
     top = None
     if chosen:
         top = np.empty((*rows, chosen), np.int64), np.empty((*rows, chosen), dtype)
-    _native.attention_forward(problem, out, max_logit, inv_sum, lse, entropy, map_, top)
-    note_native("attention", problem, inv_sum)
+    _native.attention_forward(problem, out, figures, None if map_ is None else (map_, map_pooling), top)
+    note_native("attention", problem, figures.inv_sum)
     if empty == "nan":
-        unseen = np.isneginf(max_logit)
-        for array in (out, lse, max_logit, entropy):
-            if array is not None:
-                array[unseen] = narrow(np.full((), np.nan, dtype), array.dtype)
+        unseen = np.isneginf(figures.max_logit)
+        out[unseen] = narrow(np.full((), np.nan, dtype), out.dtype)
+        figures.spoil(unseen)
     return AttentionResult(
         out=like(q, heads_first(out, layout)),
-        lse=like(q, lse),
-        max_logit=like(q, max_logit),
-        inv_sum=like(q, inv_sum),
-        entropy=None if entropy is None else like(q, entropy),
+        **figures.like(q),
         map=None if map_ is None else like(q, map_),
         top_keys=None if top is None else like(q, top[0]),
         top_weights=None if top is None else like(q, top[1]),

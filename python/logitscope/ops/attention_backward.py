@@ -212,7 +212,7 @@ def attention_backward(
     # Each in the dtype of what it belongs to.
     given_options = {
         "dinv_temperature": inv_temperature, "dsinks": sinks, "dbias": bias, "dalibi_slopes": alibi_slopes,
-        "dsigmoid_bias": sigmoid_bias,
+        "dsigmoid_bias": sigmoid_bias, "dvalue_gate": value_gate,
     }  # fmt: skip
     for name, option in given_options.items():
         if parts[name] is not None and np.ndim(option) and not isinstance(option, str):

@@ -11,7 +11,8 @@ from logitscope import _native
 from logitscope._arrays import as_floats, like, same_dtype
 from logitscope._dtypes import wide
 from logitscope.errors import ArgumentError, ShapeError
-from logitscope.ops._attention_problem import as_computed, row_contiguous
+from logitscope.ops._attention_problem import as_computed, check_options, row_contiguous
+from logitscope.ops._row_figures import RowFigures
 from logitscope.ops.attention_result import AttentionResult
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def attention_decode(
     >>> float(logitscope.attention_decode(q * 0, cache).out[0, 0, 0, 0])
     3.0
     """
-    if isinstance(stats, str) or not set(stats) <= {"entropy"}:
-        message = f"{_OPERATION}: stats is {stats!r}; use a collection of 'entropy' or an empty one"
-        raise ArgumentError(message)
+    check_options(_OPERATION, stats, "zero")
     queries = as_floats(_OPERATION, "q", q)
     batch, (key_heads, _, dim) = len(cache.lengths), cache.keys.shape[1:]
     if (
@@ -145,11 +144,9 @@ def attention_decode(
         sinks=of_heads("sinks", sinks),
     )
     out = np.empty((*rows, cache.values.shape[3]), dtype)
-    max_logit, inv_sum, lse = (np.empty(rows, wide(dtype)) for _ in range(3))
-    entropy = np.empty(rows, wide(dtype)) if "entropy" in stats else None
-    _native.attention_decode(problem, out, max_logit, inv_sum, lse, entropy)
-    parts = (out, lse, max_logit, inv_sum, entropy)
-    return AttentionResult(*(None if part is None else like(q, part) for part in parts))
+    figures = RowFigures.empty(rows, wide(dtype), stats)
+    _native.attention_decode(problem, out, figures)
+    return AttentionResult(out=like(q, out), **figures.like(q))
 
 
 class _Decoding(NamedTuple):

@@ -35,6 +35,22 @@ class AttentionResult:
     the first key, -1 where a row has fewer. A NaN or -inf is no score."""
     top_weights: Any = None
     """Their weights, (B, Hq, Lq, k); 0 where there is no key."""
+    logit_count: Any = None
+    """How many scores above -inf a row has, (B, Hq, Lq), when asked for: the keys that it sees."""
+    logit_mean: Any = None
+    """Their mean, each key counting once, (B, Hq, Lq); 0 where there are none."""
+    logit_m2: Any = None
+    """The sum of the squares of their distances from the mean, (B, Hq, Lq): rows can be merged exactly."""
+    variance: Any = None
+    """Variance of a row's scores under its weights (over their sum), (B, Hq, Lq), when asked for; a sink is one of the
+    scores. Without softcap and bias, minus this over the inverse temperature is the derivative of the entropy by it."""
+
+    @property
+    def logit_std(self) -> Any:
+        """Standard deviation of a row's scores, (B, Hq, Lq); None where they were not asked for."""
+        if self.logit_count is None:
+            return None
+        return (self.logit_m2 / self.logit_count.clip(1)) ** 0.5
 
     @property
     def first_nan(self) -> tuple[int, int, int] | None:

@@ -14,6 +14,7 @@ from logitscope._dtypes import narrow, wide
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops._attention_problem import Problem, check_options
 from logitscope.ops._path_notes import note_native
+from logitscope.ops._row_figures import RowFigures
 from logitscope.ops.attention_result import AttentionResult
 
 if TYPE_CHECKING:
@@ -93,17 +94,14 @@ def attention_varlen(
     _, heads, queries, _ = packed.problem.q.shape
     out = np.empty((queries, heads, packed.problem.v.shape[3]), packed.problem.q.dtype)
     dtype, rows = wide(out.dtype), (heads, queries)
-    max_logit, inv_sum, lse = (np.empty(rows, dtype) for _ in range(3))
-    entropy = np.empty(rows, dtype) if "entropy" in stats else None
-    _native.attention_varlen_forward(packed.problem, packed.starts, out, max_logit, inv_sum, lse, entropy)
-    note_native(_OPERATION, packed.problem, inv_sum, packed.sequences)
+    figures = RowFigures.empty(rows, dtype, stats)
+    _native.attention_varlen_forward(packed.problem, packed.starts, out, figures)
+    note_native(_OPERATION, packed.problem, figures.inv_sum, packed.sequences)
     if empty == "nan":
-        unseen = np.isneginf(max_logit)
-        for array in (out.swapaxes(0, 1), lse, max_logit, entropy):
-            if array is not None:
-                array[unseen] = narrow(np.full((), np.nan, dtype), array.dtype)
-    parts = (out, lse, max_logit, inv_sum, entropy)
-    return AttentionResult(*(None if part is None else like(q, part) for part in parts))
+        unseen = np.isneginf(figures.max_logit)
+        out.swapaxes(0, 1)[unseen] = narrow(np.full((), np.nan, dtype), out.dtype)
+        figures.spoil(unseen)
+    return AttentionResult(out=like(q, out), **figures.like(q))
 
 
 class Packed(NamedTuple):

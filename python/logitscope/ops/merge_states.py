@@ -37,7 +37,7 @@ def merge_states(states: Sequence[AttentionResult], *, sinks: Any = None) -> Att
     Returns
     -------
     AttentionResult
-        Without a map; with the entropy if all states have one.
+        Without map and variance; with the entropy, and with the moments of the scores, if all states have them.
 
     Raises
     ------
@@ -97,7 +97,23 @@ def merge_states(states: Sequence[AttentionResult], *, sinks: Any = None) -> Att
         max_logit=like(q, top),
         inv_sum=like(q, np.where(total == 0, 0, 1 / divisor).astype(first.dtype)),
         entropy=None if entropy is None else like(q, entropy),
+        **{name: like(q, x) for name, x in _moments(states, rows).items()},
     )
+
+
+def _moments(states: Sequence[AttentionResult], rows: tuple[int, ...]) -> dict[str, NDArray[Any]]:
+    """Count, mean and sum of squared deviations of the scores of all parts (Chan's rule); none if one lacks them."""
+    if any(state.logit_count is None for state in states):
+        return {}
+    counts, means, squares = (_stacked(states, f"logit_{name}", rows) for name in ("count", "mean", "m2"))
+    count, mean, m2 = counts[0], means[0], squares[0]
+    for more, other, square in zip(counts[1:], means[1:], squares[1:], strict=True):
+        together = count + more
+        share = more / np.where(together == 0, 1, together)
+        distance = other - mean
+        m2 = m2 + square + distance**2 * count * share
+        mean, count = mean + distance * share, together
+    return {"logit_count": count, "logit_mean": mean, "logit_m2": m2}
 
 
 def _log(shares: NDArray[Any]) -> NDArray[Any]:

@@ -3,11 +3,12 @@
 use crate::arrays::{
     ArrayStored, Filled, Input, by_stored, contiguous, filled, filled_heads, heads, optional, rows, scores,
 };
+use crate::attention_figures::Figures;
 use crate::call::run;
 use crate::errors::{ArgumentError, ShapeError, to_python};
 use logitscope_kernels::attention::{
-    Align, Bias, Dropout, Gated, Gradients, MapBins, Masks, Operand, Output, Problem, SigmoidBias,
-    Statistics, TileCount, TopKeys, Upstream, Weighting, backward, bias_gradient, forward, tile_count,
+    Align, Bias, Dropout, Gated, Gradients, MapBins, Masks, Operand, Output, Pooling, Problem, SigmoidBias,
+    TileCount, TopKeys, Upstream, Weighting, backward, bias_gradient, forward, tile_count,
 };
 use logitscope_kernels::{Heads, Scores};
 use logitscope_simd::Element;
@@ -170,34 +171,34 @@ fn align(name: &str) -> PyResult<Align> {
     }
 }
 
+fn pooling(name: &str) -> PyResult<Pooling> {
+    match name {
+        "mean" => Ok(Pooling::Mean),
+        "max" => Ok(Pooling::Max),
+        _ => Err(ArgumentError::new_err(format!("attention: map_pooling is '{name}'; use mean or max"))),
+    }
+}
+
 #[pyfunction]
-#[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
 fn attention_forward<'py>(
     py: Python<'py>,
     problem: &Bound<'py, PyAny>,
     out: &Bound<'py, PyAny>,
-    max_logit: &Bound<'py, PyAny>,
-    inv_sum: &Bound<'py, PyAny>,
-    lse: &Bound<'py, PyAny>,
-    entropy: Option<&Bound<'py, PyAny>>,
-    map: Option<&Bound<'py, PyAny>>,
+    figures: &Bound<'py, PyAny>,
+    map: Option<(Bound<'py, PyAny>, String)>,
     top: Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
 ) -> PyResult<()> {
     by_stored!("attention", &problem.getattr("q")? => forward_of(
-        py, problem, out, max_logit, inv_sum, lse, entropy, map, top,
+        py, problem, out, figures, map, top,
     ))
 }
 
-#[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
 fn forward_of<'py, X: ArrayStored>(
     py: Python<'py>,
     problem: &Bound<'py, PyAny>,
     out: &Bound<'py, PyAny>,
-    max_logit: &Bound<'py, PyAny>,
-    inv_sum: &Bound<'py, PyAny>,
-    lse: &Bound<'py, PyAny>,
-    entropy: Option<&Bound<'py, PyAny>>,
-    map: Option<&Bound<'py, PyAny>>,
+    figures: &Bound<'py, PyAny>,
+    map: Option<(Bound<'py, PyAny>, String)>,
     top: Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
 ) -> PyResult<()> {
     let inputs = Inputs::<X>::extract(problem)?;
@@ -206,17 +207,18 @@ fn forward_of<'py, X: ArrayStored>(
     let [batch, query_heads, queries, _] = problem.queries.shape();
     let count = batch * query_heads * queries;
     let mut out: Filled<'py, X> = out.extract()?;
-    let (mut max_logit, mut inv_sum) = (extract_wide::<X>(max_logit)?, extract_wide::<X>(inv_sum)?);
-    let mut lse = extract_wide::<X>(lse)?;
-    let mut entropy: Option<Filled<'py, X::Wide>> = optional(entropy)?;
-    let mut map: Option<Filled<'py, X::Wide>> = optional(map)?;
+    let mut figures = Figures::<X::Wide>::extract(figures)?;
+    let mut map: Option<(Filled<'py, X::Wide>, Pooling)> = match map {
+        None => None,
+        Some((map, name)) => Some((map.extract()?, pooling(&name)?)),
+    };
     let mut top: Option<(Filled<'py, i64>, Filled<'py, X::Wide>)> = match top {
         None => None,
         Some((keys, weights)) => Some((keys.extract()?, weights.extract()?)),
     };
     let map = match &mut map {
         None => None,
-        Some(map) => {
+        Some((map, pooling)) => {
             let &[.., rows, columns] = map.shape() else {
                 return Err(ShapeError::new_err("map: use shape (batch, heads, rows, columns)"));
             };
@@ -225,7 +227,8 @@ fn forward_of<'py, X: ArrayStored>(
                 let message = format!("map: {rows} by {columns} bins; use 1..{queries} by 1..{keys}");
                 return Err(ArgumentError::new_err(message));
             }
-            Some((MapBins { rows, columns }, filled("map", map, batch * query_heads * rows * columns)?))
+            let bins = MapBins { rows, columns, pooling: *pooling };
+            Some((bins, filled("map", map, batch * query_heads * rows * columns)?))
         }
     };
     let top = match &mut top {
@@ -242,21 +245,11 @@ fn forward_of<'py, X: ArrayStored>(
     };
     let output = Output {
         out: filled_heads("out", &mut out, [batch, query_heads, queries, problem.values.shape()[3]])?,
-        statistics: Statistics {
-            max_logit: filled("max_logit", &mut max_logit, count)?,
-            inv_sum: filled("inv_sum", &mut inv_sum, count)?,
-            lse: filled("lse", &mut lse, count)?,
-            entropy: entropy.as_mut().map(|x| filled("entropy", x, count)).transpose()?,
-        },
+        statistics: figures.statistics(count)?,
         map,
         top,
     };
     run::<X, _>(py, "attention", problem.work(), |cancel| forward(&problem, output, cancel))
-}
-
-/// An array to fill with numbers of the type that is computed with.
-pub(crate) fn extract_wide<'py, X: ArrayStored>(array: &Bound<'py, PyAny>) -> PyResult<Filled<'py, X::Wide>> {
-    array.extract()
 }
 
 /// What the forward pass gave and the gradients of its results, as the attributes of one Python object.

@@ -2,8 +2,9 @@
 
 use crate::arrays::{ArrayStored, Filled, Input, by_stored, contiguous, filled, heads, optional, rows};
 use crate::attention::given;
+use crate::attention_figures::Figures;
 use crate::call::run;
-use logitscope_kernels::attention::{Decoding, Statistics, decode};
+use logitscope_kernels::attention::{Decoding, decode};
 use logitscope_simd::Element;
 use pyo3::prelude::*;
 
@@ -12,13 +13,10 @@ fn attention_decode<'py>(
     py: Python<'py>,
     problem: &Bound<'py, PyAny>,
     out: &Bound<'py, PyAny>,
-    max_logit: &Bound<'py, PyAny>,
-    inv_sum: &Bound<'py, PyAny>,
-    lse: &Bound<'py, PyAny>,
-    entropy: Option<&Bound<'py, PyAny>>,
+    figures: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
     by_stored!("attention_decode", &problem.getattr("q")? => decode_of(
-        py, problem, out, max_logit, inv_sum, lse, entropy,
+        py, problem, out, figures,
     ))
 }
 
@@ -26,10 +24,7 @@ fn decode_of<'py, X: ArrayStored>(
     py: Python<'py>,
     problem: &Bound<'py, PyAny>,
     out: &Bound<'py, PyAny>,
-    max_logit: &Bound<'py, PyAny>,
-    inv_sum: &Bound<'py, PyAny>,
-    lse: &Bound<'py, PyAny>,
-    entropy: Option<&Bound<'py, PyAny>>,
+    figures: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
     let array = |name| problem.getattr(name)?.extract::<Input<'py, X>>();
     let wide = |name| optional::<Input<'py, X::Wide>>(given(problem, name)?.as_ref());
@@ -54,17 +49,9 @@ fn decode_of<'py, X: ArrayStored>(
     let [batch, query_heads, tokens, _] = problem.queries.shape();
     let count = batch * query_heads * tokens;
     let mut out: Filled<'py, X> = out.extract()?;
-    let (mut max_logit, mut inv_sum): (Filled<'py, X::Wide>, Filled<'py, X::Wide>) =
-        (max_logit.extract()?, inv_sum.extract()?);
-    let mut lse: Filled<'py, X::Wide> = lse.extract()?;
-    let mut entropy: Option<Filled<'py, X::Wide>> = optional(entropy)?;
+    let mut figures = Figures::<X::Wide>::extract(figures)?;
     let out = filled("out", &mut out, count * problem.values.shape()[3])?;
-    let statistics = Statistics {
-        max_logit: filled("max_logit", &mut max_logit, count)?,
-        inv_sum: filled("inv_sum", &mut inv_sum, count)?,
-        lse: filled("lse", &mut lse, count)?,
-        entropy: entropy.as_mut().map(|x| filled("entropy", x, count)).transpose()?,
-    };
+    let statistics = figures.statistics(count)?;
     run::<X, _>(py, "attention_decode", problem.work(), |cancel| decode(&problem, out, statistics, cancel))
 }
 

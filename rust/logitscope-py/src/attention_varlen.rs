@@ -3,11 +3,12 @@
 //! Arrays are those of attention with one batch element, in which the positions of all sequences lie one after the other.
 
 use crate::arrays::{ArrayStored, Filled, by_stored, filled, optional};
-use crate::attention::{Inputs, UpstreamInputs, Views, extract_wide, given};
+use crate::attention::{Inputs, UpstreamInputs, Views, given};
+use crate::attention_figures::Figures;
 use crate::call::run;
 use crate::errors::ShapeError;
 use logitscope_kernels::attention::{
-    OfHeads, Operand, Problem, RowGradients, SigmoidBias, Statistics, Upstream, Weighting, backward_packed,
+    OfHeads, Operand, Problem, RowGradients, SigmoidBias, Upstream, Weighting, backward_packed,
     forward_packed,
 };
 use logitscope_kernels::{Heads, HeadsMut, Order};
@@ -87,33 +88,25 @@ fn cut<X>(mut data: &mut [X], shapes: impl Iterator<Item = [usize; 4]>) -> Vec<H
 }
 
 #[pyfunction]
-#[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
 #[allow(clippy::needless_pass_by_value, reason = "what is made of Python's lists")]
 fn attention_varlen_forward<'py>(
     py: Python<'py>,
     problem: &Bound<'py, PyAny>,
     starts: Starts,
     out: &Bound<'py, PyAny>,
-    max_logit: &Bound<'py, PyAny>,
-    inv_sum: &Bound<'py, PyAny>,
-    lse: &Bound<'py, PyAny>,
-    entropy: Option<&Bound<'py, PyAny>>,
+    figures: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
     by_stored!("attention_varlen", &problem.getattr("q")? => forward_of(
-        py, problem, &starts, out, max_logit, inv_sum, lse, entropy,
+        py, problem, &starts, out, figures,
     ))
 }
 
-#[allow(clippy::too_many_arguments, reason = "inputs, options and the arrays to fill of one operation")]
 fn forward_of<'py, X: ArrayStored>(
     py: Python<'py>,
     problem: &Bound<'py, PyAny>,
     starts: &Starts,
     out: &Bound<'py, PyAny>,
-    max_logit: &Bound<'py, PyAny>,
-    inv_sum: &Bound<'py, PyAny>,
-    lse: &Bound<'py, PyAny>,
-    entropy: Option<&Bound<'py, PyAny>>,
+    figures: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
     let inputs = Inputs::<X>::extract(problem)?;
     let arrays = inputs.views()?.heads;
@@ -121,15 +114,8 @@ fn forward_of<'py, X: ArrayStored>(
     let problems = problems(&inputs, &parts)?;
     let ([_, heads, queries, _], value_dim) = (arrays[0].shape(), arrays[2].shape()[3]);
     let (rows, mut out) = (heads * queries, out.extract::<Filled<'py, X>>()?);
-    let (mut max_logit, mut inv_sum) = (extract_wide::<X>(max_logit)?, extract_wide::<X>(inv_sum)?);
-    let mut lse = extract_wide::<X>(lse)?;
-    let mut entropy: Option<Filled<'py, X::Wide>> = optional(entropy)?;
-    let statistics = Statistics {
-        max_logit: filled("max_logit", &mut max_logit, rows)?,
-        inv_sum: filled("inv_sum", &mut inv_sum, rows)?,
-        lse: filled("lse", &mut lse, rows)?,
-        entropy: entropy.as_mut().map(|x| filled("entropy", x, rows)).transpose()?,
-    };
+    let mut figures = Figures::<X::Wide>::extract(figures)?;
+    let statistics = figures.statistics(rows)?;
     let shapes = parts.iter().map(|part| [1, heads, part.heads[0].shape()[2], value_dim]);
     let outs = cut(filled("out", &mut out, rows * value_dim)?, shapes);
     let work = problems.iter().fold(0_usize, |work, problem| work.saturating_add(problem.work()));

@@ -7,6 +7,7 @@ mod activation;
 mod arrays;
 mod attention;
 mod attention_decode;
+mod attention_figures;
 mod attention_varlen;
 mod binary_cross_entropy;
 mod call;

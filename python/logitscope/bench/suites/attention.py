@@ -31,6 +31,10 @@ HALVED = (512, 2048)
 HEAD_SIZES = (64, 128)
 CACHE = 8192
 BINS = 32
+TOP = 8
+DROPPED = (512, 64)
+"""The length and head size that are measured with dropout."""
+RATE = 0.1
 TOLERANCE = 1e-3
 
 Shape = tuple[int, int, int, int, int]
@@ -56,6 +60,10 @@ def _of_dtype(
             if settings.sizes or not backward or length <= TRAINED:
                 for causal in (False, True):
                     yield _square(length, size, causal, backward, dtype, peers)
+    if settings.sizes is None and dtype == "float32":
+        length, size = (20, 16) if settings.smoke else DROPPED
+        for backward in (False, True):
+            yield _dropout(length, size, backward, peers)
     if settings.sizes is None:
         keys = 50 if settings.smoke else CACHE
         for heads_of_keys in (32, 8):
@@ -84,6 +92,41 @@ def _decode(shape: Shape, dtype: str, peers: Peers) -> Case:
     return Case(
         "decode", group, (heads, heads_of_keys, keys, size), dtype, (Pass(read=read),), make, TOLERANCE
     )
+
+
+def _dropout(length: int, size: int, backward: bool, peers: Peers) -> Case:
+    heads, name = CACHE // 512, "forward and backward" if backward else "forward"
+    shape = (heads, heads, length, length, size)
+    make = partial(_with_dropout, shape, backward, peers)
+    work = (Pass(flops=2 * (7 if backward else 2) * heads * length * length * size),)
+    group = f"attention, {name}, dropout"
+    return Case("attention", group, (heads, length, size), "float32", work, make)
+
+
+def _with_dropout(shape: Shape, backward: bool, peers: Peers) -> list[Contender]:
+    """Everyone draws for himself what is dropped, so answers have the shape alone in common."""
+    q, k, v, dout = _arrays(shape, "float32")
+
+    def ours() -> Any:
+        options: dict[str, Any] = {"dropout_p": RATE, "seed": 1}
+        result = logitscope.attention(q, k, v, **options)
+        return logitscope.attention_backward(dout, q, k, v, result, **options).dq if backward else result.out
+
+    made = [Contender("logitscope", ours, ours=True, answer=_shape)]
+    if (torch := peers.torch) is not None:
+        tensors = [as_torch(torch, x).requires_grad_(backward) for x in (q, k, v)]
+        upstream = as_torch(torch, dout)
+
+        def theirs() -> Any:
+            out = torch.nn.functional.scaled_dot_product_attention(*tensors, dropout_p=RATE)
+            return torch.autograd.grad(out, tensors, upstream)[0] if backward else out
+
+        made.append(Contender("torch", theirs, answer=_shape))
+    return made
+
+
+def _shape(array: Any) -> Any:
+    return np.array(array.shape, np.float32)
 
 
 def _suffix(dtype: str) -> str:
@@ -120,6 +163,11 @@ def _contenders(shape: Shape, causal: bool, backward: bool, dtype: str, peers: P
             return logitscope.attention(q, k, v, is_causal=causal, stats=("entropy",), map_bins=bins).out
 
         made.append(Contender("logitscope, entropy and map", watched, ours=True))
+        statistics = {"stats": ("entropy", "logits", "variance")}
+        top = {"top_keys": min(TOP, shape[3])}
+        for name, options in (("all statistics", statistics), (f"{TOP} top keys", top)):
+            run = partial(_out, q, k, v, is_causal=causal, **options)
+            made.append(Contender(f"logitscope, {name}", run, ours=True))
     shared = shape[0] != shape[1]
     if (torch := peers.torch) is not None:
         tensors = [as_torch(torch, x).requires_grad_(backward) for x in (q, k, v)]
@@ -140,18 +188,28 @@ def _contenders(shape: Shape, causal: bool, backward: bool, dtype: str, peers: P
         # Its axes are (batch, length, heads, size).
         inputs = [jax.numpy.asarray(x.swapaxes(1, 2)) for x in (q, k, v, dout)]
         jitted = peers.jit(_by_jax(jax, causal, backward))
-        made.append(
-            Contender("jax", lambda: jitted(*inputs).block_until_ready(), answer=lambda x: x.swapaxes(1, 2))
-        )
+        run = partial(_finished, jax, jitted, *inputs)
+        made.append(Contender("jax", run, answer=lambda results: results[-1].swapaxes(1, 2)))
     return made
 
 
+def _out(*inputs: Any, **options: Any) -> Any:
+    return logitscope.attention(*inputs, **options).out
+
+
+def _finished(jax: Any, function: Any, *inputs: Any) -> Any:
+    return jax.block_until_ready(function(*inputs))
+
+
 def _by_jax(jax: Any, causal: bool, backward: bool) -> Any:
+    """Gives all results, what is compared last: of a jitted function XLA leaves out what nobody gets."""
+
     def forward(q: Any, k: Any, v: Any, _: Any) -> Any:
-        return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
+        return (jax.nn.dot_product_attention(q, k, v, is_causal=causal),)
 
     def both(q: Any, k: Any, v: Any, dout: Any) -> Any:
-        _, pull = jax.vjp(partial(jax.nn.dot_product_attention, is_causal=causal), q, k, v)
-        return pull(dout)[1]
+        out, pull = jax.vjp(partial(jax.nn.dot_product_attention, is_causal=causal), q, k, v)
+        dq, dk, dv = pull(dout)
+        return out, dq, dv, dk
 
     return both if backward else forward

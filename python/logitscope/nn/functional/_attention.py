@@ -15,24 +15,28 @@ from logitscope.nn.functional._attention_inputs import (
     check_inputs,
     checked_bias,
     checked_bins,
+    checked_gate,
     checked_lengths,
     checked_mask,
     checked_sigmoid_bias,
     checked_temperature,
     drawn_seed,
-    gated_values,
     of_heads,
 )
-from logitscope.nn.functional._attention_operator import fused_attention
+from logitscope.nn.functional._attention_operator import RESULTS, fused_attention
 from logitscope.nn.functional._path import check_dtype, why_composite
 from logitscope.ops._attention_problem import (
     CausalAlign,
     Kind,
+    Pooling,
     Window,
     check_kind,
+    check_options,
+    check_pooling,
     checked_window,
 )
 from logitscope.ops._path_notes import note_composite
+from logitscope.ops._row_figures import OF_STATISTIC
 from logitscope.ops.attention import checked_top_keys
 from logitscope.ops.attention_result import AttentionResult
 
@@ -62,6 +66,7 @@ def attention(
     value_gate: Tensor | None = None,
     stats: Collection[str] = (),
     map_bins: tuple[int, int] | None = None,
+    map_pooling: Pooling = "mean",
     top_keys: int = 0,
     dropout_p: float = 0.0,
     seed: int | Tensor | None = None,
@@ -110,9 +115,11 @@ def attention(
     value_gate
         What each value is multiplied by, with a gradient; broadcasts to (B, Hk, S).
     stats
-        ("entropy",) if the entropy of the weights is wanted, at the cost of a few operations a score.
-    map_bins
-        (R, C): also return the weights averaged over R bins of queries and summed over C bins of keys.
+        Further statistics of each row, at the cost of a few operations a score: ``"entropy"`` of its weights;
+        ``"logits"``, count, mean and ``logit_m2`` of its scores; ``"variance"`` of its scores under its weights.
+    map_bins, map_pooling
+        (R, C): also return the weights in R bins of queries and C bins of keys: averaged over the queries and summed
+        over the keys, or with ``"max"`` the largest.
     top_keys
         k: also return the k keys with the largest scores of each row, and their weights.
     dropout_p, seed
@@ -139,8 +146,11 @@ def attention(
     >>> result.out.shape, result.entropy[0, 0, 0]
     (torch.Size([1, 2, 8, 16]), tensor(2.0794))
     """
-    check_inputs(q, k, v, sinks, causal_align, stats, empty)
-    if _on_gpu.is_sent("attention", device, q, k, v, bias):
+    check_inputs(q, k, v, sinks, causal_align)
+    check_options("attention", stats, empty)
+    check_pooling("attention", map_pooling)
+    fits = map_pooling == "mean" and set(stats) <= {"entropy"}
+    if _on_gpu.is_sent("attention", device, q, k, v, bias, fits=fits):
         given = {
             "scale": scale,
             "inv_temperature": inv_temperature,
@@ -158,6 +168,7 @@ def attention(
             "sigmoid_bias": sigmoid_bias,
             "stats": stats,
             "map_bins": map_bins,
+            "map_pooling": map_pooling,
             "empty": empty,
             "value_gate": value_gate,
             "top_keys": top_keys,
@@ -177,8 +188,6 @@ def attention(
     elif inv_temperature is not None:
         factor *= float(inv_temperature)
     lengths = checked_lengths("kv_len", kv_len, k.shape[2], q)
-    if value_gate is not None:
-        v = gated_values(v, value_gate, lengths)
     left, right = checked_window("attention", window)
     reach = (left, 0 if is_causal else right)
     inputs = (
@@ -190,35 +199,27 @@ def attention(
         checked_bias(bias, q, k),
         of_heads("alibi_slopes", alibi_slopes, q),
         checked_sigmoid_bias(kind, sigmoid_bias, q, k),
+        checked_gate(value_gate, v),
         checked_mask(mask, q, k),
         checked_lengths("q_len", q_len, q.shape[2], q),
         lengths,
         drawn_seed(dropout_p, seed, q),
     )
     bins, top = checked_bins(map_bins, q, k), checked_top_keys(top_keys, k.shape[2])
-    with_entropy = "entropy" in stats
     refused = why_composite(*inputs)
     if refused is not None:
         note_composite("attention", q, k, refused)
     operator = fused_attention if refused is None else composite.attention
     options = (factor, reach, causal_align, float(softcap), kind == "sigmoid", float(dropout_p))
-    out, lse, max_logit, inv_sum, entropy, map_, keys, weights = operator(
-        *inputs, *options, with_entropy, bins, top
-    )
+    # In one order, so that a compiled model knows it for the same.
+    names = " ".join(name for name in OF_STATISTIC if name in stats)
+    output = operator(*inputs, *options, names, bins, map_pooling, top)
+    parts = dict(zip(RESULTS, output, strict=True))
     if empty == "nan":
-        unseen = max_logit == -torch.inf
-        lse, max_logit, entropy = (
-            part.masked_fill(unseen, torch.nan) if part.dim() > 1 else part
-            for part in (lse, max_logit, entropy)
-        )
-        out = out.masked_fill(unseen[..., None], torch.nan)
-    return AttentionResult(
-        out,
-        lse,
-        max_logit,
-        inv_sum,
-        entropy if with_entropy else None,
-        map_ if bins else None,
-        keys if top else None,
-        weights if top else None,
-    )
+        unseen = parts["max_logit"] == -torch.inf
+        parts["out"] = parts["out"].masked_fill(unseen[..., None], torch.nan)
+        for name in ("lse", "max_logit", "entropy", "logit_mean", "logit_m2", "variance"):
+            if parts[name].dim() > 1:
+                parts[name] = parts[name].masked_fill(unseen, torch.nan)
+    # What was not asked for has one dimension.
+    return AttentionResult(**{name: part if part.dim() > 1 else None for name, part in parts.items()})

@@ -13,8 +13,6 @@ from logitscope.nn.functional._path import check_dtype, wide
 from logitscope.ops._attention_problem import checked_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from logitscope.ops._attention_problem import CausalAlign, Kind
 
 _ALIGNMENTS: tuple[CausalAlign, ...] = ("bottom_right", "top_left")
@@ -124,21 +122,19 @@ def checked_lengths(name: str, lengths: int | Tensor | None, limit: int, q: Tens
     return lengths.expand(q.shape[0])
 
 
-def gated_values(v: Tensor, gate: Tensor, kv_len: Tensor | None) -> Tensor:
-    """Multiply each value by its gate; 0 beyond the lengths, so that nothing leaks from there into a gradient."""
+def checked_gate(gate: Tensor | None, v: Tensor) -> Tensor | None:
+    """Give each value its gate."""
+    if gate is None:
+        return None
     check_dtype("attention", value_gate=gate)
     try:
-        gate = gate.expand(v.shape[:3])
+        return gate.expand(v.shape[:3])
     except RuntimeError:
         message = (
             f"attention: value_gate of shape {tuple(gate.shape)} does not broadcast to "
             f"(B, Hk, S) = {tuple(v.shape[:3])}; use a shape that does"
         )
         raise ShapeError(message) from None
-    if kv_len is not None:
-        beyond = (torch.arange(v.shape[2], device=v.device) >= kv_len[:, None])[:, None]
-        v, gate = v.masked_fill(beyond[..., None], 0.0), gate.masked_fill(beyond, 0.0)
-    return (v.to(wide(v.dtype)) * gate[..., None].to(wide(v.dtype))).to(v.dtype)
 
 
 def drawn_seed(dropout_p: float, seed: int | Tensor | None, q: Tensor) -> Tensor | None:
@@ -167,19 +163,11 @@ def check_inputs(
     v: Tensor,
     sinks: Tensor | None,
     causal_align: str,
-    stats: Collection[str],
-    empty: str,
 ) -> None:
-    """Raise for tensors and options that do not fit."""
+    """Raise for tensors that do not fit."""
     check_dtype("attention", q=q, k=k, v=v, sinks=sinks)
     if causal_align not in _ALIGNMENTS:
         message = f"attention: causal_align is {causal_align!r}; use {' or '.join(_ALIGNMENTS)}"
-        raise ArgumentError(message)
-    if isinstance(stats, str) or not set(stats) <= {"entropy"}:
-        message = f"attention: stats is {stats!r}; use ('entropy',) or ()"
-        raise ArgumentError(message)
-    if empty not in ("zero", "nan"):
-        message = f"attention: empty is {empty!r}; use 'zero' or 'nan'"
         raise ArgumentError(message)
     shapes = {name: tuple(tensor.shape) for name, tensor in (("q", q), ("k", k), ("v", v))}
     for name, shape in shapes.items():

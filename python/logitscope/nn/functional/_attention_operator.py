@@ -12,6 +12,7 @@ from logitscope.nn import composite
 from logitscope.nn.functional._path import array, is_plain, tensor_of, wide
 from logitscope.ops._attention_problem import positions_first
 from logitscope.ops._path_notes import note_composite
+from logitscope.ops._row_figures import OF_STATISTIC
 from logitscope.ops.attention import attention
 from logitscope.ops.attention_backward import attention_backward
 from logitscope.ops.attention_result import AttentionResult
@@ -26,6 +27,7 @@ def _forward(
     bias: Tensor | None,
     alibi_slopes: Tensor | None,
     sigmoid_bias: Tensor | None,
+    value_gate: Tensor | None,
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
@@ -36,29 +38,34 @@ def _forward(
     softcap: float,
     is_sigmoid: bool,
     dropout_p: float,
-    with_entropy: bool,
+    stats: str,
     map_bins: Sequence[int],
+    map_pooling: str,
     top_keys: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     result = attention(
         array(q),
         array(k),
         array(v),
-        **_arrays(inv_temperature, sinks, bias, alibi_slopes, mask, q_len, kv_len),
+        **_arrays(inv_temperature, sinks, bias, alibi_slopes, value_gate, mask, q_len, kv_len),
         **_options(sigmoid_bias, seed, scale, window, causal_align, softcap, is_sigmoid, dropout_p),
-        stats=("entropy",) if with_entropy else (),
+        stats=stats.split(),
         map_bins=(map_bins[0], map_bins[1]) if map_bins else None,
+        map_pooling=map_pooling,  # type: ignore[arg-type]
         top_keys=top_keys,
     )
-    parts = (result.out, result.lse, result.max_logit, result.inv_sum, result.entropy, result.map)
-    out, lse, max_logit, inv_sum, entropy, map_ = (
-        q.new_empty(0, dtype=wide(q.dtype)) if part is None else tensor_of(part) for part in parts
-    )
+    parts = (getattr(result, name) for name in RESULTS)
+    made = [q.new_empty(0, dtype=wide(q.dtype)) if part is None else tensor_of(part) for part in parts]
     if result.top_keys is None:
-        top = q.new_empty(0, dtype=torch.int64), q.new_empty(0, dtype=wide(q.dtype))
-    else:
-        top = torch.from_numpy(result.top_keys), torch.from_numpy(result.top_weights)
-    return out, lse, max_logit, inv_sum, entropy, map_, *top
+        made[RESULTS.index("top_keys")] = q.new_empty(0, dtype=torch.int64)
+    return tuple(made)  # type: ignore[return-value]
+
+
+RESULTS = (
+    *("out", "lse", "max_logit", "inv_sum", "entropy", "map", "top_keys", "top_weights"),
+    *("logit_count", "logit_mean", "logit_m2", "variance"),
+)
+"""What the operator gives, of no elements where it was not asked for."""
 
 
 def _backward(
@@ -73,6 +80,7 @@ def _backward(
     bias: Tensor | None,
     alibi_slopes: Tensor | None,
     sigmoid_bias: Tensor | None,
+    value_gate: Tensor | None,
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
@@ -89,7 +97,7 @@ def _backward(
     is_sigmoid: bool,
     dropout_p: float,
     with_dbias: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     result = AttentionResult(
         out=array(out),
         lse=array(lse),
@@ -103,18 +111,16 @@ def _backward(
         array(k),
         array(v),
         result,
-        **_arrays(inv_temperature, sinks, bias, alibi_slopes, mask, q_len, kv_len),
+        **_arrays(inv_temperature, sinks, bias, alibi_slopes, value_gate, mask, q_len, kv_len),
         **_options(sigmoid_bias, seed, scale, window, causal_align, softcap, is_sigmoid, dropout_p),
         dlse=None if dlse is None else array(dlse),
         dentropy=None if dentropy is None else array(dentropy),
         with_dbias=with_dbias,
     )
-    names = ("q", "k", "v", "inv_temperature", "sinks", "bias", "alibi_slopes", "sigmoid_bias")
+    names = ("q", "k", "v", "inv_temperature", "sinks", "bias", "alibi_slopes", "sigmoid_bias", "value_gate")
     parts = (getattr(gradients, f"d{name}") for name in names)
-    dq, dk, dv, dinv_temperature, dsinks, dbias, dalibi_slopes, dsigmoid_bias = (
-        q.new_empty(0) if part is None else tensor_of(part) for part in parts
-    )
-    return dq, dk, dv, dinv_temperature, dsinks, dbias, dalibi_slopes, dsigmoid_bias
+    made = (q.new_empty(0) if part is None else tensor_of(part) for part in parts)
+    return tuple(made)  # type: ignore[return-value]
 
 
 def _arrays(
@@ -122,6 +128,7 @@ def _arrays(
     sinks: Tensor | None,
     bias: Tensor | None,
     alibi_slopes: Tensor | None,
+    value_gate: Tensor | None,
     mask: Tensor | None,
     q_len: Tensor | None,
     kv_len: Tensor | None,
@@ -131,6 +138,7 @@ def _arrays(
         "sinks": sinks,
         "bias": bias,
         "alibi_slopes": alibi_slopes,
+        "value_gate": value_gate,
         "mask": mask,
         "q_len": q_len,
         "kv_len": kv_len,
@@ -166,56 +174,28 @@ _backward_operator = torch.library.custom_op("logitscope::attention_backward", _
 
 
 @attention_operator.register_fake
-def _(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    inv_temperature: Tensor | None,
-    sinks: Tensor | None,
-    bias: Tensor | None,
-    alibi_slopes: Tensor | None,
-    sigmoid_bias: Tensor | None,
-    mask: Tensor | None,
-    q_len: Tensor | None,
-    kv_len: Tensor | None,
-    seed: Tensor | None,
-    scale: float,
-    window: Sequence[int],
-    causal_align: str,
-    softcap: float,
-    is_sigmoid: bool,
-    dropout_p: float,
-    with_entropy: bool,
-    map_bins: Sequence[int],
-    top_keys: int,
-) -> tuple[Tensor, ...]:
+def _(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    stats, map_bins, _, top_keys = others[-4:]
     rows, dtype = q.shape[:3], wide(q.dtype)
-    lse, max_logit, inv_sum = (q.new_empty(rows, dtype=dtype) for _ in range(3))
-    entropy = q.new_empty(rows if with_entropy else 0, dtype=dtype)
-    map_ = q.new_empty((*rows[:2], *map_bins) if map_bins else 0, dtype=dtype)
-    top = (*rows, top_keys) if top_keys else (0,)
-    top_parts = q.new_empty(top, dtype=torch.int64), q.new_empty(top, dtype=dtype)
-    return _new_heads(q, v.shape[3]), lse, max_logit, inv_sum, entropy, map_, *top_parts
+    figures = {name for stat in stats.split() for name in OF_STATISTIC[stat]}
+    shapes = {
+        "map": (*rows[:2], *map_bins) if map_bins else (0,),
+        **dict.fromkeys(("top_keys", "top_weights"), (*rows, top_keys) if top_keys else (0,)),
+        **dict.fromkeys(("lse", "max_logit", "inv_sum", *figures), rows),
+    }
+    return _new_heads(q, v.shape[3]), *(
+        q.new_empty(shapes.get(name, (0,)), dtype=torch.int64 if name == "top_keys" else dtype)
+        for name in RESULTS[1:]
+    )
 
 
 @_backward_operator.register_fake
 def _(
-    dout: Tensor,
-    dlse: Tensor | None,
-    dentropy: Tensor | None,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    inv_temperature: Tensor | None,
-    sinks: Tensor | None,
-    bias: Tensor | None,
-    alibi_slopes: Tensor | None,
-    sigmoid_bias: Tensor | None,
-    *others: Any,
+    dout: Tensor, dlse: Tensor | None, dentropy: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *others: Any
 ) -> tuple[Tensor, ...]:
     heads = (_new_heads(x, x.shape[3]) for x in (q, k, v))
-    with_dbias = others[-1]
-    rest = (inv_temperature, sinks, bias if with_dbias else None, alibi_slopes, sigmoid_bias)
+    rest, with_dbias = list(others[: _DIFFERENTIABLE - 3]), others[-1]
+    rest[_BIAS - 3] = rest[_BIAS - 3] if with_dbias else None
     return *heads, *(q.new_empty(0) if x is None else x.new_empty(x.shape) for x in rest)
 
 
@@ -227,18 +207,19 @@ def _new_heads(model: Tensor, size: int) -> Tensor:
     return model.new_empty(batch, heads, length, size)
 
 
-_DIFFERENTIABLE = 8
-"""So many of the operator's inputs have a gradient: q to sigmoid_bias."""
+_DIFFERENTIABLE = 9
+"""So many of the operator's inputs have a gradient: q to value_gate."""
 _BIAS = 5
 """The place of the bias among them."""
-_TENSORS = 12
+_TENSORS = 13
 """So many of its inputs are tensors."""
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     tensors, numbers = inputs[:_TENSORS], inputs[_TENSORS:]
-    *options, with_entropy, _, _ = numbers
+    *options, stats, _, _, _ = numbers
     out, lse, max_logit, inv_sum, entropy, *unused = output
+    with_entropy = "entropy" in stats.split()
     ctx.options = tuple(options)
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(max_logit, inv_sum, *unused, *(() if with_entropy else (entropy,)))
@@ -275,7 +256,7 @@ def _gradient(
         part if tensor is not None and tensor.requires_grad else None
         for tensor, part in zip(tensors[:_DIFFERENTIABLE], gradients, strict=True)
     )
-    return *given, *(None,) * (_TENSORS - _DIFFERENTIABLE + len(ctx.options) + 3)
+    return *given, *(None,) * (_TENSORS - _DIFFERENTIABLE + len(ctx.options) + 4)
 
 
 def _composite_gradients(
@@ -283,7 +264,7 @@ def _composite_gradients(
     options: tuple[Any, ...],
     upstream: tuple[tuple[int, Tensor | None], ...],
 ) -> list[Tensor | None]:
-    parts = composite.attention(*tensors, *options, True, (), 0)  # type: ignore[arg-type, call-arg]
+    parts = composite.attention(*tensors, *options, "entropy", (), "mean", 0)  # type: ignore[arg-type, call-arg]
     inputs = tensors[:_DIFFERENTIABLE]
     wanted = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]
     given = [(parts[index], gradient) for index, gradient in upstream if gradient is not None]

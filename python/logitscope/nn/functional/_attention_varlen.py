@@ -10,6 +10,7 @@ from torch import Tensor
 
 from logitscope.nn.functional._attention import attention
 from logitscope.nn.functional._path import array, tensor_of, why_composite
+from logitscope.ops._row_figures import OF_STATISTIC
 from logitscope.ops.attention_result import AttentionResult
 from logitscope.ops.attention_varlen import attention_varlen as packed_attention
 from logitscope.ops.attention_varlen_backward import attention_varlen_backward
@@ -36,8 +37,13 @@ def attention_varlen(
     if why_composite(q, k, v, *given) is not None:
         return _by_sequence(q, k, v, starts, {**options, "stats": stats, "empty": empty})
     output = _Varlen.apply(q, k, v, *given, starts, options, tuple(stats), empty)
-    out, lse, max_logit, inv_sum, *entropy = output
-    return AttentionResult(out, lse, max_logit, inv_sum, *entropy)
+    return AttentionResult(**dict(zip(_given(stats), output, strict=True)))
+
+
+def _given(stats: Collection[str]) -> tuple[str, ...]:
+    """Names of what the packed call gives; the entropy, which has a gradient, before others that have none."""
+    asked_for = (name for stat, names in OF_STATISTIC.items() if stat in stats for name in names)
+    return "out", "lse", "max_logit", "inv_sum", *asked_for
 
 
 def _by_sequence(q: Tensor, k: Tensor, v: Tensor, starts: Starts, options: dict[str, Any]) -> AttentionResult:
@@ -53,9 +59,8 @@ def _by_sequence(q: Tensor, k: Tensor, v: Tensor, starts: Starts, options: dict[
         parts = [getattr(result, name) for result in results]
         return None if parts[0] is None else torch.cat([part[0] for part in parts], dim=1)
 
-    return AttentionResult(
-        joined("out").transpose(0, 1), *map(joined, ("lse", "max_logit", "inv_sum", "entropy"))
-    )
+    names = _given(options.get("stats", ()))
+    return AttentionResult(out=joined("out").transpose(0, 1), **{name: joined(name) for name in names[1:]})
 
 
 class _Varlen(torch.autograd.Function):
@@ -78,12 +83,13 @@ class _Varlen(torch.autograd.Function):
         result = packed_attention(
             array(q), array(k), array(v), starts[0], starts[1], **given, stats=stats, empty=empty
         )
-        parts = (result.out, result.lse, result.max_logit, result.inv_sum, result.entropy)
-        output = tuple(tensor_of(part) for part in parts if part is not None)
-        ctx.starts, ctx.options = starts, options
+        names = _given(stats)
+        output = tuple(tensor_of(getattr(result, name)) for name in names)
+        ctx.starts, ctx.options, ctx.with_entropy = starts, options, "entropy" in names
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*output[2:4])
-        ctx.save_for_backward(*inputs, *output)
+        state = 4 + ctx.with_entropy
+        ctx.mark_non_differentiable(*output[2:4], *output[state:])
+        ctx.save_for_backward(*inputs, *output[:state])
         return output
 
     @staticmethod
@@ -91,7 +97,7 @@ class _Varlen(torch.autograd.Function):
         ctx: Any, dout: Tensor | None, dlse: Tensor | None, *others: Tensor | None
     ) -> tuple[Any, ...]:
         inputs, output = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
-        dentropy = others[2] if len(others) > 2 else None
+        dentropy = others[2] if ctx.with_entropy else None
         if torch.is_grad_enabled():  # the gradients will be differentiated themselves
             gradients = _gradients_by_sequence(ctx, inputs, (dout, dlse, dentropy))
         else:

@@ -44,6 +44,8 @@ _MODULES = {
 }
 _DIFFERENTIABLE = ("inv_temperature", "sinks", "bias", "alibi_slopes", "sigmoid_bias", "value_gate")
 _RESULTS = ("out", "lse", "max_logit", "inv_sum", "entropy", "map", "top_keys", "top_weights")
+_OF_FORWARD = ("stats", "map_bins", "map_pooling", "empty", "top_keys")
+"""Options that the backward pass does not take."""
 
 
 def is_sent(operation: str, device: str | None, *tensors: Tensor | None, fits: bool = True) -> bool:
@@ -194,8 +196,7 @@ class _Attention(torch.autograd.Function):
         }
         options = {**options, **given}
         ctx.result = attention_of_arrays(*ctx.inputs, **options)
-        forward_only = ("stats", "map_bins", "empty", "top_keys")
-        ctx.options = {name: options[name] for name in options if name not in forward_only}
+        ctx.options = {name: options[name] for name in options if name not in _OF_FORWARD}
         ctx.tensors = [None if tensor is None else tensor.detach() for tensor in tensors]
         ctx.like = q.new_empty(0)
         ctx.set_materialize_grads(False)

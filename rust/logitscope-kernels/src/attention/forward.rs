@@ -3,27 +3,13 @@
 use super::forward_tile::{Tile, TileKernel};
 use super::map::{self, MapBins};
 use super::problem::Problem;
+use super::statistics::Statistics;
 use super::tile::{Cursor, blocks_for, rows_or, store_rows, tile_queries};
 use super::top_keys::TopKeys;
 use crate::error::Result;
 use crate::threads::{self, Cancel};
 use crate::view::{HeadsMut, RowsMut};
 use logitscope_simd::{Element, Stored};
-
-/// Per-row results, each (batch, heads, queries) in row-major order.
-pub struct Statistics<'a, T> {
-    /// The largest score of a key; -inf where no key is seen.
-    pub max_logit: &'a mut [T],
-    /// 1 over the sum of e^(score - m), m the larger of `max_logit` and the sink: with `max_logit` the exact state
-    /// for the backward pass. With sigmoid weighting 1 over the sum of the weights. Negative in a row whose scores
-    /// leave the range of `T`, so that the backward pass computes it in f64 as well.
-    pub inv_sum: &'a mut [T],
-    /// The logarithm of the sum of the exponentials of the scores, the sink's included; of the sum of the weights
-    /// with sigmoid weighting.
-    pub lse: &'a mut [T],
-    /// The entropy of the weights, over their sum, in nats, when wanted.
-    pub entropy: Option<&'a mut [T]>,
-}
 
 /// Where the results go.
 pub struct Output<'a, X: Stored> {
@@ -53,7 +39,7 @@ pub fn forward<X: Stored>(
     let [batch, heads, queries, _] = problem.queries.shape();
     let value_dim = problem.values.shape()[3];
     let rows = batch * heads * queries;
-    let Output { out, statistics, map, top } = output;
+    let Output { out, mut statistics, map, top } = output;
     assert_eq!(out.shape(), [batch, heads, queries, value_dim], "attention: shape of out");
     if rows == 0 {
         return Ok(());
@@ -63,8 +49,8 @@ pub fn forward<X: Stored>(
     let tiles = queries.div_ceil(tile_queries::<X::Wide>());
     let mut parts = vec![X::Wide::ZERO; batch * heads * tiles * part_len];
     let mut extras = Extras { bins, part_len, parts: Cursor(&mut parts), top };
-    let mut figures = statistics.of_heads(queries);
     let mut pieces = Vec::with_capacity(batch * heads * tiles);
+    let mut figures: Vec<_> = (0..batch * heads).map(|_| statistics.take(queries)).collect();
     add_pieces(problem, out, &mut figures, &mut extras, &mut pieces);
     run(pieces, problem.work(), cancel)?;
     if let Some((bins, map)) = map {
@@ -84,7 +70,7 @@ pub fn forward<X: Stored>(
 pub fn forward_packed<X: Stored>(
     problems: &[Problem<'_, X::Wide>],
     outs: Vec<HeadsMut<'_, X>>,
-    statistics: Statistics<'_, X::Wide>,
+    mut statistics: Statistics<'_, X::Wide>,
     cancel: &Cancel,
 ) -> Result<()> {
     let (mut all_queries, mut work) = (0, 0_usize);
@@ -99,38 +85,14 @@ pub fn forward_packed<X: Stored>(
     if all_queries == 0 {
         return Ok(());
     }
-    let mut figures = statistics.of_heads(all_queries);
+    let heads = problems.first().map_or(0, |problem| problem.queries.shape()[1]);
+    let mut figures: Vec<_> = (0..heads).map(|_| statistics.take(all_queries)).collect();
     let mut extras = Extras { bins: None, part_len: 0, parts: Cursor(&mut []), top: None };
     let mut pieces = Vec::new();
     for (problem, out) in problems.iter().zip(outs) {
         add_pieces(problem, out, &mut figures, &mut extras, &mut pieces);
     }
     run(pieces, work, cancel)
-}
-
-impl<'a, T: Element> Statistics<'a, T> {
-    /// The figures of each head, of which there are `rows`.
-    fn of_heads(self, rows: usize) -> Vec<Figures<'a, T>> {
-        let mut entropy = self.entropy.map(|entropy| entropy.chunks_exact_mut(rows));
-        let of_heads = self.max_logit.chunks_exact_mut(rows).zip(self.inv_sum.chunks_exact_mut(rows));
-        of_heads
-            .zip(self.lse.chunks_exact_mut(rows))
-            .map(|((max_logit, inv_sum), lse)| Figures {
-                max_logit: Cursor(max_logit),
-                inv_sum: Cursor(inv_sum),
-                lse: Cursor(lse),
-                entropy: entropy.as_mut().map(|heads| Cursor(heads.next().expect("entropies of each head"))),
-            })
-            .collect()
-    }
-}
-
-/// Where the figures of the next rows of a head go.
-struct Figures<'a, T> {
-    max_logit: Cursor<'a, T>,
-    inv_sum: Cursor<'a, T>,
-    lse: Cursor<'a, T>,
-    entropy: Option<Cursor<'a, T>>,
 }
 
 /// Where the map and the top keys of the next rows go, where they are wanted.
@@ -148,7 +110,7 @@ type Piece<'a, X> = (Tile<'a, <X as Stored>::Wide>, RowsMut<'a, X>);
 fn add_pieces<'a, X: Stored>(
     problem: &'a Problem<'a, X::Wide>,
     out: HeadsMut<'a, X>,
-    figures: &mut [Figures<'a, X::Wide>],
+    figures: &mut [Statistics<'a, X::Wide>],
     extras: &mut Extras<'a, X::Wide>,
     pieces: &mut Vec<Piece<'a, X>>,
 ) {
@@ -164,10 +126,7 @@ fn add_pieces<'a, X: Stored>(
                 batch: index / heads,
                 head: index % heads,
                 queries: range,
-                max_logit: figures.max_logit.take(rows),
-                inv_sum: figures.inv_sum.take(rows),
-                lse: figures.lse.take(rows),
-                entropy: figures.entropy.as_mut().map(|entropy| entropy.take(rows)),
+                figures: figures.take(rows),
                 map: extras.bins.map(|bins| (bins, extras.parts.take(extras.part_len))),
                 top: extras.top.as_mut().map(|top| top.take(rows)),
             };

@@ -1,13 +1,15 @@
 //! The forward pass of one tile of queries against the key tiles that it sees.
 
 use super::dropout;
-use super::map::{self, MapBins};
+use super::map::{self, MapBins, Pooling};
+use super::moments::Moments;
 use super::problem::Problem;
 use super::products::{Part, add_weighted, multiply, transposed};
-use super::row_state::{RowState, rescale, weigh};
+use super::row_state::{RowState, largest, rescale, sums, weigh};
 use super::scores::ScoreSteps;
 use super::sight::{Sees, Sight};
 use super::sigmoid;
+use super::statistics::Statistics;
 use super::tile::{
     QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite, no_factors, room, zeroed,
 };
@@ -23,10 +25,7 @@ pub(super) struct Tile<'a, T> {
     pub(super) batch: usize,
     pub(super) head: usize,
     pub(super) queries: Range<usize>,
-    pub(super) max_logit: &'a mut [T],
-    pub(super) inv_sum: &'a mut [T],
-    pub(super) lse: &'a mut [T],
-    pub(super) entropy: Option<&'a mut [T]>,
+    pub(super) figures: Statistics<'a, T>,
     pub(super) map: Option<(MapBins, &'a mut [T])>,
     pub(super) top: Option<TopKeys<'a, T>>,
 }
@@ -94,13 +93,23 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
         let out = zeroed::<T>(&mut scratch.out, value_dim * width);
         let bins = tile.map.as_ref().map(|(bins, _)| *bins);
         let map = zeroed::<T>(&mut scratch.map, bins.map_or(0, |bins| bins.columns * width));
+        let mean_bins = bins.filter(|bins| bins.pooling == Pooling::Mean);
+        let max_bins = bins.filter(|bins| bins.pooling == Pooling::Max);
+        if max_bins.is_some() {
+            map.fill(T::block(T::NEG_INFINITY));
+        }
 
         if let Some(top) = &tile.top {
             scratch.best.clear(top.count, width);
         }
         let zero = simd.splat(T::ZERO);
         let mut states =
-            [RowState { max: simd.splat(T::NEG_INFINITY), sum: zero, moment: zero }; QUERY_BLOCKS];
+            [RowState { max: simd.splat(T::NEG_INFINITY), sum: zero, moment: zero, square: zero };
+                QUERY_BLOCKS];
+        let mut logits = [Moments::none(simd); QUERY_BLOCKS];
+        // Of the scores under the weights, with sigmoid weighting.
+        let mut weighted = logits;
+        let wanted = wanted_sums(&tile.figures);
         let sight = Sight::new(problem, batch, head, queries.clone());
         let steps = ScoreSteps::new(problem, &sight, batch, head, queries.clone());
         let biases = (!problem.is_normalised()).then(|| sigmoid::biases(problem, &sight, head, queries));
@@ -120,26 +129,27 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
             if tile.top.is_some() {
                 scratch.best.add(simd, &range, width, scores);
             }
-            for (block, (state, span)) in states.iter_mut().zip(spans).enumerate() {
+            if let Some(bins) = max_bins {
+                map::raise_columns(simd, scores, width, range.clone(), spans, all_keys, bins, map);
+            }
+            for (block, span) in spans.iter().enumerate() {
                 let scores = &mut scores[span.start * width..span.end * width];
-                if let Some(biases) = &biases {
-                    let bias = simd.load(&biases[block]);
-                    if tile.entropy.is_some() {
-                        sigmoid::weigh::<T, S, true>(simd, scores, width, block, bias, state);
-                    } else {
-                        sigmoid::weigh::<T, S, false>(simd, scores, width, block, bias, state);
-                    }
-                    continue;
+                let state = &mut states[block];
+                let max = largest(simd, scores, width, block, state.max);
+                if tile.figures.logits.is_some() {
+                    logits[block].add_scores(simd, scores, (width, block), max, sees == Sees::Part);
                 }
-                let decay = if tile.entropy.is_some() {
-                    weigh::<T, S, true>(simd, scores, width, block, state)
-                } else {
-                    weigh::<T, S, false>(simd, scores, width, block, state)
+                let bias = biases.as_ref().map(|biases| simd.load(&biases[block]));
+                let of_row = (state, &mut weighted[block]);
+                let Some(decay) = weigh_block(simd, wanted, scores, (width, block), max, bias, of_row) else {
+                    continue;
                 };
                 rescale(simd, decay, out, width, block);
-                rescale(simd, decay, map, width, block);
+                if mean_bins.is_some() {
+                    rescale(simd, decay, map, width, block);
+                }
             }
-            if let Some(bins) = bins {
+            if let Some(bins) = mean_bins {
                 map::add_columns(simd, scores, width, range.clone(), spans, all_keys, bins, map);
             }
             if let Some(rule) = problem.dropout {
@@ -161,21 +171,81 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 out,
             );
         }
-        let mut largest = [zero; QUERY_BLOCKS];
-        for (largest, state) in largest.iter_mut().zip(&states) {
-            *largest = state.max;
-        }
+        let of_keys = maxima(&states);
         if let Some(sink) = problem.sink(head) {
-            for (block, state) in states.iter_mut().enumerate().take(width) {
-                // A tile of one key without a value.
-                let mut scores = [sight.on_real_queries(block, sink)];
-                let decay = weigh::<T, S, true>(simd, &mut scores, 1, 0, state);
-                rescale(simd, decay, out, width, block);
-                rescale(simd, decay, map, width, block);
-            }
+            let map = if mean_bins.is_some() { &mut *map } else { &mut [] };
+            add_sink(simd, &sight, sink, width, &mut states, out, map);
         }
-        let sums = TileSums { largest, states, out, map, width };
+        let sums = TileSums { largest: of_keys, states, logits, weighted, out, map, width };
         finish(simd, tile, &sight, sums, biases.as_ref(), &scratch.best, results);
+    }
+}
+
+/// Which sums the figures of the rows need.
+fn wanted_sums<T>(figures: &Statistics<'_, T>) -> usize {
+    match (&figures.variance, &figures.entropy) {
+        (Some(_), _) => sums::VARIANCE,
+        (None, Some(_)) => sums::ENTROPY,
+        (None, None) => sums::WEIGHTS,
+    }
+}
+
+/// The largest scores so far.
+#[inline(always)]
+fn maxima<V: Copy>(states: &[RowState<V>; QUERY_BLOCKS]) -> [V; QUERY_BLOCKS] {
+    let mut maxima = [states[0].max; QUERY_BLOCKS];
+    for (max, state) in maxima.iter_mut().zip(states) {
+        *max = state.max;
+    }
+    maxima
+}
+
+/// Turns one vector of rows' scores into weights, and adds the sums that are wanted to those of the rows; gives by how much
+/// what was summed before shrinks, None with sigmoid weighting, which has a bias.
+#[inline(always)]
+fn weigh_block<T: Element, S: Simd<T>>(
+    simd: S,
+    wanted: usize,
+    scores: &mut [T::Block],
+    (width, block): (usize, usize),
+    max: S::Vector,
+    bias: Option<S::Vector>,
+    (state, moments): (&mut RowState<S::Vector>, &mut Moments<S::Vector>),
+) -> Option<S::Vector> {
+    use sums::{ENTROPY, VARIANCE, WEIGHTS};
+    let Some(bias) = bias else {
+        return Some(match wanted {
+            VARIANCE => weigh::<T, S, VARIANCE>(simd, scores, width, block, max, state),
+            ENTROPY => weigh::<T, S, ENTROPY>(simd, scores, width, block, max, state),
+            _ => weigh::<T, S, WEIGHTS>(simd, scores, width, block, max, state),
+        });
+    };
+    let of_rows = (bias, max);
+    match wanted {
+        VARIANCE => sigmoid::weigh::<T, S, VARIANCE>(simd, scores, width, block, of_rows, state, moments),
+        ENTROPY => sigmoid::weigh::<T, S, ENTROPY>(simd, scores, width, block, of_rows, state, moments),
+        _ => sigmoid::weigh::<T, S, WEIGHTS>(simd, scores, width, block, of_rows, state, moments),
+    }
+    None
+}
+
+/// Takes in the sink of the rows: a tile of one key without a value.
+#[inline(always)]
+fn add_sink<T: Element, S: Simd<T>>(
+    simd: S,
+    sight: &Sight<'_, T>,
+    sink: T,
+    width: usize,
+    states: &mut [RowState<S::Vector>],
+    out: &mut [T::Block],
+    map: &mut [T::Block],
+) {
+    for (block, state) in states.iter_mut().enumerate().take(width) {
+        let mut scores = [sight.on_real_queries(block, sink)];
+        let max = largest(simd, &scores, 1, 0, state.max);
+        let decay = weigh::<T, S, { sums::VARIANCE }>(simd, &mut scores, 1, 0, max, state);
+        rescale(simd, decay, out, width, block);
+        rescale(simd, decay, map, width, block);
     }
 }
 

@@ -3,10 +3,13 @@
 //! Bins of columns are extra value columns of the attention product (the one-hot matrix of the bins), so
 //! they are rescaled with the output and are exact: a row of the map sums to 1 when its queries see a key
 //! (to the mean sum of their weights with sigmoid weighting).
+//!
+//! The largest weight of a bin is that of its largest score, which needs neither `m` nor `l`: no second pass.
 
 use super::problem::Problem;
+use super::sigmoid;
 use super::tile::tile_queries;
-use logitscope_simd::{Element, Simd};
+use logitscope_simd::{Element, Simd, math};
 use std::ops::Range;
 
 /// Size of a map. Bin `i` of `n` queries or keys begins at [`bin_edge`].
@@ -16,6 +19,17 @@ pub struct MapBins {
     pub rows: usize,
     /// Bins over the keys, at least 1.
     pub columns: usize,
+    /// What a bin makes of its weights.
+    pub pooling: Pooling,
+}
+
+/// What a bin makes of the weights in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Those of a row are summed, those of rows averaged.
+    Mean,
+    /// The largest one.
+    Max,
 }
 
 /// The first of `n` positions that belongs to bin `index` of `bins`.
@@ -58,7 +72,55 @@ pub(super) fn add_columns<T: Element, S: Simd<T>>(
     }
 }
 
-/// Sums the finished column bins of a tile's queries into the tile's part of the map's rows.
+/// Raises the largest scores of the column bins to those of the keys `keys`, which lie as in [`add_columns`].
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the scores of a tile and where they go")]
+pub(super) fn raise_columns<T: Element, S: Simd<T>>(
+    simd: S,
+    scores: &[T::Block],
+    width: usize,
+    keys: Range<usize>,
+    spans: &[Range<usize>],
+    all_keys: usize,
+    bins: MapBins,
+    largest: &mut [T::Block],
+) {
+    for (row, (key, scores)) in keys.zip(scores.chunks_exact(width)).enumerate() {
+        let bin = bin_of(key, all_keys, bins.columns);
+        let largest = &mut largest[bin * width..(bin + 1) * width];
+        for ((cell, score), span) in largest.iter_mut().zip(scores).zip(spans) {
+            if span.contains(&row) {
+                simd.store(simd.max(simd.load(score), simd.load(cell)), cell);
+            }
+        }
+    }
+}
+
+/// Turns the largest scores of one vector of rows into weights before they are divided by `sum`: e^(s - max), or those of
+/// the sigmoid with `bias`.
+#[inline(always)]
+pub(super) fn weigh_largest<T: Element, S: Simd<T>>(
+    simd: S,
+    largest: &mut [T::Block],
+    width: usize,
+    block: usize,
+    (max, sum): (S::Vector, S::Vector),
+    bias: Option<S::Vector>,
+) {
+    let (zero, lowest) = (simd.splat(T::ZERO), simd.splat(T::NEG_INFINITY));
+    let reference = simd.select(simd.less(lowest, max), max, zero);
+    for cells in largest.chunks_exact_mut(width) {
+        let score = simd.load(&cells[block]);
+        let weight = match bias {
+            Some(bias) => sigmoid::weight(simd, simd.add(score, bias)),
+            None => math::exp(simd, simd.sub(score, reference)),
+        };
+        // A NaN has not reached the largest score; it always reaches the sum.
+        simd.store(simd.mul_add(sum, zero, weight), &mut cells[block]);
+    }
+}
+
+/// Puts the finished column bins of a tile's queries into the tile's part of the map's rows.
 pub(super) fn add_rows<T: Element>(
     sums: &[T::Block],
     width: usize,
@@ -73,12 +135,23 @@ pub(super) fn add_rows<T: Element>(
         let row = (bin_of(query, all_queries, bins.rows) - first) * bins.columns;
         let (block, cell) = (lane / T::LANES, lane % T::LANES);
         for (column, sum) in part[row..row + bins.columns].iter_mut().zip(sums.chunks_exact(width)) {
-            *column += sum[block].as_ref()[cell] * shares[lane];
+            put(bins.pooling, column, sum[block].as_ref()[cell] * shares[lane]);
         }
     }
 }
 
-/// Adds up the parts of all tiles, in their order, and divides by the number of queries in each row.
+/// Puts one more number into a bin.
+#[inline(always)]
+fn put<T: Element>(pooling: Pooling, cell: &mut T, x: T) {
+    match pooling {
+        Pooling::Mean => *cell += x,
+        // NaN stays.
+        Pooling::Max if x > *cell || x.is_nan() => *cell = x,
+        Pooling::Max => {}
+    }
+}
+
+/// Puts the parts of all tiles together, in their order; a mean is divided by the number of queries in its row.
 pub(super) fn merge<T: Element>(problem: &Problem<'_, T>, bins: MapBins, parts: &[T], map: &mut [T]) {
     let [batch, heads, queries, _] = problem.queries.shape();
     let part_len = rows_per_tile::<T>(queries, bins) * bins.columns;
@@ -89,8 +162,11 @@ pub(super) fn merge<T: Element>(problem: &Problem<'_, T>, bins: MapBins, parts: 
         for (tile, part) in parts.chunks_exact(part_len).enumerate() {
             let first = bin_of(tile * tile_queries::<T>(), queries, bins.rows) * bins.columns;
             for (cell, &x) in map[first..].iter_mut().zip(part) {
-                *cell += x;
+                put(bins.pooling, cell, x);
             }
+        }
+        if bins.pooling == Pooling::Max {
+            continue;
         }
         for (row, cells) in map.chunks_exact_mut(bins.columns).enumerate() {
             let count = bin_edge(row + 1, queries, bins.rows) - bin_edge(row, queries, bins.rows);

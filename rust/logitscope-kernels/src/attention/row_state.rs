@@ -1,10 +1,11 @@
 //! What is kept of each row: its running statistics in the forward pass, its terms in the backward pass.
 
 use super::backward::Upstream;
+use super::exponential::exp_below;
 use super::problem::Problem;
 use super::tile::{QUERY_BLOCKS, dot};
 use crate::view::Matrix;
-use logitscope_simd::{Element, Simd, math};
+use logitscope_simd::{Element, Simd};
 use std::ops::Range;
 
 /// Running statistics of one vector of rows.
@@ -16,6 +17,18 @@ pub(super) struct RowState<V> {
     pub(super) sum: V,
     /// Sum of e^(s - max) (s - max), or of w ln w, for the entropy.
     pub(super) moment: V,
+    /// Sum of e^(s - max) (s - max)^2, for the variance.
+    pub(super) square: V,
+}
+
+/// Which sums of a row are wanted beside that of its weights.
+pub(super) mod sums {
+    /// None.
+    pub(in super::super) const WEIGHTS: usize = 0;
+    /// What the entropy needs.
+    pub(in super::super) const ENTROPY: usize = 1;
+    /// What entropy and variance need.
+    pub(in super::super) const VARIANCE: usize = 2;
 }
 
 /// What the gradient of a score needs of its row, one vector of rows.
@@ -31,43 +44,72 @@ pub(super) struct RowTerms<V> {
     pub(super) dentropy: V,
 }
 
-/// Turns one vector of rows' scores into weights e^(s - max), updates the state, and returns by how much
-/// what was summed before shrinks.
+/// Turns one vector of rows' scores into weights e^(s - max), `max` being the largest of them and of those before,
+/// updates the state, and returns by how much what was summed before shrinks.
 #[inline(always)]
-pub(super) fn weigh<T: Element, S: Simd<T>, const ENTROPY: bool>(
+pub(super) fn weigh<T: Element, S: Simd<T>, const SUMS: usize>(
     simd: S,
     scores: &mut [T::Block],
     width: usize,
     block: usize,
+    max: S::Vector,
     state: &mut RowState<S::Vector>,
 ) -> S::Vector {
     let zero = simd.splat(T::ZERO);
-    let mut max = state.max;
-    for scores in scores.chunks_exact(width) {
-        max = simd.max(simd.load(&scores[block]), max);
-    }
     // Rows that have seen no key yet have max = -inf, from which nothing may be subtracted.
     let reference = simd.select(simd.less(simd.splat(T::NEG_INFINITY), max), max, zero);
-    let mut sum = zero;
-    let mut moment = zero;
+    let (mut sum, mut moment, mut square) = (zero, zero, zero);
     for scores in scores.chunks_exact_mut(width) {
         let distance = simd.sub(simd.load(&scores[block]), reference);
-        let weight = math::exp(simd, distance);
+        let weight = exp_below(simd, distance);
         sum = simd.add(sum, weight);
-        if ENTROPY {
-            let term = simd.mul(weight, distance);
-            moment = simd.add(moment, simd.select(simd.less(zero, weight), term, zero));
+        if SUMS >= sums::ENTROPY {
+            // Without a weight the distance may be infinite.
+            let distance = simd.select(simd.less(zero, weight), distance, zero);
+            moment = simd.mul_add(weight, distance, moment);
+            if SUMS >= sums::VARIANCE {
+                square = simd.mul_add(simd.mul(weight, distance), distance, square);
+            }
         }
         simd.store(weight, &mut scores[block]);
     }
     let shift = simd.sub(state.max, reference);
-    let decay = math::exp(simd, shift);
-    if ENTROPY {
-        let shifted = simd.mul(decay, simd.mul_add(shift, state.sum, state.moment));
-        moment = simd.add(moment, simd.select(simd.less(zero, decay), shifted, zero));
+    let decay = exp_below(simd, shift);
+    if SUMS >= sums::ENTROPY {
+        let shift = simd.select(simd.less(zero, decay), shift, zero);
+        let shifted = simd.mul_add(shift, state.sum, state.moment);
+        if SUMS >= sums::VARIANCE {
+            let shifted = simd.mul_add(shift, simd.add(shifted, state.moment), state.square);
+            square = simd.mul_add(decay, shifted, square);
+        }
+        moment = simd.mul_add(decay, shifted, moment);
     }
-    *state = RowState { max, sum: simd.mul_add(decay, state.sum, sum), moment };
+    *state = RowState { max, sum: simd.mul_add(decay, state.sum, sum), moment, square };
     decay
+}
+
+/// The largest of one vector of rows' scores and of `max`; a NaN is passed over.
+#[inline(always)]
+pub(super) fn largest<T: Element, S: Simd<T>>(
+    simd: S,
+    scores: &[T::Block],
+    width: usize,
+    block: usize,
+    max: S::Vector,
+) -> S::Vector {
+    // Four maxima, which do not wait for each other.
+    let mut maxima = [max; 4];
+    let groups = scores.chunks_exact(4 * width);
+    for rows in groups.clone() {
+        for i in 0..4 {
+            maxima[i] = simd.max(simd.load(&rows[i * width + block]), maxima[i]);
+        }
+    }
+    for row in groups.remainder().chunks_exact(width) {
+        maxima[0] = simd.max(simd.load(&row[block]), maxima[0]);
+    }
+    let [a, b, c, d] = maxima;
+    simd.max(simd.max(a, b), simd.max(c, d))
 }
 
 /// Multiplies vector `block` of every row of `panel` by `decay`, unless that is 1 everywhere.

@@ -3,8 +3,9 @@
 //! Everything is computed from `e = e^-|s + b|`, which keeps the relative accuracy of small weights; those are most of
 //! them, as `b` is about `-ln n`.
 
+use super::moments::{Moments, quotient};
 use super::problem::{Problem, SigmoidBias, Weighting};
-use super::row_state::{RowState, RowTerms};
+use super::row_state::{RowState, RowTerms, sums};
 use super::sight::Sight;
 use super::tile::QUERY_BLOCKS;
 use logitscope_simd::{Element, Simd, math};
@@ -60,6 +61,13 @@ fn parts<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> (S::Vector, S::Vector
     (e, simd.div(one, simd.add(one, e)))
 }
 
+/// `1 / (1 + e^-x)`, accurate where it is small.
+#[inline(always)]
+pub(super) fn weight<T: Element, S: Simd<T>>(simd: S, x: S::Vector) -> S::Vector {
+    let (e, high) = parts(simd, x);
+    simd.select(simd.less(x, simd.splat(T::ZERO)), simd.mul(e, high), high)
+}
+
 /// `ln w` of the weight of `x`, from `e = e^-|x|`.
 #[inline(always)]
 fn log_weight<T: Element, S: Simd<T>>(simd: S, x: S::Vector, e: S::Vector) -> S::Vector {
@@ -68,32 +76,47 @@ fn log_weight<T: Element, S: Simd<T>>(simd: S, x: S::Vector, e: S::Vector) -> S:
     simd.sub(below, math::ln(simd, simd.add(simd.splat(T::ONE), e)))
 }
 
-/// Turns one vector of rows' scores into weights and adds them to the state.
+/// Turns one vector of rows' scores, of which `max` is the largest, or of those before, into weights and adds them to the
+/// state, and the moments of the scores under them to `moments` where the variance is wanted.
 #[inline(always)]
-pub(super) fn weigh<T: Element, S: Simd<T>, const ENTROPY: bool>(
+pub(super) fn weigh<T: Element, S: Simd<T>, const SUMS: usize>(
     simd: S,
     scores: &mut [T::Block],
     width: usize,
     block: usize,
-    bias: S::Vector,
+    (bias, max): (S::Vector, S::Vector),
     state: &mut RowState<S::Vector>,
+    moments: &mut Moments<S::Vector>,
 ) {
     let zero = simd.splat(T::ZERO);
-    let RowState { mut max, mut sum, mut moment } = *state;
+    let RowState { mut sum, mut moment, square, .. } = *state;
+    let shift = moments.shifted(simd, max);
+    let (mut of_tile, mut first, mut second) = (zero, zero, zero);
     for scores in scores.chunks_exact_mut(width) {
         let score = simd.load(&scores[block]);
-        max = simd.max(score, max);
         let x = simd.add(score, bias);
         let (e, high) = parts(simd, x);
         let weight = simd.select(simd.less(x, zero), simd.mul(e, high), high);
         sum = simd.add(sum, weight);
-        if ENTROPY {
+        if SUMS >= sums::ENTROPY {
             let term = simd.mul(weight, log_weight(simd, x, e));
             moment = simd.add(moment, simd.select(simd.less(zero, weight), term, zero));
         }
+        if SUMS >= sums::VARIANCE {
+            let distance = simd.select(simd.less(zero, weight), simd.sub(score, shift), zero);
+            of_tile = simd.add(of_tile, weight);
+            first = simd.mul_add(weight, distance, first);
+            second = simd.mul_add(simd.mul(weight, distance), distance, second);
+        }
         simd.store(weight, &mut scores[block]);
     }
-    *state = RowState { max, sum, moment };
+    if SUMS >= sums::VARIANCE {
+        let distance = quotient(simd, first, of_tile);
+        let m2 = simd.sub(second, simd.mul(first, distance));
+        let m2 = simd.zero_where_less(m2, zero, m2);
+        moments.merge(simd, [of_tile, distance, m2]);
+    }
+    *state = RowState { max, sum, moment, square };
 }
 
 /// Turns one vector of rows' scores into weights, and their `dp` into gradients of the scores.

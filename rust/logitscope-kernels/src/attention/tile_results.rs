@@ -1,9 +1,11 @@
 //! From the sums of a tile of queries to the figures of its rows and their outputs.
 
 use super::forward_tile::Tile;
-use super::map;
+use super::map::{self, Pooling};
+use super::moments::Moments;
 use super::row_state::RowState;
 use super::sight::Sight;
+use super::statistics::{Logits, Statistics};
 use super::tile::{QUERY_BLOCKS, untranspose};
 use super::top_keys::Best;
 use super::wide::WideRow;
@@ -14,6 +16,10 @@ pub(super) struct TileSums<'a, T: Element, V> {
     /// The largest scores of keys; the states know those of sinks as well.
     pub(super) largest: [V; QUERY_BLOCKS],
     pub(super) states: [RowState<V>; QUERY_BLOCKS],
+    /// Moments of the scores, where they are wanted.
+    pub(super) logits: [Moments<V>; QUERY_BLOCKS],
+    /// With sigmoid weighting those under the weights, where the variance is wanted.
+    pub(super) weighted: [Moments<V>; QUERY_BLOCKS],
     pub(super) out: &'a mut [T::Block],
     pub(super) map: &'a mut [T::Block],
     pub(super) width: usize,
@@ -30,13 +36,15 @@ pub(super) fn finish<T: Element, S: Simd<T>>(
     best: &Best<T>,
     results: &mut [T::Block],
 ) {
-    let Tile { problem, batch, head, queries, max_logit, inv_sum, lse, mut entropy, mut top, .. } = tile;
-    let TileSums { largest, states, out, map, width } = sums;
+    let Tile { problem, batch, head, queries, figures, mut top, .. } = tile;
+    let Statistics { max_logit, inv_sum, lse, mut entropy, mut logits, mut variance } = figures;
+    let TileSums { largest, states, logits: moments, weighted, out, map, width } = sums;
+    let bins = tile.map.as_ref().map(|(bins, _)| *bins);
     let (zero, one) = (simd.splat(T::ZERO), simd.splat(T::ONE));
     // What the sums of each row are multiplied by.
     let mut shares = [T::block(T::ONE); QUERY_BLOCKS];
     for block in 0..width {
-        let (RowState { max, sum, moment }, largest) = (states[block], largest[block]);
+        let (RowState { max, sum, moment, square }, largest) = (states[block], largest[block]);
         let rows = block * T::LANES..queries.len().min((block + 1) * T::LANES);
         let has_sum = simd.less(zero, sum);
         // 0 stays 0 and NaN NaN.
@@ -54,6 +62,28 @@ pub(super) fn finish<T: Element, S: Simd<T>>(
             let nats = simd.sub(log_sum, simd.mul(moment, share));
             // Rounding may leave a one-hot row a little below 0, and one that sees nothing has -inf; NaN stays.
             simd.store_partial(simd.zero_where_less(nats, zero, nats), &mut entropy[rows.clone()]);
+        }
+        if let Some(Logits { count, mean, m2 }) = &mut logits {
+            let moments = moments[block];
+            simd.store_partial(moments.count, &mut count[rows.clone()]);
+            // As with the largest score.
+            let centre = simd.add(moments.shift, moments.mean);
+            simd.store_partial(simd.mul_add(sum, zero, centre), &mut mean[rows.clone()]);
+            simd.store_partial(simd.mul_add(sum, zero, moments.m2), &mut m2[rows.clone()]);
+        }
+        if let Some(variance) = &mut variance {
+            let spread = if problem.is_normalised() {
+                let mean = simd.mul(moment, share);
+                simd.sub(simd.mul(square, share), simd.mul(mean, mean))
+            } else {
+                weighted[block].variance(simd)
+            };
+            let spread = simd.mul_add(sum, zero, simd.zero_where_less(spread, zero, spread));
+            simd.store_partial(spread, &mut variance[rows.clone()]);
+        }
+        if bins.is_some_and(|bins| bins.pooling == Pooling::Max) {
+            let bias = biases.map(|biases| simd.load(&biases[block]));
+            map::weigh_largest(simd, map, width, block, (max, sum), bias);
         }
         if let Some(top) = &mut top {
             match biases {
@@ -74,11 +104,17 @@ pub(super) fn finish<T: Element, S: Simd<T>>(
                 if let Some(entropy) = &mut entropy {
                     entropy[row] = T::from_f64(wide.entropy);
                 }
+                if let Some(Logits { count, mean, m2 }) = &mut logits {
+                    (count[row], mean[row], m2[row]) = wide.moments.map(T::from_f64).into();
+                }
+                if let Some(variance) = &mut variance {
+                    variance[row] = T::from_f64(wide.variance);
+                }
                 T::flatten_mut(&mut shares)[row] = T::ONE;
                 if let Some(top) = &mut top {
                     top.write(row, &wide);
                 }
-                wide.write_sums(row, width, out, tile.map.as_ref().map(|(bins, _)| *bins), map);
+                wide.write_sums(row, width, out, bins, map);
             }
         }
     }

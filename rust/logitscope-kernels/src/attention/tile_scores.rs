@@ -2,6 +2,7 @@
 
 use super::backward::Upstream;
 use super::dropout;
+use super::exponential::exp_below;
 use super::problem::Problem;
 use super::products::{multiply, transposed};
 use super::row_state::{RowTerms, row_terms};
@@ -11,7 +12,7 @@ use super::sigmoid;
 use super::tile::{Factors, QUERY_BLOCKS, blocks_for, clear_hidden, no_factors, room};
 use super::wide::WideRow;
 use crate::matmul::Panel;
-use logitscope_simd::{Element, Simd, math};
+use logitscope_simd::{Element, Simd};
 use std::ops::Range;
 
 /// Buffers that a thread uses again, transposed: queries in the lanes.
@@ -195,7 +196,7 @@ fn softmax<T: Element, S: Simd<T>, const ENTROPY: bool>(
     let smallest = simd.splat(T::MIN_POSITIVE);
     for (weights, dscores) in weights.chunks_exact_mut(width).zip(dscores.chunks_exact_mut(width)) {
         let distance = simd.sub(simd.load(&weights[block]), terms.reference);
-        let weight = simd.mul(math::exp(simd, distance), terms.inv_sum);
+        let weight = simd.mul(exp_below(simd, distance), terms.inv_sum);
         let mut slope = simd.add(simd.load(&dscores[block]), terms.offset);
         if ENTROPY {
             slope = simd.sub(slope, simd.mul(terms.dentropy, distance));

@@ -7,7 +7,7 @@
 
 use super::backward::Upstream;
 use super::bias::HeadBias;
-use super::map::{MapBins, bin_of};
+use super::map::{MapBins, Pooling, bin_of};
 use super::operand::Operand;
 use super::problem::{Problem, Weighting};
 use super::sight::Sight;
@@ -42,6 +42,10 @@ pub(super) struct WideRow<'a, T> {
     pub(super) inv_sum: f64,
     pub(super) lse: f64,
     pub(super) entropy: f64,
+    /// Count, mean and sum of squared deviations of the scores above -inf.
+    pub(super) moments: [f64; 3],
+    /// Of the scores under the weights, the sink's included.
+    pub(super) variance: f64,
     /// The logarithm of the sink's weight.
     log_sink: f64,
     is_normalised: bool,
@@ -87,6 +91,8 @@ impl<'a, T: Element> WideRow<'a, T> {
             inv_sum: 0.0,
             lse: 0.0,
             entropy: 0.0,
+            moments: moments(&scores),
+            variance: 0.0,
             log_sink: f64::NEG_INFINITY,
             is_normalised: problem.is_normalised(),
         };
@@ -113,6 +119,7 @@ impl<'a, T: Element> WideRow<'a, T> {
             key.slope = key.weight;
             self.entropy -= weighted(key.weight, key.log_share);
         }
+        self.variance = self.variance_of(scores, sink);
     }
 
     fn sigmoid(&mut self, scores: &[f64], bias: f64) {
@@ -131,6 +138,17 @@ impl<'a, T: Element> WideRow<'a, T> {
             key.log_share -= self.lse;
             self.entropy -= weighted(key.weight * self.inv_sum, key.log_share);
         }
+        self.variance = self.variance_of(scores, 0.0);
+    }
+
+    /// The variance of the scores, that of the sink among them, under their shares in the sum.
+    fn variance_of(&self, scores: &[f64], sink: f64) -> f64 {
+        let shares = self.keys.iter().map(|key| key.log_share.exp()).chain([self.log_sink.exp()]);
+        // Without a share a score may be infinite.
+        let seen: Vec<_> =
+            shares.zip(scores.iter().copied().chain([sink])).filter(|(share, _)| *share > 0.0).collect();
+        let mean: f64 = seen.iter().map(|(share, score)| share * score).sum();
+        seen.iter().map(|(share, score)| share * (score - mean) * (score - mean)).sum()
     }
 
     /// Writes the weighted sum of the values, and of the bins of the map, into lane `lane` of the panels.
@@ -157,7 +175,8 @@ impl<'a, T: Element> WideRow<'a, T> {
         let Some(bins) = bins else { return };
         let mut sums = vec![0.0; bins.columns];
         for key in &self.keys {
-            sums[bin_of(key.key, self.values.shape()[2], bins.columns)] += key.weight;
+            let sum = &mut sums[bin_of(key.key, self.values.shape()[2], bins.columns)];
+            *sum = if bins.pooling == Pooling::Max { key.weight.max(*sum) } else { *sum + key.weight };
         }
         let cells = T::flatten_mut(map).iter_mut().skip(lane).step_by(width * T::LANES);
         for (cell, sum) in cells.zip(sums) {
@@ -234,6 +253,14 @@ impl<'a, T: Element> WideSteps<'a, T> {
         score += self.bias.map_or(0.0, |bias| bias.get(self.index, key).to_f64());
         (score - self.slope * distance, bend)
     }
+}
+
+/// Count, mean and sum of squared deviations of the scores above -inf.
+fn moments(scores: &[f64]) -> [f64; 3] {
+    let seen: Vec<_> = scores.iter().filter(|score| **score > f64::NEG_INFINITY).collect();
+    let count = seen.len() as f64;
+    let mean = seen.iter().map(|score| **score / count).sum::<f64>();
+    [count, mean, seen.iter().map(|score| (**score - mean) * (**score - mean)).sum()]
 }
 
 /// `p ln p`, 0 at 0.

@@ -27,11 +27,16 @@ pub(super) struct State<T> {
     pub(super) sum: T,
     /// The sum of e^(s - max) (s - max).
     pub(super) moment: T,
+    /// The sum of e^(s - max) (s - max)^2, where it is wanted.
+    pub(super) square: T,
+    /// Count, mean less `max`, and sum of squared deviations of the scores above -inf, where they are wanted.
+    pub(super) logits: [T; 3],
 }
 
 impl<T: Element> State<T> {
     pub(super) fn empty() -> Self {
-        Self { max: T::NEG_INFINITY, sum: T::ZERO, moment: T::ZERO }
+        let zero = T::ZERO;
+        Self { max: T::NEG_INFINITY, sum: zero, moment: zero, square: zero, logits: [zero; 3] }
     }
 }
 
@@ -56,6 +61,8 @@ pub(super) struct Chunk<'a, X: Stored> {
     pub(super) key_head: usize,
     pub(super) number: usize,
     pub(super) tokens: Range<usize>,
+    /// Whether the squares of the states, and their logits, are wanted.
+    pub(super) with_moments: bool,
     pub(super) states: &'a mut [State<X::Wide>],
     pub(super) sums: &'a mut [<X::Wide as Element>::Block],
 }
@@ -94,8 +101,12 @@ impl<X: Stored> Kernel<X::Wide> for ChunkKernel<'_, '_, X> {
                 continue;
             }
             for (state, scores) in states.iter_mut().zip(scratch.scores.chunks_exact_mut(CHUNK)) {
-                *state =
-                    weigh::<X::Wide, S>(simd, &mut scores[..count.next_multiple_of(X::Wide::LANES)], count);
+                let scores = &mut scores[..count.next_multiple_of(X::Wide::LANES)];
+                *state = if chunk.with_moments {
+                    weigh::<X::Wide, S, true>(simd, scores, count)
+                } else {
+                    weigh::<X::Wide, S, false>(simd, scores, count)
+                };
             }
             sums.fill(X::Wide::block(X::Wide::ZERO));
             let mut first = 0;
@@ -274,7 +285,7 @@ fn dots<X: Stored, S: Simd<X::Wide>, const R: usize, const K: usize>(
 
 /// Turns the first `count` scores of whole vectors into weights e^(s - max), the rest into 0.
 #[inline(always)]
-fn weigh<T: Element, S: Simd<T>>(simd: S, scores: &mut [T], count: usize) -> State<T> {
+fn weigh<T: Element, S: Simd<T>, const MOMENTS: bool>(simd: S, scores: &mut [T], count: usize) -> State<T> {
     scores[count..].fill(T::NEG_INFINITY);
     let blocks = T::blocks_mut(scores).0;
     let mut largest = simd.splat(T::NEG_INFINITY);
@@ -285,14 +296,40 @@ fn weigh<T: Element, S: Simd<T>>(simd: S, scores: &mut [T], count: usize) -> Sta
     let zero = simd.splat(T::ZERO);
     // From -inf nothing may be subtracted.
     let reference = simd.splat(if max == T::NEG_INFINITY { T::ZERO } else { max });
-    let (mut sum, mut moment) = (zero, zero);
+    let logits = if MOMENTS { moments(simd, blocks, reference) } else { [T::ZERO; 3] };
+    let (mut sum, mut moment, mut square) = (zero, zero, zero);
     for block in blocks {
         let distance = simd.sub(simd.load(block), reference);
         let weight = math::exp(simd, distance);
         sum = simd.add(sum, weight);
-        let term = simd.mul(weight, distance);
-        moment = simd.add(moment, simd.select(simd.less(zero, weight), term, zero));
+        let distance = simd.select(simd.less(zero, weight), distance, zero);
+        moment = simd.mul_add(weight, distance, moment);
+        if MOMENTS {
+            square = simd.mul_add(simd.mul(weight, distance), distance, square);
+        }
         simd.store(weight, block);
     }
-    State { max, sum: simd.sum(sum), moment: simd.sum(moment) }
+    State { max, sum: simd.sum(sum), moment: simd.sum(moment), square: simd.sum(square), logits }
+}
+
+/// Count, mean less `shift`, and sum of squared deviations of the scores above -inf of a row, which lie in all lanes.
+#[inline(always)]
+fn moments<T: Element, S: Simd<T>>(simd: S, scores: &[T::Block], shift: S::Vector) -> [T; 3] {
+    let (zero, one, lowest) = (simd.splat(T::ZERO), simd.splat(T::ONE), simd.splat(T::NEG_INFINITY));
+    let (mut count, mut sum, mut m2) = (zero, zero, zero);
+    for block in scores {
+        let score = simd.load(block);
+        let is_one = simd.less(lowest, score);
+        count = simd.add(count, simd.select(is_one, one, zero));
+        sum = simd.add(sum, simd.select(is_one, simd.sub(score, shift), zero));
+    }
+    let count = simd.sum(count);
+    let mean = if count > T::ZERO { simd.sum(sum) / count } else { T::ZERO };
+    for block in scores {
+        let score = simd.load(block);
+        let distance = simd.sub(simd.sub(score, shift), simd.splat(mean));
+        let distance = simd.select(simd.less(lowest, score), distance, zero);
+        m2 = simd.mul_add(distance, distance, m2);
+    }
+    [count, mean, simd.sum(m2)]
 }

@@ -11,6 +11,9 @@ pub(super) struct Row<T> {
     pub(super) inv_sum: T,
     pub(super) lse: T,
     pub(super) entropy: T,
+    /// Count, mean and sum of squared deviations of the scores above -inf.
+    pub(super) logits: [T; 3],
+    pub(super) variance: T,
     pub(super) out: Vec<T>,
 }
 
@@ -34,14 +37,20 @@ pub(super) fn merge<'s, X: Stored>(
     let distance_of_sink = sink - reference;
     let mut total = distance_of_sink.exp();
     let mut moment = if total > 0.0 { total * distance_of_sink } else { 0.0 };
+    let mut square = if total > 0.0 { moment * distance_of_sink } else { 0.0 };
+    let mut logits = [0.0; 3];
     let mut shares = Vec::with_capacity(states.len());
     for state in states {
         let (distance, sum) = (state.max.to_f64() - reference, state.sum.to_f64());
         let share = if state.max == X::Wide::NEG_INFINITY && sum == 0.0 { 0.0 } else { distance.exp() };
         total += share * sum;
         if share > 0.0 {
-            moment += share * (state.moment.to_f64() + distance * sum);
+            let first = state.moment.to_f64();
+            moment += share * (first + distance * sum);
+            square += share * (state.square.to_f64() + distance * (2.0 * first + distance * sum));
         }
+        let [count, mean, m2] = state.logits.map(Element::to_f64);
+        add_moments(&mut logits, [count, state.max.to_f64() + mean, m2]);
         shares.push(share);
     }
     let of_keys = if total == distance_of_sink.exp() && largest == f64::NEG_INFINITY { 0.0 } else { total };
@@ -64,15 +73,39 @@ pub(super) fn merge<'s, X: Stored>(
     let wide = X::Wide::from_f64;
     if total == 0.0 {
         let (zero, nothing) = (X::Wide::ZERO, X::Wide::NEG_INFINITY);
-        return Row { max_logit: nothing, inv_sum: zero, lse: nothing, entropy: zero, out };
+        return Row {
+            max_logit: nothing,
+            inv_sum: zero,
+            lse: nothing,
+            entropy: zero,
+            logits: logits.map(wide),
+            variance: zero,
+            out,
+        };
     }
+    let [count, mean, m2] = logits;
+    // A NaN in the row spoils all of its figures.
+    let spoilt = total * 0.0;
     Row {
         max_logit: if total.is_nan() { X::Wide::NAN } else { wide(largest) },
         inv_sum: wide(1.0 / total),
         lse: wide(reference + total.ln()),
         // Rounding may leave a one-hot row a little below 0.
         entropy: wide(at_least_zero(total.ln() - moment / total)),
+        logits: [count, mean + spoilt, m2 + spoilt].map(wide),
+        variance: wide(at_least_zero(square / total - (moment / total).powi(2))),
         out,
+    }
+}
+
+/// Takes further numbers into count, mean and sum of squared deviations (Chan's rule).
+fn add_moments([count, mean, m2]: &mut [f64; 3], [other_count, other_mean, other_m2]: [f64; 3]) {
+    if other_count > 0.0 {
+        let all = *count + other_count;
+        let (distance, share) = (other_mean - *mean, other_count / all);
+        *m2 += other_m2 + distance * distance * *count * share;
+        *mean += distance * share;
+        *count = all;
     }
 }
 
@@ -117,6 +150,15 @@ fn wide_row<X: Stored>(
         if log_share == f64::NEG_INFINITY { 0.0 } else { -log_share.exp() * log_share }
     };
     let entropy = keys.iter().map(|&(score, _)| nats(score)).sum::<f64>() + nats(sink);
+    let mut logits = [0.0; 3];
+    let mut weighted = [0.0; 3];
+    for score in keys.iter().map(|&(score, _)| score).filter(|&score| score > f64::NEG_INFINITY) {
+        add_moments(&mut logits, [1.0, score, 0.0]);
+        add_moments(&mut weighted, [(score - top).exp() / total, score, 0.0]);
+    }
+    if sink > f64::NEG_INFINITY {
+        add_moments(&mut weighted, [(sink - top).exp() / total, sink, 0.0]);
+    }
     let mut out = vec![0.0; problem.values.shape()[3]];
     for (score, value) in keys {
         let share = (score - top).exp() / total;
@@ -130,6 +172,8 @@ fn wide_row<X: Stored>(
         inv_sum: wide(-1.0 / total),
         lse: wide(top + total.ln()),
         entropy: wide(at_least_zero(entropy)),
+        logits: logits.map(wide),
+        variance: wide(weighted[2]),
         out: out.into_iter().map(wide).collect(),
     })
 }

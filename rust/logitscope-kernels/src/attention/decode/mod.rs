@@ -14,7 +14,7 @@ mod values;
 
 pub use problem::Decoding;
 
-use super::forward::Statistics;
+use super::statistics::{Logits, Statistics};
 use crate::error::Result;
 use crate::threads::{self, Cancel};
 use chunk::{Chunk, ChunkKernel, Scratch, State};
@@ -44,7 +44,8 @@ pub fn decode<X: Stored>(
     problem.check()?;
     let [batch, heads, tokens, _] = problem.queries.shape();
     let [_, key_heads, _, value_dim] = problem.values.shape();
-    let Statistics { max_logit, inv_sum, lse, mut entropy } = statistics;
+    let Statistics { max_logit, inv_sum, lse, mut entropy, mut logits, mut variance } = statistics;
+    let with_moments = logits.is_some() || variance.is_some();
     let rows = batch * heads * tokens;
     assert_eq!(out.len(), rows * value_dim, "attention_decode: length of out");
     let (group, chunks) = (problem.group(), problem.chunks());
@@ -61,7 +62,8 @@ pub fn decode<X: Stored>(
         for (index, (states, sums)) in of_chunks.zip(sums_of_chunks).enumerate() {
             let (number, key_head) = (index % chunks, index / chunks % key_heads);
             let batch = index / chunks / key_heads;
-            pieces.push(Chunk { problem, batch, key_head, number, tokens: slab.clone(), states, sums });
+            let tokens = slab.clone();
+            pieces.push(Chunk { problem, batch, key_head, number, tokens, with_moments, states, sums });
         }
         threads::for_each(pieces, problem.work(), cancel, Scratch::default, |scratch, chunk| {
             X::Wide::dispatch(ChunkKernel { chunk, scratch });
@@ -80,6 +82,12 @@ pub fn decode<X: Stored>(
                     (max_logit[at], inv_sum[at], lse[at]) = (row.max_logit, row.inv_sum, row.lse);
                     if let Some(entropy) = &mut entropy {
                         entropy[at] = row.entropy;
+                    }
+                    if let Some(Logits { count, mean, m2 }) = &mut logits {
+                        (count[at], mean[at], m2[at]) = row.logits.into();
+                    }
+                    if let Some(variance) = &mut variance {
+                        variance[at] = row.variance;
                     }
                     X::narrow_into(&row.out, &mut out[at * value_dim..(at + 1) * value_dim]);
                 }

@@ -1,6 +1,6 @@
 //! Decoding against a dense computation in f64, over caches that are plain, rings, or made of pages.
 
-use super::super::forward::Statistics;
+use super::super::{Logits, Statistics};
 use super::*;
 use crate::threads::{self, Cancel};
 use crate::view::Heads;
@@ -19,7 +19,7 @@ fn numbers<X: Stored>(n: usize, seed: u64) -> Vec<X> {
 /// Query heads, key heads, tokens, size, value size, and of the cache: length, capacity, page size, window.
 type Sizes = (usize, usize, usize, usize, usize, usize, usize, usize, Option<usize>);
 
-/// The largest error of output, lse and entropy.
+/// The largest error of output and figures.
 fn error<X: Stored>(sizes: Sizes) -> f64 {
     let (heads, key_heads, tokens, size, value_size, length, capacity, page, window) = sizes;
     let pages_a_sequence = capacity.div_ceil(page);
@@ -49,12 +49,23 @@ fn error<X: Stored>(sizes: Sizes) -> f64 {
     let rows = 2 * heads * tokens;
     let nan = X::Wide::NAN;
     let mut out = vec![X::narrow(nan); rows * value_size];
-    let mut figures = vec![nan; 4 * rows];
+    let mut figures = vec![nan; 8 * rows];
     let run = |out: &mut Vec<X>, figures: &mut Vec<X::Wide>| {
         let (max_logit, rest) = figures.split_at_mut(rows);
         let (inv_sum, rest) = rest.split_at_mut(rows);
-        let (lse, entropy) = rest.split_at_mut(rows);
-        let statistics = Statistics { max_logit, inv_sum, lse, entropy: Some(entropy) };
+        let (lse, rest) = rest.split_at_mut(rows);
+        let (entropy, rest) = rest.split_at_mut(rows);
+        let (count, rest) = rest.split_at_mut(rows);
+        let (mean, rest) = rest.split_at_mut(rows);
+        let (m2, variance) = rest.split_at_mut(rows);
+        let statistics = Statistics {
+            max_logit,
+            inv_sum,
+            lse,
+            entropy: Some(entropy),
+            logits: Some(Logits { count, mean, m2 }),
+            variance: Some(variance),
+        };
         decode(&problem, out, statistics, &Cancel::default()).unwrap();
     };
     run(&mut out, &mut figures);
@@ -90,6 +101,16 @@ fn error<X: Stored>(sizes: Sizes) -> f64 {
         let mut check = |got: f64, wanted: f64| worst = worst.max((got - wanted).abs());
         check(figures[2 * rows + row].to_f64(), total.ln());
         check(figures[3 * rows + row].to_f64(), entropy);
+        let n = scores.len() as f64;
+        let mean = scores.iter().sum::<f64>() / n.max(1.0);
+        let m2 = scores.iter().map(|s| (s - mean).powi(2)).sum::<f64>();
+        check(figures[4 * rows + row].to_f64(), n);
+        check(figures[5 * rows + row].to_f64(), mean);
+        check(figures[6 * rows + row].to_f64() / n.max(1.0), m2 / n.max(1.0));
+        let weighted = scores.iter().chain([&sink]).map(|s| (s.exp() / total, s));
+        let mean = weighted.clone().map(|(p, s)| p * s).sum::<f64>();
+        let variance = weighted.map(|(p, s)| p * (s - mean).powi(2)).sum::<f64>();
+        check(figures[7 * rows + row].to_f64(), variance);
         for c in 0..value_size {
             let terms = scores.iter().zip(&places);
             let wanted: f64 = terms.map(|(s, at)| s.exp() / total * number(&v[at * value_size + c])).sum();

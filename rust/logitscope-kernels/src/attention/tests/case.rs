@@ -114,6 +114,10 @@ pub(super) struct Results<T> {
     pub(super) inv_sum: Vec<T>,
     pub(super) lse: Vec<T>,
     pub(super) entropy: Vec<T>,
+    pub(super) logit_count: Vec<T>,
+    pub(super) logit_mean: Vec<T>,
+    pub(super) logit_m2: Vec<T>,
+    pub(super) variance: Vec<T>,
     pub(super) top_keys: Vec<i64>,
     pub(super) top_weights: Vec<T>,
     pub(super) dq: Vec<T>,
@@ -181,6 +185,10 @@ impl<T: Element> Case<T> {
             inv_sum: zeros(rows),
             lse: zeros(rows),
             entropy: zeros(rows),
+            logit_count: zeros(rows),
+            logit_mean: zeros(rows),
+            logit_m2: zeros(rows),
+            variance: zeros(rows),
             top_keys: vec![-2; rows * TOP],
             top_weights: zeros(rows * TOP),
             dq: zeros(rows * d),
@@ -199,6 +207,12 @@ impl<T: Element> Case<T> {
                 inv_sum: &mut r.inv_sum,
                 lse: &mut r.lse,
                 entropy: Some(&mut r.entropy),
+                logits: Some(Logits {
+                    count: &mut r.logit_count,
+                    mean: &mut r.logit_mean,
+                    m2: &mut r.logit_m2,
+                }),
+                variance: Some(&mut r.variance),
             },
             map: None,
             top: Some(TopKeys { count: TOP, keys: &mut r.top_keys, weights: &mut r.top_weights }),
@@ -303,6 +317,15 @@ impl<T: Element> Case<T> {
             let sink_share = if l > 0.0 { sink_share / l } else { 0.0 };
             let nats = |p: f64| if p > 0.0 { -p * p.ln() } else { 0.0 };
             let entropy = p.iter().map(|&p| nats(p)).sum::<f64>() + nats(sink_share);
+            let n = s.len() as f64;
+            let mean = s.iter().sum::<f64>() / n.max(1.0);
+            r.logit_count.push(n);
+            r.logit_mean.push(mean);
+            r.logit_m2.push(s.iter().map(|s| (s - mean).powi(2)).sum());
+            let weighted = p.iter().zip(&s).map(|(&p, &s)| (p, s)).chain([(sink_share, sink)]);
+            let weighted: Vec<_> = weighted.filter(|(p, _)| *p > 0.0).collect();
+            let mean = weighted.iter().map(|(p, s)| p * s).sum::<f64>();
+            r.variance.push(weighted.iter().map(|(p, s)| p * (s - mean).powi(2)).sum());
             let mut order: Vec<_> = (0..seen.len()).collect();
             order.sort_by(|&a, &b| s[b].total_cmp(&s[a]));
             for place in 0..TOP {

@@ -47,6 +47,8 @@ fn run<X: Stored<Wide = f32>>([q, k, v]: &[Vec<X>; 3]) -> (Vec<X>, Vec<f32>) {
             inv_sum: &mut inv_sum,
             lse: &mut lse,
             entropy: None,
+            logits: None,
+            variance: None,
         },
         map: None,
         top: None,

@@ -85,6 +85,10 @@ fn assert_agrees<T: Element>(case: &Case<T>, what: &str, limit: f64) {
         ("inv_sum", error(&got.inv_sum, &wanted.inv_sum)),
         ("lse", error(&got.lse, &wanted.lse)),
         ("entropy", error(&got.entropy, &wanted.entropy)),
+        ("logit_count", error(&got.logit_count, &wanted.logit_count)),
+        ("logit_mean", error(&got.logit_mean, &wanted.logit_mean)),
+        ("logit_m2", error(&got.logit_m2, &wanted.logit_m2)),
+        ("variance", error(&got.variance, &wanted.variance)),
         ("top_weights", error(&got.top_weights, &wanted.top_weights)),
         ("dq", error(&got.dq, &wanted.dq)),
         ("dk", error(&got.dk, &wanted.dk)),
@@ -272,9 +276,12 @@ fn a_large_common_offset_costs_no_accuracy() {
     case.dout.fill(1.0);
     case.dlse.fill(0.0);
     case.dentropy.fill(0.0);
-    let sums = case.run().dv;
-    let total: f32 = sums.iter().step_by(4).sum();
+    let got = case.run();
+    let total: f32 = got.dv.iter().step_by(4).sum();
     assert!((total / 33.0 - 1.0).abs() < 1e-5, "weights sum to {}", total / 33.0);
+    // Up there the scores themselves are rounded to multiples of 2^-7; their spread is lost in their squares.
+    let error = error(&got.logit_m2, &case.dense().logit_m2);
+    assert!(error < 2e-3, "the spread of the scores is off by {error}");
 }
 
 fn wide<T: Element>(data: &[T], shape: [usize; 4]) -> Operand<'_, T> {
@@ -283,6 +290,12 @@ fn wide<T: Element>(data: &[T], shape: [usize; 4]) -> Operand<'_, T> {
 
 #[test]
 fn the_map_is_the_pooled_dense_map() {
+    for pooling in [Pooling::Mean, Pooling::Max] {
+        map_is_pooled(pooling);
+    }
+}
+
+fn map_is_pooled(pooling: Pooling) {
     let Sizes(b, h, _, lq, lk, d, dv) = Sizes(2, 2, 2, 150, 170, 8, 4);
     let mut numbers = Numbers(7);
     let (q, k): (Vec<f64>, Vec<f64>) = (numbers.vec(b * h * lq * d), numbers.vec(b * h * lk * d));
@@ -301,16 +314,16 @@ fn the_map_is_the_pooled_dense_map() {
         weighting: Weighting::Softmax(None),
         dropout: None,
     };
-    let bins = MapBins { rows: 37, columns: 50 };
+    let bins = MapBins { rows: 37, columns: 50, pooling };
     let mut map = vec![f64::NAN; b * h * 37 * 50];
     let (mut out, mut stats) = (vec![0.0; b * h * lq * dv], vec![0.0; 3 * b * h * lq]);
     let (max_logit, rest) = stats.split_at_mut(b * h * lq);
     let (inv_sum, lse) = rest.split_at_mut(b * h * lq);
-    let statistics = Statistics { max_logit, inv_sum, lse, entropy: None };
+    let statistics = Statistics { max_logit, inv_sum, lse, entropy: None, logits: None, variance: None };
     let out = HeadsMut::new(&mut out, [b, h, lq, dv], Order::HeadsFirst);
     let output = Output { out, statistics, map: Some((bins, &mut map)), top: None };
     forward(&problem, output, &Cancel::default()).unwrap();
-    let mut wanted = vec![0.0; map.len()];
+    let mut wanted: Vec<f64> = vec![0.0; map.len()];
     for head in 0..b * h {
         for i in 0..lq {
             let visible = i + 1 + lk - lq;
@@ -322,13 +335,19 @@ fn the_map_is_the_pooled_dense_map() {
             let count = (bin_edge(row + 1, lq, 37) - bin_edge(row, lq, 37)) as f64;
             for (j, s) in s.iter().enumerate() {
                 let column = (0..50).rfind(|&c| bin_edge(c, lk, 50) <= j).unwrap();
-                wanted[(head * 37 + row) * 50 + column] += s.exp() / total / count;
+                let cell = &mut wanted[(head * 37 + row) * 50 + column];
+                *cell = match pooling {
+                    Pooling::Mean => *cell + s.exp() / total / count,
+                    Pooling::Max => cell.max(s.exp() / total),
+                };
             }
         }
     }
     assert!(error(&map, &wanted) < 1e-12, "{}", error(&map, &wanted));
-    for row in map.chunks(50) {
-        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    if pooling == Pooling::Mean {
+        for row in map.chunks(50) {
+            assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        }
     }
 }
 

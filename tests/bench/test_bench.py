@@ -180,10 +180,8 @@ def test_that_the_command_keeps_numbers_and_tables(tmp_path):
         (["loss", "--sizes", "0x3"], "argument --sizes: '0x3' has no elements; use 1 or more"),
         (["loss", "--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
         (["loss", "--json", "/proc/none/x"], "bench: /proc/none/x cannot be written"),
-        (
-            ["memory", "--dtype", "float16"],
-            "memory has arrays of its own, in float32; use it without --sizes",
-        ),
+        (["memory", "--sizes", "9x9"], "memory has arrays of its own; use it without --sizes"),
+        (["accuracy", "--dtype", "float16"], "accuracy has arrays of its own, in float32; use it without"),
     ],
 )
 def test_that_a_wrong_option_is_refused_in_a_line(words, line, capsys):
@@ -224,6 +222,18 @@ def test_that_what_statistics_cost_is_held_against_limits():
         ]
     ).rows
     assert rows == [["a", "b", "2", ">= 1.8", "yes"], ["c", "d", "4 KiB", "<= 2 KiB", "no"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_that_16_bit_arrays_are_not_widened_as_a_whole(monkeypatch):
+    monkeypatch.setattr(memory, "WAYS", ("torch", "chunked", "recompute"))
+    rows, features, classes = 300, 256, 20_000
+    peaks = {peak.way: peak.bytes for peak in memory.measure(rows, features, classes, "bfloat16")}
+    weight = 2 * classes * features
+    chunk = 4 * rows * classes // 2
+    # The gradient of the weight, and beside it its sums in float32 where all classes are worked on at once.
+    assert peaks["recompute"] < weight + 16 * 2**20
+    assert peaks["chunked"] < weight + 2 * weight + chunk + 8 * 2**20
 
 
 def test_that_a_way_that_fails_says_why(monkeypatch):

@@ -28,8 +28,8 @@ class Operation(NamedTuple):
 
     call: object
     """Of an array of three rows; gives the results, one row each."""
-    nan: str = "row"
-    """What NaN spoils: the whole row, or its lane alone."""
+    nan: str | None = "row"
+    """What NaN spoils: the whole row, or its lane alone; None where that depends on the place."""
     infinity: str | None = "row"
     """The same for +inf; "infinite" if it leaves no finite number; None where it has a limit, tested elsewhere."""
     nothing: str | None = "left out"
@@ -79,6 +79,36 @@ def of_stablemax(x):
     return (logitscope.stablemax_backward(x, y, np.ones_like(y)),)
 
 
+def of_log_stablemax(x):
+    y = logitscope.log_stablemax(np.zeros_like(x))
+    return (logitscope.log_stablemax_backward(x, y, np.ones_like(y)),)
+
+
+def of_topk(x):
+    indices, weights = logitscope.topk_softmax(clean(x.dtype), 5, return_indices=True)
+    return (logitscope.topk_softmax_backward(weights, x[:, :5], indices=indices, size=SIZE),)
+
+
+def of_poly_relu(x):
+    return (activation.poly_relu_backward(x, np.ones_like(x), np.float32([1, 2, 3]))[0],)
+
+
+def of_poly_norm(x):
+    weight = np.float32([1, 2, 3])
+    _, saved = activation.poly_norm(x, weight, return_saved=True)
+    return (activation.poly_norm_backward(x, np.ones_like(x), weight, saved)[0],)
+
+
+def linear(x, mode):
+    """The bad number is in a row of the layer's input."""
+    weight = np.cos(np.arange(5 * SIZE)).reshape(5, SIZE).astype(x.dtype)
+    options = {"mode": mode, "reduction": "none"}
+    losses = loss.linear_cross_entropy(x, weight, np.array([1, 4, 0]), **options)
+    dloss = np.ones_like(losses)
+    gradients = loss.linear_cross_entropy_backward(dloss, x, weight, np.array([1, 4, 0]), **options)
+    return losses, gradients.input
+
+
 OPERATIONS = {
     **{f"softmax, {name}": Operation(one(logitscope.softmax, algorithm=name)) for name in Algorithm.__args__},
     "softmax, empty zero": Operation(one(logitscope.softmax, empty="zero")),
@@ -118,15 +148,26 @@ OPERATIONS = {
     "stablemax": Operation(one(logitscope.stablemax)),
     "stablemax_backward, x": Operation(of_stablemax, nan="lane", infinity=None, nothing=None),
     "log_stablemax": Operation(one(logitscope.log_stablemax)),
+    "log_stablemax_backward, x": Operation(of_log_stablemax, nan="lane", infinity=None, nothing=None),
     "topk_softmax": Operation(one(logitscope.topk_softmax, k=5), infinity=None),
     "topk_softmax, the selected": Operation(
         partial(logitscope.topk_softmax, k=5, return_indices=True), infinity=None, nothing="fine"
     ),
+    "topk_softmax_backward": Operation(of_topk, nan=None, infinity=None, nothing=None),
     "ext_exp": Operation(logitscope.ext_exp, nan="lane", infinity=None, nothing=None),
     "poly_relu": Operation(
         one(activation.poly_relu, weight=np.float32([1, 2, 3])), nan="lane", infinity=None, nothing=None
     ),
     "poly_norm": Operation(one(activation.poly_norm, weight=np.float32([1, 2, 3])), nothing="row"),
+    "poly_relu_backward": Operation(of_poly_relu, nan="lane", infinity=None, nothing=None),
+    "poly_norm_backward": Operation(of_poly_norm, nothing="row"),
+    "logsumexp_penalty": Operation(
+        partial(loss.logsumexp_penalty, reduction="none", return_grad=True), infinity=None
+    ),
+    **{
+        f"linear_cross_entropy, {mode}": Operation(partial(linear, mode=mode), nothing="row")
+        for mode in ("chunked", "recompute")
+    },
     "cross_entropy": Operation(with_gradient(loss.cross_entropy)),
     "cross_entropy, textbook": Operation(with_gradient(loss.cross_entropy, complement=False)),
     "cross_entropy, every option": Operation(

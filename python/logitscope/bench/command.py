@@ -74,8 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     for file in files:
         report.require_writable(file)
     timed = arguments.suite not in _UNTIMED
-    if arguments.suite in _OWN and (arguments.sizes or arguments.dtype != "float32"):
-        message = f"{arguments.suite} has arrays of its own, in float32; use it without --sizes and --dtype"
+    if arguments.suite in _OWN and arguments.sizes:
+        message = f"{arguments.suite} has arrays of its own; use it without --sizes"
+        raise ArgumentError(message)
+    if arguments.suite in _OWN and arguments.suite != MEMORY and arguments.dtype != "float32":
+        message = f"{arguments.suite} has arrays of its own, in float32; use it without --dtype"
         raise ArgumentError(message)
     settings = Settings(dtype=arguments.dtype, sizes=arguments.sizes)
     if arguments.quick:
@@ -109,8 +112,8 @@ def _measured(suite: str, settings: Settings, peers: Peers) -> tuple[dict[str, A
         errors = accuracy.measure(peers.torch)
         return {"results": list(map(asdict, errors))}, [accuracy.table(errors)]
     if suite == MEMORY:
-        peaks = memory.measure()
-        return {"results": list(map(asdict, peaks))}, [memory.table(peaks)]
+        peaks = memory.measure(dtype=settings.dtype)
+        return {"results": list(map(asdict, peaks))}, [memory.table(peaks, settings.dtype)]
     if suite == STATISTICS:
         checks = statistics.measure(settings)
         numbers = [{**asdict(check), "met": check.met} for check in checks]

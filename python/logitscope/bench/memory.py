@@ -29,8 +29,13 @@ class Peak:
     """Of torch's."""
 
 
-def measure(rows: int = SHAPES[0][0], features: int = FEATURES, classes: int = SHAPES[0][1]) -> list[Peak]:
-    """Measure every way on ``rows`` of ``features`` numbers and ``classes`` classes, in float32.
+def measure(
+    rows: int = SHAPES[0][0],
+    features: int = FEATURES,
+    classes: int = SHAPES[0][1],
+    dtype: str = "float32",
+) -> list[Peak]:
+    """Measure every way on ``rows`` of ``features`` numbers and ``classes`` classes.
 
     Raises
     ------
@@ -38,27 +43,30 @@ def measure(rows: int = SHAPES[0][0], features: int = FEATURES, classes: int = S
         Where the system does not tell the peak of a process, or torch is missing.
     """
     process.require_proc()
-    peaks = {way: int(process.number_of(__name__, way, rows, features, classes)) for way in WAYS}
+    peaks = {way: int(process.number_of(__name__, way, dtype, rows, features, classes)) for way in WAYS}
     return [Peak(way, peak, peak / peaks["torch"]) for way, peak in peaks.items()]
 
 
-def table(peaks: Sequence[Peak]) -> Table:
-    """Peaks as a table."""
+def table(peaks: Sequence[Peak], dtype: str = "float32") -> Table:
+    """Peaks of arrays of a type as a table."""
     rows = [[peak.way, f"{peak.bytes / 2**20:.0f} MiB", f"{peak.share:.0%}"] for peak in peaks]
     return Table(
-        "linear cross entropy, peak memory above the arrays given", ["who", "peak", "of torch"], rows
+        f"linear cross entropy, {dtype}, peak memory above the arrays given",
+        ["who", "peak", "of torch"],
+        rows,
     )
 
 
-def _step(way: str, rows: int, features: int, classes: int) -> Any:
+def _step(way: str, dtype: str, rows: int, features: int, classes: int) -> Any:
     """Make the arrays; gives a function that does one forward and backward pass."""
     import torch
 
     from logitscope.nn.functional import linear_cross_entropy
 
     torch.set_num_threads(1)
-    inputs = torch.randn(rows, features, requires_grad=True)
-    weight = (torch.randn(classes, features) / features**0.5).requires_grad_()
+    kind = {"dtype": getattr(torch, dtype)}
+    inputs = torch.randn(rows, features, **kind).requires_grad_()
+    weight = (torch.randn(classes, features, **kind) / features**0.5).requires_grad_()
     targets = torch.randint(0, classes, (rows,))
 
     def step() -> None:
@@ -72,11 +80,11 @@ def _step(way: str, rows: int, features: int, classes: int) -> Any:
     return step
 
 
-def _main(way: str, *sizes: int) -> None:
-    _step(way, 8, 8, 8)()  # so that code and pools are there
-    print(process.peak_of(_step(way, *sizes)))
+def _main(way: str, dtype: str, *sizes: int) -> None:
+    _step(way, dtype, 8, 8, 8)()  # so that code and pools are there
+    print(process.peak_of(_step(way, dtype, *sizes)))
 
 
 if __name__ == "__main__":
-    name, *numbers = sys.argv[1:]
-    _main(name, *map(int, numbers))
+    name, kind, *numbers = sys.argv[1:]
+    _main(name, kind, *map(int, numbers))

@@ -23,9 +23,9 @@ def require_proc() -> None:
         raise ArgumentError(message)
 
 
-def number_of(module: str, way: str, *numbers: int) -> float:
+def number_of(module: str, way: str, *arguments: str | int) -> float:
     """Run a module of the package with these arguments in a process of its own; gives the number that it prints."""
-    command = [sys.executable, "-m", module, way, *map(str, numbers)]
+    command = [sys.executable, "-m", module, way, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         message = f"bench: memory of '{way}' cannot be measured: {done.stderr.strip().splitlines()[-1]}"

@@ -76,11 +76,11 @@ class Plan:
 
 
 class LinearProblem(NamedTuple):
-    """Checked arguments: N rows, V classes, d columns; 16-bit numbers widened."""
+    """Checked arguments: N rows, V classes, d columns."""
 
     operation: str
     dtype: np.dtype[Any]
-    """What was given, and what gradients become."""
+    """Of the gradients; losses, and what is one number a class, are computed with."""
     input: NDArray[Any]  # (N, d)
     weight: NDArray[Any]  # (V, d)
     bias: NDArray[Any] | None  # (V,)
@@ -122,7 +122,7 @@ class LinearProblem(NamedTuple):
             if shift:
                 message = f"{operation}: shift is {shift} with soft targets; shift them, or use classes"
                 raise ArgumentError(message)
-            wanted = widen(masses_of(operation, wanted, no_logits, options))
+            wanted = masses_of(operation, wanted, no_logits, options)
         elif wanted.dtype.kind not in "iu":
             use = f"integers, or {name_of(dtype)} for soft targets"
             message = f"{operation}: targets has dtype {wanted.dtype}; use {use}"
@@ -142,8 +142,8 @@ class LinearProblem(NamedTuple):
         return cls(
             operation=operation,
             dtype=dtype,
-            input=_row_major(widen(rows.reshape(count, rows.shape[-1]))),
-            weight=_row_major(widen(matrix)),
+            input=_row_major(rows.reshape(count, rows.shape[-1])),
+            weight=_row_major(matrix),
             bias=None if offsets is None else np.ascontiguousarray(widen(offsets)),
             targets=np.ascontiguousarray(wanted),
             class_weight=factors,

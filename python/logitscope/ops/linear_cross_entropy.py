@@ -9,7 +9,7 @@ import numpy as np
 
 from logitscope import _native
 from logitscope._arrays import as_numpy, is_gpu, like, needs_autograd
-from logitscope._dtypes import narrow, widen
+from logitscope._dtypes import wide, widen
 from logitscope.errors import ShapeError
 from logitscope.ops._linear_problem import LinearProblem, Plan, padded
 from logitscope.ops._loss_problem import Options, reduced
@@ -68,7 +68,7 @@ def linear_cross_entropy(
     ----------
     input
         (..., d), NumPy array or torch CPU tensor of float32, float64, float16 or bfloat16. 16-bit numbers are
-        widened first: the loss is float32, gradients are summed in it and rounded once.
+        widened as they are read: the loss is float32, gradients are summed in it and rounded once.
     weight
         (V, d), a row for each class.
     targets
@@ -116,7 +116,9 @@ def linear_cross_entropy(
     -----
     Rows without a target take no part in the products: they cost nothing, and NaN in them reaches nothing. All sums
     have an order that does not depend on the number of threads. Related: Liger-Kernel (arXiv 2410.10989) and Cut
-    Cross-Entropy (arXiv 2411.09009), whose loss can come out below 0 where this one cannot.
+    Cross-Entropy (arXiv 2411.09009), whose loss can come out below 0 where this one cannot. Of 16-bit arrays the
+    sums of the gradient of ``weight`` are float32 beside it: all of them, but in mode ``"recompute"`` those of 1024
+    classes, where the sums of the gradient of ``input`` are.
 
     Examples
     --------
@@ -177,7 +179,7 @@ def loss(
 
         return on_gpu(input, weight, targets, bias, options, plan, wanted=wanted, return_stats=return_stats)
     problem = LinearProblem.of("linear_cross_entropy", input, weight, targets, bias, options, plan)
-    dtype, rows = problem.input.dtype, len(problem.input)
+    dtype, rows = wide(problem.dtype), len(problem.input)
     losses = np.empty(rows, dtype)
     gradients = None if wanted is None else _gradients(problem, wanted)
     stats = statistics_of((rows,), dtype) if return_stats else None
@@ -293,7 +295,7 @@ def backward(
         )
         return gpu_gradients
     problem = LinearProblem.of(operation, input, weight, targets, bias, options, plan)
-    dtype, rows = problem.input.dtype, len(problem.input)
+    dtype, rows = wide(problem.dtype), len(problem.input)
     losses = np.empty(rows, dtype)
     upstream = widen(as_numpy(operation, "dloss", dloss))
     expected = problem.kept(losses).shape if options.reduction == "none" else ()
@@ -313,7 +315,7 @@ def backward(
 
 def _gradients(problem: LinearProblem, wanted: tuple[bool, bool, bool]) -> _native.LinearGradients:
     of_input, of_weight, of_bias = wanted
-    dtype = problem.input.dtype
+    dtype = problem.dtype
     return {
         "input": np.empty(problem.input.shape, dtype) if of_input else None,
         "weight": np.empty(problem.weight.shape, dtype) if of_weight else None,
@@ -327,6 +329,4 @@ def _as_given(input: Any, problem: LinearProblem, gradients: _native.LinearGradi
     if of_input is not None:
         of_input = of_input.reshape(*problem.shape, problem.input.shape[1])
     arrays = (of_input, of_weight, of_bias)
-    return LinearGradients(
-        *(None if array is None else like(input, narrow(array, problem.dtype)) for array in arrays)
-    )
+    return LinearGradients(*(None if array is None else like(input, array) for array in arrays))

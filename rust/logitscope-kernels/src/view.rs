@@ -35,6 +35,15 @@ impl<'a, T> Matrix<'a, T> {
         Self { data, rows: rows.len(), columns: self.columns, stride: self.stride }
     }
 
+    /// The same numbers where they are what is computed with.
+    pub(crate) fn as_wide(&self) -> Option<Matrix<'a, T::Wide>>
+    where
+        T: Stored,
+    {
+        let Self { rows, columns, stride, .. } = *self;
+        Some(Matrix { data: T::as_wide(self.data)?, rows, columns, stride })
+    }
+
     /// All of it, where one row follows the other.
     pub(crate) fn without_gaps(&self) -> Option<&'a [T]> {
         let len = self.rows * self.columns;

@@ -2,7 +2,7 @@
 
 use logitscope_kernels::gemm::{Factor, Start, product};
 use logitscope_kernels::{Cancel, Error, Matrix, threads};
-use logitscope_simd::Element;
+use logitscope_simd::{BF16, Element, F16, Stored};
 use logitscope_testing::{Random, assert_within_ulps, each_isa, same_bits};
 
 /// Rows, depth and columns around micro-tiles, vectors and tiles.
@@ -124,6 +124,35 @@ fn sparse_factors_pass_over_what_is_zero() {
         let passed = run(&b);
         assert!(passed[..24 * 6].iter().all(|x| *x == 0.0), "a panel of zeros was multiplied");
         assert!(passed[24 * 6].is_nan(), "a panel that is not zero was passed over");
+    });
+}
+
+fn check_stored<X: Stored<Wide = f32>>() {
+    let mut random = Random::new(6);
+    for [rows, depth, columns] in SHAPES {
+        for turned in [false, true] {
+            let a = Given::<f32>::new(&mut random, rows, depth, false);
+            let mut b = Given::<f32>::new(&mut random, depth, columns, turned);
+            let stored: Vec<X> = b.data.iter().map(|&x| X::narrow(x)).collect();
+            X::widen_into(&stored, &mut b.data);
+            let factor = if turned {
+                Factor::transposed(Matrix::new(&stored, columns, depth, depth + 3))
+            } else {
+                Factor::plain(Matrix::new(&stored, depth, columns, columns + 3))
+            };
+            let mut c = vec![0.0; rows * columns];
+            product(a.factor(), factor, Start::Zero, &mut c, columns, &Cancel::default()).unwrap();
+            let want = multiply(&a, &b, Start::Zero, columns);
+            assert!(same_bits(&c, &want), "{} {rows} {depth} {columns} {turned}", X::FORMAT);
+        }
+    }
+}
+
+#[test]
+fn factors_of_16_bits_give_the_bits_of_wide_ones() {
+    each_isa(|_| {
+        check_stored::<F16>();
+        check_stored::<BF16>();
     });
 }
 

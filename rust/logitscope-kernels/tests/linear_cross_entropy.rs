@@ -5,7 +5,7 @@ use logitscope_kernels::linear_cross_entropy::{
     Gradients, Output, Problem, chunked, recompute, recompute_backward,
 };
 use logitscope_kernels::{Cancel, Error, Heads, Matrix, threads};
-use logitscope_simd::Element;
+use logitscope_simd::{BF16, Element, F16, Stored};
 use logitscope_testing::{Random, each_isa, same_bits};
 
 const IGNORE: i64 = -100;
@@ -21,17 +21,17 @@ struct Case<T> {
     upstream: Vec<T>,
 }
 
-/// Everything one call gives.
+/// Everything one call gives; gradients are of what arrays hold.
 #[derive(Debug, PartialEq)]
-struct Everything<T> {
+struct Everything<T, X = T> {
     reduced: f64,
     losses: Vec<T>,
     lse: Vec<T>,
     entropy: Vec<T>,
     argmax: Vec<i64>,
-    input: Vec<T>,
-    weight: Vec<T>,
-    bias: Vec<T>,
+    input: Vec<X>,
+    weight: Vec<X>,
+    bias: Vec<X>,
 }
 
 impl<T: Element> Case<T> {
@@ -61,17 +61,17 @@ impl<T: Element> Case<T> {
     }
 
     /// Calls `run` with arrays to fill.
-    fn everything(&self, run: impl FnOnce(Output<'_, T>) -> f64) -> Everything<T> {
-        let nothing = T::NAN;
+    fn everything<X: Stored<Wide = T>>(&self, run: impl FnOnce(Output<'_, X>) -> f64) -> Everything<T, X> {
+        let (nothing, no_gradient) = (T::NAN, X::narrow(T::NAN));
         let mut all = Everything {
             reduced: 0.0,
             losses: vec![nothing; self.rows],
             lse: vec![nothing; self.rows],
             entropy: vec![nothing; self.rows],
             argmax: vec![-1; self.rows],
-            input: vec![nothing; self.input.len()],
-            weight: vec![nothing; self.weight.len()],
-            bias: vec![nothing; self.classes],
+            input: vec![no_gradient; self.input.len()],
+            weight: vec![no_gradient; self.weight.len()],
+            bias: vec![no_gradient; self.classes],
         };
         all.reduced = run(Output {
             losses: &mut all.losses,
@@ -238,6 +238,77 @@ fn what_lies_in_an_ignored_row_reaches_nothing() {
         assert!(all.weight.iter().chain(&all.bias).chain(&all.input).all(|x| x.is_finite()));
         assert!(all.input[3 * 4..4 * 4].iter().all(|x| *x == 0.0));
     }
+}
+
+/// The same problem in 16 bits gives the losses of the widened one, and its gradients rounded once.
+fn check_stored<X: Stored<Wide = f32>>(rows: usize, classes: usize, columns: usize, soft: bool) {
+    let mut case = Case::<f32>::new(rows, classes, columns);
+    let narrow = |list: &[f32]| -> Vec<X> { list.iter().map(|&x| X::narrow(x)).collect() };
+    let (input, weight) = (narrow(&case.input), narrow(&case.weight));
+    X::widen_into(&input, &mut case.input);
+    X::widen_into(&weight, &mut case.weight);
+    let masses: Vec<X> = (0..rows * classes).map(|i| X::narrow((i % 7) as f32 / 8.0)).collect();
+    let wide_masses: Vec<f32> = masses.iter().map(|&x| x.widen()).collect();
+    let options = Options { reduction: Reduction::Sum, ..Options::default() };
+    let problem = Problem {
+        input: Matrix::new(&input, rows, columns, columns),
+        weight: Matrix::new(&weight, classes, columns, columns),
+        bias: Some(&case.bias),
+        targets: if soft {
+            Targets::Masses(&masses)
+        } else {
+            Targets::Classes { of_rows: &case.targets, ignore_index: IGNORE }
+        },
+        class_weight: None,
+        options,
+        filter: None,
+    };
+    let mut wide = case.problem(options);
+    if soft {
+        wide.targets = Targets::Masses(&wide_masses);
+    }
+    let (mut states, cancel) = (vec![[0.0; 4]; rows], Cancel::default());
+    for again in [false, true] {
+        if again && soft {
+            continue;
+        }
+        let got = case.everything::<X>(|output| {
+            if again {
+                recompute(&problem, &mut states, output, &cancel).unwrap()
+            } else {
+                chunked(&problem, 7, output, &cancel).unwrap()
+            }
+        });
+        let want = case.everything::<f32>(|output| {
+            if again {
+                recompute(&wide, &mut states, output, &cancel).unwrap()
+            } else {
+                chunked(&wide, 7, output, &cancel).unwrap()
+            }
+        });
+        let what = format!("{} {rows} {classes} {columns} recompute {again}", X::FORMAT);
+        assert_eq!(
+            (got.reduced, &got.losses, &got.argmax),
+            (want.reduced, &want.losses, &want.argmax),
+            "{what}"
+        );
+        for (got, want) in [(&got.input, &want.input), (&got.weight, &want.weight), (&got.bias, &want.bias)] {
+            let got: Vec<f32> = got.iter().map(|x| x.widen()).collect();
+            let want: Vec<f32> = want.iter().map(|&x| X::narrow(x).widen()).collect();
+            assert!(same_bits(&got, &want), "{what}");
+        }
+    }
+}
+
+#[test]
+fn arrays_of_16_bits_give_the_losses_of_wide_ones_and_gradients_rounded_once() {
+    each_isa(|_| {
+        for (rows, classes, columns) in [(1, 1, 1), (9, 40, 5), (37, 129, 20), (1100, 1100, 3), (5, 30, 0)] {
+            check_stored::<F16>(rows, classes, columns, false);
+            check_stored::<BF16>(rows, classes, columns, false);
+        }
+        check_stored::<BF16>(9, 40, 5, true);
+    });
 }
 
 #[test]

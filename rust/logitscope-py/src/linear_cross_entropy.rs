@@ -1,6 +1,6 @@
 //! A linear layer and the loss of its logits in one.
 
-use crate::arrays::{ArrayElement, Filled, Input, by_dtype, contiguous, filled, matrix, optional};
+use crate::arrays::{ArrayStored, Filled, Input, by_stored, contiguous, filled, matrix, optional};
 use crate::call::run;
 use crate::cross_entropy::{Filling, Options, TargetArray, Wanted};
 use logitscope_kernels::Cancel;
@@ -33,15 +33,15 @@ struct WantedGradients<'py> {
 }
 
 /// The arrays of a problem with their element type.
-struct Arrays<'py, T: ArrayElement> {
-    input: Input<'py, T>,
-    weight: Input<'py, T>,
-    bias: Option<Input<'py, T>>,
-    targets: TargetArray<'py, T>,
-    class_weight: Option<Input<'py, T>>,
+struct Arrays<'py, X: ArrayStored> {
+    input: Input<'py, X>,
+    weight: Input<'py, X>,
+    bias: Option<Input<'py, X::Wide>>,
+    targets: TargetArray<'py, X>,
+    class_weight: Option<Input<'py, X::Wide>>,
 }
 
-impl<'py, T: ArrayElement> Arrays<'py, T> {
+impl<'py, X: ArrayStored> Arrays<'py, X> {
     fn of(problem: &Problem<'py>) -> PyResult<Self> {
         Ok(Self {
             input: problem.input.extract()?,
@@ -56,7 +56,7 @@ impl<'py, T: ArrayElement> Arrays<'py, T> {
         &'a self,
         operation: &str,
         problem: &'a Problem<'py>,
-    ) -> PyResult<kernel::Problem<'a, T>> {
+    ) -> PyResult<kernel::Problem<'a, X>> {
         Ok(kernel::Problem {
             input: matrix("input", &self.input)?,
             weight: matrix("weight", &self.weight)?,
@@ -70,14 +70,14 @@ impl<'py, T: ArrayElement> Arrays<'py, T> {
 }
 
 /// Gradients with their element type.
-struct FilledGradients<'py, T: ArrayElement> {
-    input: Option<Filled<'py, T>>,
-    weight: Option<Filled<'py, T>>,
-    bias: Option<Filled<'py, T>>,
-    upstream: Option<Input<'py, T>>,
+struct FilledGradients<'py, X: ArrayStored> {
+    input: Option<Filled<'py, X>>,
+    weight: Option<Filled<'py, X>>,
+    bias: Option<Filled<'py, X>>,
+    upstream: Option<Input<'py, X::Wide>>,
 }
 
-impl<'py, T: ArrayElement> FilledGradients<'py, T> {
+impl<'py, X: ArrayStored> FilledGradients<'py, X> {
     fn of(wanted: &WantedGradients<'py>) -> PyResult<Self> {
         Ok(Self {
             input: optional(wanted.input.as_ref())?,
@@ -87,7 +87,7 @@ impl<'py, T: ArrayElement> FilledGradients<'py, T> {
         })
     }
 
-    fn for_kernel(&mut self, problem: &kernel::Problem<'_, T>) -> PyResult<Gradients<'_, T>> {
+    fn for_kernel(&mut self, problem: &kernel::Problem<'_, X>) -> PyResult<Gradients<'_, X>> {
         let ((rows, classes), columns) = (problem.size(), problem.input.columns());
         let fill = |name, array, len| match array {
             Some(array) => filled(name, array, len).map(Some),
@@ -103,7 +103,7 @@ impl<'py, T: ArrayElement> FilledGradients<'py, T> {
 }
 
 /// How many elementary steps a problem takes.
-fn work<T: ArrayElement>(problem: &kernel::Problem<'_, T>) -> usize {
+fn work<X: ArrayStored>(problem: &kernel::Problem<'_, X>) -> usize {
     let (rows, classes) = problem.size();
     rows.saturating_mul(classes).saturating_mul(problem.input.columns())
 }
@@ -119,12 +119,12 @@ fn linear_cross_entropy<'py>(
     states: Option<&Bound<'py, PyAny>>,
     statistics: Option<Wanted<'py>>,
 ) -> PyResult<f64> {
-    by_dtype!(operation, &problem.input => loss_of(
+    by_stored!(operation, &problem.input => loss_of(
         py, operation, &problem, losses, gradients.as_ref(), states, statistics.as_ref(),
     ))
 }
 
-fn loss_of<'py, T: ArrayElement>(
+fn loss_of<'py, X: ArrayStored>(
     py: Python<'py>,
     operation: &str,
     given: &Problem<'py>,
@@ -133,11 +133,11 @@ fn loss_of<'py, T: ArrayElement>(
     states: Option<&Bound<'py, PyAny>>,
     wanted: Option<&Wanted<'py>>,
 ) -> PyResult<f64> {
-    let arrays = Arrays::<T>::of(given)?;
+    let arrays = Arrays::<X>::of(given)?;
     let problem = arrays.for_kernel(operation, given)?;
     let (rows, _) = problem.size();
-    let mut losses: Filled<'py, T> = losses.extract()?;
-    let mut gradients = gradients.map(FilledGradients::of).transpose()?;
+    let mut losses: Filled<'py, X::Wide> = losses.extract()?;
+    let mut gradients = gradients.map(FilledGradients::<X>::of).transpose()?;
     let mut filling = wanted.map(Filling::of).transpose()?;
     let mut states: Option<Filled<'py, f64>> = optional(states)?;
     let output = Output {
@@ -157,7 +157,7 @@ fn loss_of<'py, T: ArrayElement>(
         Some(chunk) => kernel::chunked(&problem, chunk, output, cancel),
         None => kernel::recompute(&problem, states, output, cancel),
     };
-    run::<T, _>(py, "linear_cross_entropy", work(&problem), compute)
+    run::<X, _>(py, "linear_cross_entropy", work(&problem), compute)
 }
 
 #[pyfunction]
@@ -169,23 +169,23 @@ fn linear_cross_entropy_backward<'py>(
     states: &Bound<'py, PyAny>,
     gradients: WantedGradients<'py>,
 ) -> PyResult<()> {
-    by_dtype!(operation, &problem.input => gradients_of(py, operation, &problem, states, &gradients))
+    by_stored!(operation, &problem.input => gradients_of(py, operation, &problem, states, &gradients))
 }
 
-fn gradients_of<'py, T: ArrayElement>(
+fn gradients_of<'py, X: ArrayStored>(
     py: Python<'py>,
     operation: &str,
     given: &Problem<'py>,
     states: &Bound<'py, PyAny>,
     gradients: &WantedGradients<'py>,
 ) -> PyResult<()> {
-    let arrays = Arrays::<T>::of(given)?;
+    let arrays = Arrays::<X>::of(given)?;
     let problem = arrays.for_kernel(operation, given)?;
     let states: Input<'py, f64> = states.extract()?;
     let states = contiguous("states", &states)?.as_chunks().0;
-    let mut gradients = FilledGradients::<T>::of(gradients)?;
+    let mut gradients = FilledGradients::<X>::of(gradients)?;
     let gradients = gradients.for_kernel(&problem)?;
-    run::<T, _>(py, "linear_cross_entropy_backward", work(&problem), |cancel| {
+    run::<X, _>(py, "linear_cross_entropy_backward", work(&problem), |cancel| {
         kernel::recompute_backward(&problem, states, gradients, cancel)
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::element::Element;
 use crate::isa::Isa;
-use crate::stored::{BF16, Stored};
+use crate::stored::{BF16, F16, Stored};
 
 /// The vectors of one instruction set over elements `T`.
 ///
@@ -141,6 +141,23 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
         self.load(&sums)
     }
 
+    /// The lanes of so many float16 numbers, exactly.
+    #[inline(always)]
+    fn load_f16(self, numbers: &[F16; 16]) -> Self::Vector {
+        let mut wide = T::block(T::ZERO);
+        for (wide, number) in wide.as_mut().iter_mut().zip(numbers) {
+            *wide = T::from_f64(number.widen().into());
+        }
+        self.load(&wide)
+    }
+    /// Writes the lanes rounded to float16 as [`Stored::narrow`] does: the same bits everywhere, NaN included.
+    #[inline(always)]
+    fn store_f16(self, vector: Self::Vector, out: &mut [F16; 16]) {
+        let wide = self.to_block(vector);
+        for (out, wide) in out.iter_mut().zip(wide.as_ref()) {
+            *out = F16::narrow(wide.to_f32());
+        }
+    }
     /// Writes the lanes rounded to bfloat16 as [`Stored::narrow`] does: the same bits everywhere, NaN included.
     #[inline(always)]
     fn store_bf16(self, vector: Self::Vector, out: &mut [BF16]) {

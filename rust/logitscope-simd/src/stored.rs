@@ -50,6 +50,12 @@ pub trait Stored: Copy + Debug + Send + Sync + 'static {
     fn packs(row: &[Self]) -> (&[Self::Pack], &[Self]);
     /// Cuts a mutable slice into whole packs and the numbers left over.
     fn packs_mut(row: &mut [Self]) -> (&mut [Self::Pack], &mut [Self]);
+    /// A pack as a block of what is computed with: itself where it is one, else in `room`.
+    fn wide_pack<'a, S: Simd<Self::Wide>>(
+        simd: S,
+        pack: &'a Self::Pack,
+        room: &'a mut <Self::Wide as Element>::Block,
+    ) -> &'a <Self::Wide as Element>::Block;
     /// Reads one pack.
     fn load<S: Simd<Self::Wide>>(simd: S, pack: &Self::Pack) -> S::Vector;
     /// Writes one pack.
@@ -138,6 +144,14 @@ macro_rules! stored_as_it_is {
                 <$type as Element>::blocks_mut(row)
             }
             #[inline(always)]
+            fn wide_pack<'a, S: Simd<$type>>(
+                _: S,
+                pack: &'a Self::Pack,
+                _: &'a mut <$type as Element>::Block,
+            ) -> &'a <$type as Element>::Block {
+                pack
+            }
+            #[inline(always)]
             fn load<S: Simd<$type>>(simd: S, pack: &Self::Pack) -> S::Vector {
                 simd.load(pack)
             }
@@ -192,7 +206,8 @@ impl F16 {
         // Adding 0.5 leaves the digits of a denormal half in the lowest bits, rounded by the hardware.
         let denormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0x3f00_0000);
         let finite = if magnitude < 0x3880_0000 { denormal } else { normal };
-        let beyond = if magnitude > 0x7f80_0000 { 0x7e00 } else { 0x7c00 };
+        // NaN keeps its upper bits, as with the instruction for it.
+        let beyond = if magnitude > 0x7f80_0000 { 0x7e00 | (magnitude >> 13) & 0x1ff } else { 0x7c00 };
         let rounded = if magnitude >= 0x4780_0000 { beyond } else { finite };
         F16((rounded | (bits >> 16) & 0x8000) as u16)
     }
@@ -264,12 +279,13 @@ macro_rules! stored_in_half {
                 row.as_chunks_mut()
             }
             #[inline(always)]
-            fn load<S: Simd<f32>>(simd: S, pack: &Self::Pack) -> S::Vector {
-                let mut wide = [0.0; f32::LANES];
-                for (wide, number) in wide.iter_mut().zip(pack) {
-                    *wide = number.to_f32();
-                }
-                simd.load(&wide)
+            fn wide_pack<'a, S: Simd<f32>>(
+                simd: S,
+                pack: &'a Self::Pack,
+                room: &'a mut <f32 as Element>::Block,
+            ) -> &'a <f32 as Element>::Block {
+                simd.store(Self::load(simd, pack), room);
+                room
             }
         }
 
@@ -286,15 +302,25 @@ macro_rules! stored_in_half {
 }
 stored_in_half!(F16, "f16", {
     #[inline(always)]
+    fn load<S: Simd<f32>>(simd: S, pack: &Self::Pack) -> S::Vector {
+        simd.load_f16(pack)
+    }
+    #[inline(always)]
     fn store<S: Simd<f32>>(simd: S, vector: S::Vector, pack: &mut Self::Pack) {
-        for (number, wide) in pack.iter_mut().zip(simd.to_block(vector)) {
-            *number = F16::from_f32(wide);
-        }
+        simd.store_f16(vector, pack);
     }
 });
 stored_in_half!(BF16, "bf16", {
     const IS_HALF: bool = true;
 
+    #[inline(always)]
+    fn load<S: Simd<f32>>(simd: S, pack: &Self::Pack) -> S::Vector {
+        let mut wide = [0.0; f32::LANES];
+        for (wide, number) in wide.iter_mut().zip(pack) {
+            *wide = number.to_f32();
+        }
+        simd.load(&wide)
+    }
     #[inline(always)]
     fn store<S: Simd<f32>>(simd: S, vector: S::Vector, pack: &mut Self::Pack) {
         simd.store_bf16(vector, pack);

@@ -4,6 +4,8 @@
 //! rows as a micro-tile has, and the columns of `b` one narrow panel after the other, each used by all rows while it
 //! is in the nearest cache. A micro-tile keeps its part of `c` in registers for the whole block.
 //!
+//! The right factor may hold 16-bit numbers: they are widened as they are packed, a narrow panel at a time.
+//!
 //! Every number of `c` is one sum in the order of the depth, cut at fixed places: neither the shape of the tiles nor
 //! who computes them changes a bit, so tiles may be made for the number of threads.
 
@@ -13,7 +15,7 @@ mod pack;
 use crate::error::{Error, Result};
 use crate::threads::{self, Cancel};
 use crate::view::Matrix;
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 use pack::Scratch;
 
 /// How far a micro-tile walks before its sums are added to `c`.
@@ -73,11 +75,11 @@ pub enum Start<'a, T> {
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes do not fit each other; [`Error::Interrupted`] when cancelled.
-pub fn product<T: Element>(
-    a: Factor<'_, T>,
-    b: Factor<'_, T>,
-    start: Start<'_, T>,
-    c: &mut [T],
+pub fn product<X: Stored>(
+    a: Factor<'_, X::Wide>,
+    b: Factor<'_, X>,
+    start: Start<'_, X::Wide>,
+    c: &mut [X::Wide],
     stride: usize,
     cancel: &Cancel,
 ) -> Result<()> {
@@ -120,7 +122,7 @@ pub fn product<T: Element>(
     }
     let work = rows.saturating_mul(columns).saturating_mul(depth);
     threads::for_each(tiles, work, cancel, Scratch::default, |scratch, tile| {
-        T::dispatch(TileKernel { tile, scratch });
+        X::Wide::dispatch(TileKernel { tile, scratch });
     })
 }
 
@@ -139,39 +141,39 @@ fn tile_shape(rows: usize, columns: usize, threads: usize) -> (usize, usize) {
 }
 
 /// A part of `c` and where it lies.
-struct Tile<'a, T> {
-    a: Factor<'a, T>,
-    b: Factor<'a, T>,
-    start: Start<'a, T>,
+struct Tile<'a, X: Stored> {
+    a: Factor<'a, X::Wide>,
+    b: Factor<'a, X>,
+    start: Start<'a, X::Wide>,
     row: usize,
     column: usize,
-    c: Vec<&'a mut [T]>,
+    c: Vec<&'a mut [X::Wide]>,
 }
 
-struct TileKernel<'a, 's, T: Element> {
-    tile: Tile<'a, T>,
-    scratch: &'s mut Scratch<T>,
+struct TileKernel<'a, 's, X: Stored> {
+    tile: Tile<'a, X>,
+    scratch: &'s mut Scratch<X::Wide>,
 }
 
-impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
+impl<X: Stored> Kernel<X::Wide> for TileKernel<'_, '_, X> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
+    fn run<S: Simd<X::Wide>>(self, simd: S) {
         if S::REGISTERS >= 32 {
-            walk::<T, S, 12, 2>(simd, self.tile, self.scratch);
+            walk::<X, S, 12, 2>(simd, self.tile, self.scratch);
         } else {
-            walk::<T, S, 6, 1>(simd, self.tile, self.scratch);
+            walk::<X, S, 6, 1>(simd, self.tile, self.scratch);
         }
     }
 }
 
 /// Computes a tile, block of the depth after block.
 #[inline(always)]
-fn walk<T: Element, S: Simd<T>, const MR: usize, const NR: usize>(
+fn walk<X: Stored, S: Simd<X::Wide>, const MR: usize, const NR: usize>(
     simd: S,
-    tile: Tile<'_, T>,
-    scratch: &mut Scratch<T>,
+    tile: Tile<'_, X>,
+    scratch: &mut Scratch<X::Wide>,
 ) {
     let Tile { a, b, start, row, column, mut c } = tile;
     let (depth, width) = (a.size().1, c[0].len());
@@ -179,16 +181,16 @@ fn walk<T: Element, S: Simd<T>, const MR: usize, const NR: usize>(
     loop {
         let k = from..depth.min(from + DEPTH);
         scratch.pack_rows(simd, a, row..row + c.len(), k.clone(), MR);
-        for first in (0..width).step_by(NR * T::LANES) {
-            let columns = first..width.min(first + NR * T::LANES);
+        for first in (0..width).step_by(NR * X::Wide::LANES) {
+            let columns = first..width.min(first + NR * X::Wide::LANES);
             let part = column + columns.start..column + columns.end;
-            scratch.pack_columns(simd, b, part, k.clone(), NR * T::LANES);
+            scratch.pack_columns(simd, b, part, k.clone(), NR * X::Wide::LANES);
             let start = match start {
                 _ if from > 0 => Start::Kept,
                 Start::Row(row) => Start::Row(&row[column + columns.start..column + columns.end]),
                 other => other,
             };
-            micro::multiply::<T, S, MR, NR>(simd, scratch, start, columns, &mut c);
+            micro::multiply::<X::Wide, S, MR, NR>(simd, scratch, start, columns, &mut c);
         }
         from = k.end;
         if from == depth {

@@ -4,7 +4,7 @@
 
 use super::Factor;
 use crate::view::Matrix;
-use logitscope_simd::{Element, Simd};
+use logitscope_simd::{Element, Simd, Stored};
 use std::ops::Range;
 
 /// The most lanes that a vector has.
@@ -72,10 +72,10 @@ impl<T: Element> Scratch<T> {
 
     /// Packs columns of `b` into a panel `width` wide; what is missing of them is 0.
     #[inline(always)]
-    pub(super) fn pack_columns<S: Simd<T>>(
+    pub(super) fn pack_columns<X: Stored<Wide = T>, S: Simd<T>>(
         &mut self,
         simd: S,
-        b: Factor<'_, T>,
+        b: Factor<'_, X>,
         columns: Range<usize>,
         depth: Range<usize>,
         width: usize,
@@ -98,9 +98,9 @@ impl<T: Element> Scratch<T> {
 
 /// Packs columns of a matrix, whose rows are the depth.
 #[inline(always)]
-fn copy<T: Element, S: Simd<T>>(
+fn copy<T: Element, X: Stored<Wide = T>, S: Simd<T>>(
     simd: S,
-    matrix: Matrix<'_, T>,
+    matrix: Matrix<'_, X>,
     columns: Range<usize>,
     depth: Range<usize>,
     width: usize,
@@ -111,46 +111,49 @@ fn copy<T: Element, S: Simd<T>>(
         let row = &matrix.row(k)[columns.clone()];
         if whole {
             // Vectors, and a rest that is known when this is compiled: a call for so few bytes costs more.
-            let ((blocks, tail), (out, out_tail)) = (T::blocks(&row[..width]), T::blocks_mut(packed));
-            for (block, out) in blocks.iter().zip(out) {
-                simd.store(simd.load(block), out);
+            let ((packs, tail), (out, out_tail)) = (X::packs(&row[..width]), T::blocks_mut(packed));
+            for (pack, out) in packs.iter().zip(out) {
+                simd.store(X::load(simd, pack), out);
             }
             for (x, out) in tail[..width % T::LANES].iter().zip(out_tail) {
-                *out = *x;
+                *out = x.widen();
             }
         } else {
             packed.fill(T::ZERO);
-            packed[..row.len()].copy_from_slice(row);
+            for (x, out) in row.iter().zip(packed) {
+                *out = x.widen();
+            }
         }
     }
 }
 
 /// Packs rows of a matrix, whose columns are the depth.
 #[inline(always)]
-fn transpose<T: Element, S: Simd<T>>(
+fn transpose<T: Element, X: Stored<Wide = T>, S: Simd<T>>(
     simd: S,
-    matrix: Matrix<'_, T>,
+    matrix: Matrix<'_, X>,
     rows: Range<usize>,
     depth: Range<usize>,
     width: usize,
     panel: &mut [T],
 ) {
     let nothing = T::block(T::ZERO);
+    let mut rooms = [nothing; LANES];
     let mut square = [nothing; LANES];
     let square = &mut square[..T::LANES];
     for offset in (0..width).step_by(T::LANES) {
-        let mut whole: [&[T::Block]; LANES] = [&[]; LANES];
-        let mut tails: [&[T]; LANES] = [&[]; LANES];
+        let mut whole: [&[X::Pack]; LANES] = [&[]; LANES];
+        let mut tails: [&[X]; LANES] = [&[]; LANES];
         let present = rows.len().saturating_sub(offset).min(T::LANES);
         for i in 0..present {
-            (whole[i], tails[i]) = T::blocks(&matrix.row(rows.start + offset + i)[depth.clone()]);
+            (whole[i], tails[i]) = X::packs(&matrix.row(rows.start + offset + i)[depth.clone()]);
         }
         let lanes = T::LANES.min(width - offset);
         let (squares, tail) = panel.split_at_mut(depth.len() / T::LANES * T::LANES * width);
         for (index, packed) in squares.chunks_exact_mut(T::LANES * width).enumerate() {
             let mut blocks = [&nothing; LANES];
-            for i in 0..present {
-                blocks[i] = &whole[i][index];
+            for ((block, packs), room) in blocks.iter_mut().zip(&whole).zip(&mut rooms).take(present) {
+                *block = X::wide_pack(simd, &packs[index], room);
             }
             simd.transpose(&blocks[..T::LANES], square);
             for (column, packed) in square.iter().zip(packed.chunks_exact_mut(width)) {
@@ -159,7 +162,7 @@ fn transpose<T: Element, S: Simd<T>>(
         }
         for (k, packed) in tail.chunks_exact_mut(width).enumerate() {
             for i in 0..lanes {
-                packed[offset + i] = if i < present { tails[i][k] } else { T::ZERO };
+                packed[offset + i] = if i < present { tails[i][k].widen() } else { T::ZERO };
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Some rows at a time: their logits, then in the same place the gradient of these.
 
 use super::gradients::{Sums, Tile};
-use super::problem::{Checked, Output, Problem};
+use super::problem::{Checked, Output, Problem, Terms};
 use super::{Losses, gather};
 use crate::cross_entropy::{Question, RowLoss, Scratch, Target, Wanted, row_loss};
 use crate::error::Result;
@@ -9,16 +9,16 @@ use crate::gemm::{Factor, Start, product};
 use crate::rows;
 use crate::threads::{self, Cancel};
 use crate::view::Matrix;
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 
 /// Fills `output` and returns the reduced loss, with the logits of `chunk` rows (at least one) in memory.
 ///
 /// # Errors
 /// As [`crate::cross_entropy::cross_entropy`].
-pub fn chunked<T: Element>(
-    problem: &Problem<'_, T>,
+pub fn chunked<X: Stored>(
+    problem: &Problem<'_, X>,
     chunk: usize,
-    output: Output<'_, T>,
+    output: Output<'_, X>,
     cancel: &Cancel,
 ) -> Result<f64> {
     let checked = problem.check()?;
@@ -28,12 +28,13 @@ pub fn chunked<T: Element>(
     let rows = checked.rows(statistics.looks_at_ignored_rows());
     let ((_, classes), columns) = (problem.size(), problem.input.columns());
     let mut losses = Losses::new(&checked, losses, statistics);
-    let mut sums = gradients.as_mut().map(|gradients| Sums::new(&checked, gradients, !rows.is_empty()));
+    let mut sums = gradients.as_mut().map(|gradients| Sums::new(&checked, gradients, &rows));
     let (mut logits, mut input) = (Vec::new(), Vec::new());
     let start = problem.bias.map_or(Start::Zero, Start::Row);
-    for (index, rows) in rows.chunks(chunk.max(1)).enumerate() {
+    let chunk = chunk.max(1);
+    for (index, rows) in rows.chunks(chunk).enumerate() {
         gather(problem.input, rows, &mut input);
-        logits.resize(rows.len() * classes, T::ZERO);
+        logits.resize(rows.len() * classes, X::Wide::ZERO);
         let factor = Factor::plain(Matrix::new(&input, rows.len(), columns, columns));
         product(factor, Factor::transposed(problem.weight), start, &mut logits, classes, cancel)?;
         let upstream: Vec<_> = rows.iter().map(|&row| sums.as_ref().map(|sums| sums.upstream(row))).collect();
@@ -42,28 +43,31 @@ pub fn chunked<T: Element>(
         if let Some(sums) = &mut sums {
             // What lies in rows without a target must not be multiplied, even by 0.
             for (input, &row) in input.chunks_exact_mut(columns.max(1)).zip(rows) {
-                if matches!(checked.target(row), Target::Ignored) {
-                    input.fill(T::ZERO);
+                if checked.is_ignored(row) {
+                    input.fill(X::Wide::ZERO);
                 }
             }
-            let tile = Tile { input: &input, rows, classes: 0..classes, first_rows: index == 0 };
+            let span = index * chunk..index * chunk + rows.len();
+            let input = Matrix::new(&input, rows.len(), columns, columns);
+            let tile = Tile { input, rows: span.clone(), classes: 0..classes, span };
             sums.add(&checked, &mut logits, &tile, cancel)?;
-            sums.finish_rows(rows, columns);
+            sums.settle_rows(&tile.span);
         }
     }
-    if let Some(sums) = sums {
+    if let Some(mut sums) = sums {
+        sums.settle_classes(&(0..classes));
         sums.finish();
     }
     Ok(losses.reduce(&checked))
 }
 
 /// The losses of rows; where there is an upstream, their logits become their gradient.
-fn row_losses<T: Element>(
-    checked: &Checked<'_, T>,
+fn row_losses<X: Stored>(
+    checked: &Checked<'_, X>,
     wanted: Wanted,
     rows: &[usize],
     upstream: &[Option<f64>],
-    logits: &mut [T],
+    logits: &mut [X::Wide],
     cancel: &Cancel,
 ) -> Result<Vec<RowLoss>> {
     let (_, classes) = checked.problem.size();
@@ -74,17 +78,12 @@ fn row_losses<T: Element>(
         .zip(upstream.chunks(size))
         .zip(logits.chunks_mut(size * classes))
         .zip(answers.chunks_mut(size))
-        .map(|(((rows, upstream), logits), answers)| Piece {
-            checked,
-            wanted,
-            rows,
-            upstream,
-            logits,
-            answers,
-        })
+        .map(|(((rows, upstream), logits), answers)| (rows, upstream, logits, answers))
         .collect();
-    threads::for_each(pieces, work, cancel, Default::default, |buffers: &mut Buffers<T>, piece| {
-        T::dispatch(PieceKernel { piece, buffers });
+    threads::for_each(pieces, work, cancel, Default::default, |(buffers, masses), piece| {
+        let (rows, upstream, logits, answers) = piece;
+        let (terms, targets) = (checked.terms, &*checked.targets(rows, masses));
+        X::Wide::dispatch(Piece { terms, wanted, rows, targets, upstream, logits, answers, buffers });
     })?;
     Ok(answers)
 }
@@ -97,39 +96,34 @@ struct Buffers<T> {
 }
 
 struct Piece<'a, T> {
-    checked: &'a Checked<'a, T>,
+    terms: Terms<'a, T>,
     wanted: Wanted,
     rows: &'a [usize],
+    targets: &'a [Target<'a, T>],
     upstream: &'a [Option<f64>],
     logits: &'a mut [T],
     answers: &'a mut [RowLoss],
+    buffers: &'a mut Buffers<T>,
 }
 
-struct PieceKernel<'a, 's, T> {
-    piece: Piece<'a, T>,
-    buffers: &'s mut Buffers<T>,
-}
-
-impl<T: Element> Kernel<T> for PieceKernel<'_, '_, T> {
+impl<T: Element> Kernel<T> for Piece<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let PieceKernel { piece, buffers } = self;
-        let Piece { checked, wanted, rows, upstream, logits, answers } = piece;
+        let Piece { terms, wanted, rows, targets, upstream, logits, answers, buffers } = self;
         let Buffers { row: copy, scratch } = buffers;
-        let (_, classes) = checked.problem.size();
+        let classes = logits.len() / rows.len();
         for (i, logits) in logits.chunks_exact_mut(classes).enumerate() {
-            let (row, target) = (rows[i], checked.target(rows[i]));
             copy.clear();
             copy.extend_from_slice(logits);
-            let problem = &checked.problem.of_logits(copy);
-            let factors = checked.divisors.factors(row, upstream[i].unwrap_or(1.0));
+            let problem = &terms.of_row(copy);
+            let factors = terms.divisors.factors(rows[i], upstream[i].unwrap_or(1.0));
             let question =
-                Question { problem, logits: copy, ahead: &[], scale: checked.scale, factors, wanted };
+                Question { problem, logits: copy, ahead: &[], scale: terms.scale, factors, wanted };
             let gradient = upstream[i].map(|_| &mut *logits);
-            answers[i] = row_loss(simd, &question, target, scratch, gradient);
-            if let (Target::Ignored, Some(_)) = (target, upstream[i]) {
+            answers[i] = row_loss(simd, &question, targets[i], scratch, gradient);
+            if let (Target::Ignored, Some(_)) = (targets[i], upstream[i]) {
                 logits.fill(T::ZERO);
             }
         }

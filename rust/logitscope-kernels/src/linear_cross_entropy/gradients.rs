@@ -6,7 +6,7 @@ use crate::gemm::{Factor, Start, product};
 use crate::rows::update_row;
 use crate::threads::{self, Cancel};
 use crate::view::Matrix;
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, Stored};
 use std::ops::Range;
 
 /// Rows and columns of the blocks that a filter looks at.
@@ -15,37 +15,45 @@ const FILTER: (usize, usize) = (64, 1024);
 /// Columns of a bias that make a piece.
 const BIAS_PIECE: usize = 1024;
 
-/// Gradients while tiles are added to them, in a fixed order.
-pub(super) struct Sums<'a, 'b, T> {
-    gradients: &'b mut Gradients<'a, T>,
-    /// The gradient of some rows of the input.
-    input: Vec<T>,
+/// Gradients while tiles are added to them, in a fixed order, and the rows that have any.
+///
+/// What is stored in fewer bits is added up beside its array, and rounded into it once.
+pub(super) struct Sums<'a, 'b, X: Stored> {
+    gradients: &'b mut Gradients<'a, X>,
+    rows: &'b [usize],
+    columns: usize,
+    input: Vec<X::Wide>,
+    weight: Vec<X::Wide>,
     bias: Vec<f64>,
 }
 
 /// Some rows of logits and some classes of them.
+///
+/// Tiles of the same `span` follow each other in the order of their rows, or of their classes.
 pub(super) struct Tile<'a, T> {
-    /// The input of these rows, one after the other.
-    pub input: &'a [T],
-    pub rows: &'a [usize],
+    /// The input of the rows, one after the other.
+    pub input: Matrix<'a, T>,
+    /// Where they are among the rows that have gradients.
+    pub rows: Range<usize>,
     pub classes: Range<usize>,
-    /// Whether no other rows came before.
-    pub first_rows: bool,
+    /// Rows whose gradients are added up before they are rounded; so are those of `classes`.
+    pub span: Range<usize>,
 }
 
-impl<'a, 'b, T: Element> Sums<'a, 'b, T> {
-    /// Gradients of nothing yet.
-    pub(super) fn new(checked: &Checked<'_, T>, gradients: &'b mut Gradients<'a, T>, any_rows: bool) -> Self {
+impl<'a, 'b, X: Stored> Sums<'a, 'b, X> {
+    /// Gradients of nothing yet, of some rows.
+    pub(super) fn new(
+        checked: &Checked<'_, X>,
+        gradients: &'b mut Gradients<'a, X>,
+        rows: &'b [usize],
+    ) -> Self {
         let (_, classes) = checked.problem.size();
-        if let Some(input) = &mut gradients.input {
-            // Ignored rows are not visited.
-            input.fill(T::ZERO);
-        }
-        if let (Some(weight), false) = (&mut gradients.weight, any_rows) {
-            weight.fill(T::ZERO);
+        if let (Some(weight), true) = (&mut gradients.weight, rows.is_empty()) {
+            weight.fill(X::narrow(X::Wide::ZERO));
         }
         let bias = vec![0.0; if gradients.bias.is_some() { classes } else { 0 }];
-        Self { gradients, input: Vec::new(), bias }
+        let columns = checked.problem.input.columns();
+        Self { gradients, rows, columns, input: Vec::new(), weight: Vec::new(), bias }
     }
 
     /// What the gradient of a row is multiplied by.
@@ -53,19 +61,18 @@ impl<'a, 'b, T: Element> Sums<'a, 'b, T> {
         self.gradients.upstream.map_or(1.0, |upstream| upstream[row].to_f64())
     }
 
-    /// Adds the part of a tile, whose `logits` have become their gradient. Tiles of the same rows follow each other.
+    /// Adds the part of a tile, whose `logits` have become their gradient.
     pub(super) fn add(
         &mut self,
-        checked: &Checked<'_, T>,
-        logits: &mut [T],
-        tile: &Tile<'_, T>,
+        checked: &Checked<'_, X>,
+        logits: &mut [X::Wide],
+        tile: &Tile<'_, X::Wide>,
         cancel: &Cancel,
     ) -> Result<()> {
-        let problem = &checked.problem;
-        let columns = problem.input.columns();
+        let (problem, columns) = (&checked.problem, self.columns);
         let (height, width) = (tile.rows.len(), tile.classes.len());
         if let Some(filter) = problem.filter {
-            drop_small_blocks(logits, width, T::from_f64(filter), cancel)?;
+            drop_small_blocks(logits, width, X::Wide::from_f64(filter), cancel)?;
         }
         let logits = Matrix::new(logits, height, width, width);
         let weight = Factor::plain(problem.weight.part(tile.classes.clone()));
@@ -73,44 +80,73 @@ impl<'a, 'b, T: Element> Sums<'a, 'b, T> {
         if problem.filter.is_some() {
             (left, turned) = (left.sparse(), turned.sparse());
         }
-        if self.gradients.input.is_some() {
-            self.input.resize(height * columns, T::ZERO);
+        if let Some(gradient) = &mut self.gradients.input {
+            let span = &mut gradient[tile.span.start * columns..tile.span.end * columns];
+            let first = (tile.rows.start - tile.span.start) * columns;
+            let part = &mut X::target(span, &mut self.input)[first..first + height * columns];
             let start = if tile.classes.start == 0 { Start::Zero } else { Start::Kept };
-            product(left, weight, start, &mut self.input, columns, cancel)?;
+            product(left, weight, start, part, columns, cancel)?;
         }
         if let Some(gradient) = &mut self.gradients.weight {
             let part = &mut gradient[tile.classes.start * columns..tile.classes.end * columns];
-            let start = if tile.first_rows { Start::Zero } else { Start::Kept };
-            let input = Factor::plain(Matrix::new(tile.input, height, columns, columns));
-            product(turned, input, start, part, columns, cancel)?;
+            let start = if tile.rows.start == 0 { Start::Zero } else { Start::Kept };
+            product(
+                turned,
+                Factor::plain(tile.input),
+                start,
+                X::target(part, &mut self.weight),
+                columns,
+                cancel,
+            )?;
         }
         if self.gradients.bias.is_some() {
             let totals = self.bias[tile.classes.clone()].chunks_mut(BIAS_PIECE);
             let pieces: Vec<_> = totals.enumerate().collect();
             threads::for_each(pieces, height * width, cancel, Vec::new, |sums, (index, totals)| {
-                T::dispatch(SumColumns { logits, first: index * BIAS_PIECE, sums, totals });
+                X::Wide::dispatch(SumColumns { logits, first: index * BIAS_PIECE, sums, totals });
             })?;
         }
         Ok(())
     }
 
-    /// Hands out the gradient of the rows of the input whose tiles have all come.
-    pub(super) fn finish_rows(&mut self, rows: &[usize], columns: usize) {
-        if let Some(input) = &mut self.gradients.input {
-            for (sums, &row) in self.input.chunks_exact(columns.max(1)).zip(rows) {
-                input[row * columns..(row + 1) * columns].copy_from_slice(sums);
-            }
+    /// Stores the gradients of a span of rows, all of whose tiles have come.
+    pub(super) fn settle_rows(&mut self, span: &Range<usize>) {
+        if let Some(gradient) = &mut self.gradients.input {
+            X::settle(&self.input, &mut gradient[span.start * self.columns..span.end * self.columns]);
         }
     }
 
-    /// Hands out what is left.
+    /// Stores the gradients of classes, all of whose tiles have come.
+    pub(super) fn settle_classes(&mut self, classes: &Range<usize>) {
+        if let (Some(gradient), false) = (&mut self.gradients.weight, self.rows.is_empty()) {
+            X::settle(&self.weight, &mut gradient[classes.start * self.columns..classes.end * self.columns]);
+        }
+    }
+
+    /// Stores what is left.
     pub(super) fn finish(self) {
+        if let Some(gradient) = &mut self.gradients.input {
+            spread(gradient, self.rows, self.columns);
+        }
         if let Some(bias) = &mut self.gradients.bias {
             for (gradient, sum) in bias.iter_mut().zip(self.bias) {
-                *gradient = T::from_f64(sum);
+                *gradient = X::narrow(X::Wide::from_f64(sum));
             }
         }
     }
+}
+
+/// Moves rows, which lie one after the other, to where they belong; what is between them is 0.
+fn spread<X: Stored>(gradient: &mut [X], rows: &[usize], columns: usize) {
+    let zero = X::narrow(X::Wide::ZERO);
+    let mut end = gradient.len();
+    // From the last, as no row lies behind its place.
+    for (from, &row) in rows.iter().enumerate().rev() {
+        gradient.copy_within(from * columns..(from + 1) * columns, row * columns);
+        gradient[(row + 1) * columns..end].fill(zero);
+        end = row * columns;
+    }
+    gradient[..end].fill(zero);
 }
 
 /// Adds the sums of some columns to totals.

@@ -2,28 +2,30 @@
 //!
 //! [`chunked`] makes the logits of some rows at a time and turns them into their gradient where they lie; [`recompute`]
 //! holds a tile of some rows and some classes, keeps four numbers a row, and makes the logits a second time for the
-//! gradients. Rows without a target are left out of the products, so nothing that they hold reaches a gradient.
+//! gradients. 16-bit numbers are widened a tile at a time, and gradients of them rounded once. Rows without a target are left out of the products, so nothing that they hold reaches a gradient.
 
 mod chunked;
 mod gradients;
 mod online;
 mod problem;
 mod recompute;
+mod visit;
 
 pub use chunked::chunked;
 pub use problem::{Gradients, Output, Problem};
 pub use recompute::{recompute, recompute_backward};
 
-use crate::cross_entropy::{Options, Reduction, RowLoss, Statistics, Target};
+use crate::cross_entropy::{Options, Reduction, RowLoss, Statistics};
 use crate::view::Matrix;
-use logitscope_simd::Element;
+use logitscope_simd::{Element, Stored};
 use problem::Checked;
 
-/// Copies some rows of a matrix, one after the other.
-fn gather<T: Element>(matrix: Matrix<'_, T>, rows: &[usize], out: &mut Vec<T>) {
-    out.clear();
-    for &row in rows {
-        out.extend_from_slice(matrix.row(row));
+/// Copies some rows of a matrix, one after the other, as what is computed with.
+fn gather<X: Stored>(matrix: Matrix<'_, X>, rows: &[usize], out: &mut Vec<X::Wide>) {
+    let columns = matrix.columns();
+    out.resize(rows.len() * columns, X::Wide::ZERO);
+    for (&row, out) in rows.iter().zip(out.chunks_exact_mut(columns.max(1))) {
+        X::widen_into(matrix.row(row), out);
     }
 }
 
@@ -36,12 +38,16 @@ struct Losses<'a, T> {
 
 impl<'a, T: Element> Losses<'a, T> {
     /// Those of rows of which none has been visited.
-    fn new(checked: &Checked<'_, T>, losses: &'a mut [T], mut statistics: Statistics<'a, T>) -> Self {
+    fn new<X: Stored<Wide = T>>(
+        checked: &Checked<'_, X>,
+        losses: &'a mut [T],
+        mut statistics: Statistics<'a, T>,
+    ) -> Self {
         let options = &checked.problem.options;
         let apart = options.has_penalties() && options.reduction != Reduction::None;
         losses.fill(T::ZERO);
         for row in 0..losses.len() {
-            if matches!(checked.target(row), Target::Ignored) {
+            if checked.is_ignored(row) {
                 statistics.leave_out(row);
             }
         }
@@ -50,10 +56,10 @@ impl<'a, T: Element> Losses<'a, T> {
     }
 
     /// Notes what rows gave.
-    fn note(&mut self, checked: &Checked<'_, T>, rows: &[usize], answers: &[RowLoss]) {
+    fn note<X: Stored<Wide = T>>(&mut self, checked: &Checked<'_, X>, rows: &[usize], answers: &[RowLoss]) {
         for (&row, answer) in rows.iter().zip(answers) {
             self.statistics.note(row, answer);
-            if matches!(checked.target(row), Target::Ignored) {
+            if checked.is_ignored(row) {
                 self.statistics.leave_out(row);
                 continue;
             }
@@ -67,8 +73,8 @@ impl<'a, T: Element> Losses<'a, T> {
         }
     }
 
-    fn reduce(&self, checked: &Checked<'_, T>) -> f64 {
-        checked.divisors.reduce(self.of_rows, &self.penalties)
+    fn reduce<X: Stored<Wide = T>>(&self, checked: &Checked<'_, X>) -> f64 {
+        checked.terms.divisors.reduce(self.of_rows, &self.penalties)
     }
 }
 

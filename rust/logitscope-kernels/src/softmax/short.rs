@@ -29,7 +29,11 @@ pub(super) fn online_long<X: Stored>(
     Ok(written.into_iter().all(|written| written).then_some(max))
 }
 
-/// The sum of e^{scale (x - max)} below the maximum so far.
+/// As long as the exponentials of a block add up to no more than 2^60, none is so large that it loses digits, and the
+/// block is not searched for its maximum.
+const LARGEST_SUM: f64 = (1_u64 << 60) as f64;
+
+/// The sum of e^{scale (x - reference)}, the reference near the maximum or below it.
 struct SumPowers<'a, X: Stored> {
     x: &'a [X],
     scale: X::Wide,
@@ -43,12 +47,18 @@ impl<X: Stored> Kernel<X::Wide> for SumPowers<'_, X> {
         let mut sum = LogSum::default();
         let mut exp = ShortExp::new(simd, sum.reference(), self.scale, 0.0)?;
         for block in self.x.chunks(rows::SUM_BLOCK) {
-            let max = rows::maximum(simd, block);
-            if max > sum.max {
-                sum.rise(max, self.scale);
-                exp = ShortExp::new(simd, max, self.scale, 0.0)?;
+            let mut total = sum_block(simd, &exp, block);
+            // Without a maximum so far, too: the first one is what a row of -inf alone lacks. NaN is no small sum.
+            let is_small = total <= LARGEST_SUM && sum.max > X::Wide::NEG_INFINITY;
+            if !is_small {
+                let max = rows::maximum(simd, block);
+                if max > sum.max {
+                    sum.rise(max, self.scale);
+                    exp = ShortExp::new(simd, max, self.scale, 0.0)?;
+                    total = sum_block(simd, &exp, block);
+                }
             }
-            sum.add_total(sum_block(simd, &exp, block));
+            sum.add_total(total);
         }
         Some(sum)
     }

@@ -2,6 +2,7 @@
 
 use crate::isa::Isa;
 use crate::simd::Simd;
+use crate::stored::F16;
 use std::arch::x86_64::*;
 
 /// Token of AVX2; made only after the CPU was checked.
@@ -150,7 +151,7 @@ first_lanes!(first_lanes_f32, i32, 16);
 first_lanes!(first_lanes_f64, i64, 8);
 
 macro_rules! implement_avx2 {
-    ($type:ty, $lanes:literal, $register:ty, $set1:ident, $load:ident, $store:ident, $stream:ident, $add:ident, $sub:ident, $mul:ident,
+    ({ $($own:tt)* }, $type:ty, $lanes:literal, $register:ty, $set1:ident, $load:ident, $store:ident, $stream:ident, $add:ident, $sub:ident, $mul:ident,
      $div:ident, $fmadd:ident, $max:ident, $round:ident, $cmp:ident, $blend:ident, $and_not:ident, $scale_by_pow2:ident, $pow2:ident,
      $to_integers:ident, $bias:literal, $split:ident,
      $first_lanes:ident, $mask_load:ident, $mask_store:ident, $as_float:ident, $sum:ident, $max_lane:ident) => {
@@ -160,6 +161,7 @@ macro_rules! implement_avx2 {
 
             const ISA: Isa = Isa::Avx2;
             const REGISTERS: usize = 8;
+            $($own)*
 
             #[inline(always)]
             fn splat(self, x: $type) -> Self::Vector {
@@ -295,6 +297,21 @@ macro_rules! implement_avx2 {
     };
 }
 implement_avx2!(
+    {
+        #[inline(always)]
+        fn load_f16(self, numbers: &[F16; 16]) -> [__m256; 2] {
+            let p = numbers.as_ptr().cast::<__m128i>();
+            intrinsics!([_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1)))])
+        }
+        #[inline(always)]
+        fn store_f16(self, vector: [__m256; 2], out: &mut [F16; 16]) {
+            let p = out.as_mut_ptr().cast::<__m128i>();
+            intrinsics!({
+                _mm_storeu_si128(p, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(vector[0]));
+                _mm_storeu_si128(p.add(1), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(vector[1]));
+            });
+        }
+    },
     f32,
     16,
     __m256,
@@ -325,6 +342,7 @@ implement_avx2!(
     max_lane_f32
 );
 implement_avx2!(
+    {},
     f64,
     8,
     __m256d,

@@ -1,4 +1,4 @@
-//! Intrinsics: one file an instruction set, and nothing but intrinsics in it.
+//! Intrinsics: one module an instruction set, and nothing but intrinsics in it.
 #![allow(clippy::wildcard_imports, reason = "intrinsics are many and their names say where they come from")]
 #![allow(clippy::cast_ptr_alignment, reason = "the loads and stores used ask for no alignment")]
 

@@ -384,6 +384,20 @@ def test_that_a_compiled_model_is_looked_at_and_runs_compiled_otherwise(tmp_path
 SEEN = ["attention/entropy/layer0", "attention/logit_std/layer1", "activation/saturation/act"]
 
 
+def test_that_a_compiled_model_without_calls_of_interest_does_not_stay_plain(path):
+    passes = []
+
+    def backend(graph, _):
+        return lambda *arguments: passes.append(watch._step) or graph(*arguments)
+
+    model = torch.compile(torch.nn.Linear(4, 4), backend=backend)
+    with record.start("w", path=path) as scope, scope.watch(model, every=2, maps_every=2) as watch:
+        for step in range(4):
+            watch.step(step)
+            model(torch.ones(2, 4))
+    assert {1, 3} <= set(passes)
+
+
 def test_that_a_compiled_model_names_its_first_nan(tmp_path):
     model = Model()
     with torch.no_grad():

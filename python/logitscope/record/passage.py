@@ -57,7 +57,7 @@ class Passage:
     @property
     def is_open(self) -> bool:
         """Whether a pass is being looked at."""
-        return bool(self._undo)
+        return bool(self._stack)
 
     def open(self) -> None:
         """Begin to look, on this thread, at all of the pass."""

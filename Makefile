@@ -57,7 +57,7 @@ test-isa: setup ## The operations' tests once more with scalar kernels only
 wheel: setup ## Build sdist, wheel from the sdist, install it elsewhere, try it
 	VENV="$(VENV)" scripts/check_wheel.sh
 
-docs: setup ## Renew pictures and verdicts: a demo, the gallery, all experiments (minutes; goes on where it was stopped)
+docs: setup ## Renew pictures and verdicts: a demo, all experiments, all views (minutes; goes on where it was stopped)
 	VENV="$(VENV)" scripts/docs.sh
 
 fuzz: ## Fuzz the kernels on rows for a minute (needs a nightly compiler)

@@ -7,7 +7,7 @@ LOGITSCOPE=${VENV:-.venv}/bin/logitscope
 WORK=target/docs
 mkdir -p "$WORK"
 read -ra SLUGS <<<"$("$LOGITSCOPE" list --built 2>/dev/null | cut -d ' ' -f 1 | tr '\n' ' ')"
-PARTS=$((${#SLUGS[@]} + 3))
+PARTS=$((${#SLUGS[@]} + 2))
 AT=0
 
 part() { # part NAME: does what the function of that name does, or says that it is done
@@ -24,16 +24,6 @@ part() { # part NAME: does what the function of that name does, or says that it 
 demo() {
     rm -f "$WORK"/demo.scope*
     "$LOGITSCOPE" demo --no-window --run "$WORK/demo.scope"
-    for theme in dark light; do
-        "$LOGITSCOPE" dashboard "$WORK/demo.scope" --theme $theme --screenshot docs/images/dashboard-$theme.png
-    done
-}
-
-gallery() {
-    for theme in dark light; do
-        LOGITSCOPE_RUNS=$WORK/gallery "$LOGITSCOPE" dashboard --gallery grokking-stability --theme $theme \
-            --screenshot docs/images/gallery-$theme.png
-    done
 }
 
 experiment() {
@@ -47,7 +37,6 @@ pictures() {
 }
 
 part demo
-part gallery
 for slug in "${SLUGS[@]}"; do
     part "$slug" experiment
 done

@@ -48,8 +48,8 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
 
 /// What four columns add to the products of query and key, and of the output's gradient and value.
 fn four(pair: u32, query: u32, key_pair: u32, key: u32, column: u32) -> vec2<f32> {
-    return of_query(pair, query, column) * of_key(key_pair, key, column)
-        + of_query(pair, query, column + 1u) * of_key(key_pair, key, column + 1u)
-        + of_query(pair, query, column + 2u) * of_key(key_pair, key, column + 2u)
-        + of_query(pair, query, column + 3u) * of_key(key_pair, key, column + 3u);
+    return both_of_query(pair, query, column) * both_of_key(key_pair, key, column)
+        + both_of_query(pair, query, column + 1u) * both_of_key(key_pair, key, column + 1u)
+        + both_of_query(pair, query, column + 2u) * both_of_key(key_pair, key, column + 2u)
+        + both_of_query(pair, query, column + 3u) * both_of_key(key_pair, key, column + 3u);
 }

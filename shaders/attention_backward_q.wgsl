@@ -11,50 +11,39 @@ var<workgroup> sums: array<vec4<f32>, BR * TPR>;
 
 @compute @workgroup_size(BR * TPR)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let blocks = (params.queries + BR - 1u) / BR;
-    let index = index_of_group(group);
-    let pair = index / blocks;
-    if (pair >= params.batch * params.heads) {
+    let block = block_of(group);
+    if (is_beyond(block)) {
         return;
     }
-    let batch = pair / params.heads;
-    let head = pair % params.heads;
-    let block = index % blocks * BR;
-    let own_row = thread / TPR;
-    let lane = thread % TPR;
-    let query = min(block + own_row, params.queries - 1u);
-    let live = block + own_row < params.queries;
-    let key_pair = batch * (params.heads / params.share) + head / params.share;
-    let row = row_of(batch, head, pair, query);
+    let seat = seat_of(block, thread);
+    let row = row_of(block.batch, block.head, block.pair, seat.query);
 
-    load_own(thread, true, pair, block);
+    load_own(thread, true, block.pair, block.first);
     var mixed: array<f32, OWN>;
     for (var column = 0u; column < OWN; column++) {
         mixed[column] = 0.0;
     }
     var of_slope = 0.0;
     var of_bias = 0.0;
-    let last = min(block + BR, params.queries) - 1u;
-    let ends = vec2<u32>(span_of(batch, block).x, span_of(batch, min(last, max(real_queries(batch), 1u) - 1u)).y);
-    let begin = ends.x / BC * BC;
-    for (var start = begin; start < ends.y; start += BC) {
+    let keys = keys_of(block);
+    for (var start = keys.x; start < keys.y; start += BC) {
         workgroupBarrier();
-        load_seen(thread, false, key_pair, start, ends.y);
+        load_seen(thread, false, block.key_pair, start, keys.y);
         workgroupBarrier();
-        for (var key = lane; key < BC; key += TPR) {
-            let products = products_of(own_row, key);
-            let one = gradient_of(row, batch, head, query, start + key, products.x, products.y);
-            parts[own_row * BC + key] = one.dz;
+        for (var key = seat.lane; key < BC; key += TPR) {
+            let products = products_of(seat.row, key);
+            let one = gradient_of(row, block.batch, block.head, seat.query, start + key, products.x, products.y);
+            parts[seat.row * BC + key] = one.dz;
             of_bias += one.ds;
-            of_slope -= one.ds * distance_of(batch, query, start + key);
+            of_slope -= one.ds * distance_of(block.batch, seat.query, start + key);
         }
         workgroupBarrier();
         for (var key = 0u; key < BC; key++) {
-            let dz = parts[own_row * BC + key];
+            let dz = parts[seat.row * BC + key];
             // What is hidden may hold a NaN: it is passed over, not multiplied by 0.
             if (dz != 0.0) {
                 for (var column = 0u; column < OWN; column++) {
-                    mixed[column] += dz * seen[key * SIZE + lane + column * TPR].x;
+                    mixed[column] += dz * seen[key * SIZE + seat.lane + column * TPR].x;
                 }
             }
         }
@@ -62,9 +51,9 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     var of_temperature = 0.0;
     for (var column = 0u; column < OWN; column++) {
         let gradient = mixed[column] * params.scale;
-        of_temperature += gradient * own[own_row * (SIZE + 1u) + lane + column * TPR].x;
-        if (live && lane + column * TPR < params.dim) {
-            let place = shift(7u) + (pair * params.queries + query) * params.dim + lane + column * TPR;
+        of_temperature += gradient * own[seat.row * (SIZE + 1u) + seat.lane + column * TPR].x;
+        if (seat.live && seat.lane + column * TPR < params.dim) {
+            let place = shift(7u) + (block.pair * params.queries + seat.query) * params.dim + seat.lane + column * TPR;
             var earlier = 0.0;
             if (has(ADDS)) {
                 earlier = real(unpack(dq[place]));
@@ -74,7 +63,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     }
     sums[thread] = vec4<f32>(of_temperature, of_slope, of_bias, 0.0);
     workgroupBarrier();
-    if (!live || lane != 0u) {
+    if (!seat.live || seat.lane != 0u) {
         return;
     }
     var total = vec4<f32>(0.0, 0.0, 0.0, 0.0);
@@ -82,11 +71,11 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         total += sums[thread + other];
     }
     var of_sink = 0.0;
-    if (has(SINKS) && row.kind == FINE && !row.is_far && !is_hidden(bitcast<u32>(sink_of(head)))) {
-        let p = exp_below(sink_of(head), row.top, 1.0) * row.inv_sum;
+    if (has(SINKS) && row.kind == FINE && !row.is_far && !is_hidden(bitcast<u32>(sink_of(block.head)))) {
+        let p = exp_below(sink_of(block.head), row.top, 1.0) * row.inv_sum;
         of_sink = p * (row.dlse - row.delta - row.dentropy * (ln_of_number(p) + row.entropy));
     }
-    let place_of_row = shift(6u) + (pair * params.queries + query) * 12u;
+    let place_of_row = shift(6u) + (block.pair * params.queries + seat.query) * 12u;
     if (has(ADDS)) {
         total += vec4<f32>(rows[place_of_row + 6u], rows[place_of_row + 8u], rows[place_of_row + 9u], 0.0);
     }

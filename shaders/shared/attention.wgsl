@@ -94,6 +94,28 @@ fn real(bits: u32) -> f32 {
     return bitcast<f32>(bits);
 }
 
+/// A number of a query, of a key and of a value, zeros beyond their ends; `pair` is a head, or a key head, of all of the batch.
+fn of_query(pair: u32, query: u32, column: u32) -> f32 {
+    if (query >= params.queries || column >= params.dim) {
+        return 0.0;
+    }
+    return real(unpack(q[shift(0u) + (pair * params.queries + query) * params.dim + column]));
+}
+
+fn of_key(pair: u32, key: u32, column: u32) -> f32 {
+    if (key >= params.keys || column >= params.dim) {
+        return 0.0;
+    }
+    return real(unpack(k[shift(1u) + (pair * params.keys + key) * params.dim + column]));
+}
+
+fn of_value(pair: u32, key: u32, column: u32) -> f32 {
+    if (key >= params.keys || column >= params.value_dim) {
+        return 0.0;
+    }
+    return real(unpack(v[shift(2u) + (pair * params.keys + key) * params.value_dim + column]));
+}
+
 /// A number of a head of this part, by its place.
 fn of_head(head: u32, place: u32) -> f32 {
     return aside[shift(3u) + 3u * (params.first_head + head) + place];

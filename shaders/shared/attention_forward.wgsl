@@ -2,13 +2,11 @@
 // each, and goes through the keys in tiles of BC; the sums are rescaled whenever the maximum grows (Milakov and Gimelshein,
 // arXiv 1805.02867). Where an earlier part had other keys it goes on from what that one wrote. How the two products are made
 // is in another piece: in shared/attention_products.wgsl or in shared/attention_matrices.wgsl.
+#use attention_block
 #use attention_dropout
 
 @group(0) @binding(6) var<storage, read_write> out: array<Stored>;
 @group(0) @binding(7) var<storage, read_write> state: array<u32>;
-
-/// Columns of queries and values that a thread keeps.
-const OWN: u32 = SIZE / TPR;
 
 /// Scores, then weights; below 0 where a key is hidden.
 var<workgroup> weights: array<f32, BR * BC>;
@@ -18,20 +16,16 @@ var<workgroup> notes: array<u32, BR * TPR>;
 @compute @workgroup_size(BR * TPR)
 fn main(in: Builtins) {
     let thread = in.thread;
-    let blocks = (params.queries + BR - 1u) / BR;
-    let index = index_of_group(in.group);
-    let pair = index / blocks;
-    if (pair >= params.batch * params.heads) {
+    let block = block_of(in.group);
+    if (is_beyond(block)) {
         return;
     }
-    let batch = pair / params.heads;
-    let head = pair % params.heads;
-    let block = index % blocks * BR;
-    let own_row = thread / TPR;
-    let lane = thread % TPR;
-    let query = min(block + own_row, params.queries - 1u);
-    let live = block + own_row < params.queries;
-    let key_pair = batch * (params.heads / params.share) + head / params.share;
+    let seat = seat_of(block, thread);
+    let batch = block.batch;
+    let head = block.head;
+    let query = seat.query;
+    let own_row = seat.row;
+    let lane = seat.lane;
     let temperature = temperature_of(batch, head, query);
     let span = span_of(batch, query);
     let is_sigmoid = has(SIGMOID);
@@ -40,11 +34,7 @@ fn main(in: Builtins) {
     for (var place = thread; place < BR * SIZE; place += BR * TPR) {
         let row = place / SIZE;
         let column = place % SIZE;
-        var number = 0.0;
-        if (block + row < params.queries && column < params.dim) {
-            number = real(unpack(q[shift(0u) + (pair * params.queries + block + row) * params.dim + column]));
-        }
-        put_query(row, column, number);
+        put_query(row, column, of_query(block.pair, block.first + row, column));
     }
 
     var top = LEAST;
@@ -61,7 +51,7 @@ fn main(in: Builtins) {
     for (var column = 0u; column < OWN; column++) {
         mixed[column] = 0.0;
     }
-    let row = pair * params.queries + query;
+    let row = block.pair * params.queries + query;
     let place_of_row = shift(6u) + row * 4u;
     if (has(ADDS)) {
         let inv_sum = state[place_of_row + 2u];
@@ -84,18 +74,14 @@ fn main(in: Builtins) {
         }
     }
 
-    // Whole tiles that no query of the block sees are left out: the spans of its first and last query bound it.
-    let last = min(block + BR, params.queries) - 1u;
-    let ends = vec2<u32>(span_of(batch, block).x, span_of(batch, min(last, max(real_queries(batch), 1u) - 1u)).y);
-    let begin = ends.x / BC * BC;
-    for (var start = begin; start < ends.y; start += BC) {
+    // Whole tiles that no query of the block sees are left out.
+    let keys = keys_of(block);
+    for (var start = keys.x; start < keys.y; start += BC) {
         workgroupBarrier();
         for (var place = thread; place < BC * SIZE; place += BR * TPR) {
-            let row = start + place / SIZE;
-            let column = place % SIZE;
             var number = 0.0;
-            if (row < ends.y && column < params.dim) {
-                number = real(unpack(k[shift(1u) + (key_pair * params.keys + row) * params.dim + column]));
+            if (start + place / SIZE < keys.y) {
+                number = of_key(block.key_pair, start + place / SIZE, place % SIZE);
             }
             put_in_tile(place, number);
         }
@@ -145,11 +131,9 @@ fn main(in: Builtins) {
         }
         workgroupBarrier();
         for (var place = thread; place < BC * SIZE; place += BR * TPR) {
-            let row = start + place / SIZE;
-            let column = place % SIZE;
             var number = 0.0;
-            if (row < ends.y && column < params.value_dim) {
-                number = real(unpack(v[shift(2u) + (key_pair * params.keys + row) * params.value_dim + column]));
+            if (start + place / SIZE < keys.y) {
+                number = of_value(block.key_pair, start + place / SIZE, place % SIZE);
             }
             put_in_tile(place, number);
         }
@@ -167,7 +151,7 @@ fn main(in: Builtins) {
         }
         add_values(&mixed, own_row, lane, start);
     }
-    if (!live) {
+    if (!seat.live) {
         return;
     }
     // Of a row in parts whose scores are all -inf there is no telling which overflowed.

@@ -112,27 +112,15 @@ fn row_of(batch: u32, head: u32, pair: u32, query: u32) -> Row {
 }
 
 /// A column of a query and of the gradient of its output, zeros beyond their ends.
-fn of_query(pair: u32, query: u32, column: u32) -> vec2<f32> {
-    let row = pair * params.queries + query;
-    var both = vec2<f32>(0.0, 0.0);
-    if (query < params.queries && column < params.dim) {
-        both.x = real(unpack(q[shift(0u) + row * params.dim + column]));
-    }
+fn both_of_query(pair: u32, query: u32, column: u32) -> vec2<f32> {
+    var gradient = 0.0;
     if (query < params.queries && column < params.value_dim) {
-        both.y = real(unpack(dout[shift(5u) + row * params.value_dim + column]));
+        gradient = real(unpack(dout[shift(5u) + (pair * params.queries + query) * params.value_dim + column]));
     }
-    return both;
+    return vec2<f32>(of_query(pair, query, column), gradient);
 }
 
 /// A column of a key and of its value, zeros beyond their ends.
-fn of_key(key_pair: u32, key: u32, column: u32) -> vec2<f32> {
-    let row = key_pair * params.keys + key;
-    var both = vec2<f32>(0.0, 0.0);
-    if (key < params.keys && column < params.dim) {
-        both.x = real(unpack(k[shift(1u) + row * params.dim + column]));
-    }
-    if (key < params.keys && column < params.value_dim) {
-        both.y = real(unpack(v[shift(2u) + row * params.value_dim + column]));
-    }
-    return both;
+fn both_of_key(key_pair: u32, key: u32, column: u32) -> vec2<f32> {
+    return vec2<f32>(of_key(key_pair, key, column), of_value(key_pair, key, column));
 }

@@ -1,9 +1,7 @@
 // The tiles of the gradients of attention: of a query its numbers and the gradient of its output, of a key its numbers and
 // its value, side by side.
+#use attention_block
 #use attention_gradient
-
-/// Columns that a thread keeps.
-const OWN: u32 = SIZE / TPR;
 
 /// The rows that a workgroup owns, one more column than needed, and those that it sees at once.
 var<workgroup> own: array<vec2<f32>, BR * (SIZE + 1u)>;
@@ -30,9 +28,9 @@ fn load_seen(thread: u32, is_query: bool, pair: u32, first: u32, end: u32) {
 
 fn of_row(is_query: bool, pair: u32, row: u32, column: u32) -> vec2<f32> {
     if (is_query) {
-        return of_query(pair, row, column);
+        return both_of_query(pair, row, column);
     }
-    return of_key(pair, row, column);
+    return both_of_key(pair, row, column);
 }
 
 /// The product of query and key, and of the output's gradient and value.

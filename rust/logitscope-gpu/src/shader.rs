@@ -50,6 +50,7 @@ const TEXTS: &[(&str, &str)] = texts![
     "value_gate_backward",
     "widen",
     "shared/attention",
+    "shared/attention_block",
     "shared/attention_dropout",
     "shared/attention_far",
     "shared/attention_forward",

@@ -68,6 +68,16 @@ def test_that_arrays_come_back_exactly(path, dtype, shape):
     np.testing.assert_array_equal(back.array, array)
 
 
+def test_that_several_arrays_of_a_step_come_back(path):
+    with record.start("a", path=path) as scope:
+        scope.arrays({"map": np.eye(3), "heads": np.arange(4)}, 7)
+        scope.arrays({}, 8)
+    with record.RunReader(path) as run:
+        assert {tag.name for tag in run.tags()} == {"map", "heads"}
+        np.testing.assert_array_equal(run.array("map", 7).array, np.eye(3))
+        np.testing.assert_array_equal(run.array("heads", 7).array, np.arange(4))
+
+
 def test_that_strided_arrays_and_infinities_come_back(path):
     array = np.full((64, 64), -np.inf, np.float32)[::2, ::-1]
     with record.start("arrays", path=path) as scope:

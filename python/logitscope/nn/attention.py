@@ -157,11 +157,12 @@ class FusedSelfAttention(SelfAttention):
         if self.device != "cpu":
             options.setdefault("device", self.device)
         if request is not None:
-            # On a GPU there is the entropy alone.
-            stats = ("entropy", "logits") if self.device == "cpu" else ("entropy",)
+            # The spread of the scores, which costs more than the entropy, comes with the maps; on a GPU it does not.
+            wants_spread = request.map_bins is not None and self.device == "cpu"
+            stats = ("entropy", "logits") if wants_spread else ("entropy",)
         result = functional.attention(q, k, v, stats=stats, **options)
         if request is not None and self.observer is not None:
-            map_ = self._map(q, k, request, options)
+            map_ = None if request.map_bins is None else self._map(q, k, request, options)
             slice_ = _slice(q, k, request, options) if request.slices else {}
             self.observer.observe(self, _observation(q, k, result, map_, options["is_causal"], **slice_))
         return result
@@ -215,23 +216,18 @@ def _observation(
         entropy=result.entropy.numpy(force=True),
         lse=result.lse.numpy(force=True),
         map=map_,
-        logit_std=_logit_std(result),
+        moments=_moments(result),
         visible=np.arange(1, queries + 1) if is_causal else np.full(queries, keys),
         **slice_,
     )
 
 
-def _logit_std(result: AttentionResult) -> Any:
-    """Standard deviation of the scores of each head, (H,); None where they were not looked at, or there are none."""
+def _moments(result: AttentionResult) -> Any:
+    """Number, mean and squared distances of each row's scores; None where they were not looked at, or are none."""
     if result.logit_count is None or not result.logit_count.numel():
         return None
-    count, mean, m2 = (
-        part.detach().double() for part in (result.logit_count, result.logit_mean, result.logit_m2)
-    )
-    total = count.sum((0, 2)).clamp(min=1)
-    distance = mean - ((count * mean).sum((0, 2)) / total)[:, None]
-    squares = (m2 + count * distance.square()).sum((0, 2))
-    return (squares / total).sqrt().float().numpy(force=True)
+    parts = (result.logit_count, result.logit_mean, result.logit_m2)
+    return tuple(part.numpy(force=True) for part in parts)
 
 
 def _slice(q: Tensor, k: Tensor, request: AttentionRequest, options: dict[str, Any]) -> dict[str, Any]:

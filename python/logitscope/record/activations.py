@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from logitscope.record.arguments import to_numpy
 from logitscope.record.statistics import SAMPLED_ENTRIES
 
 if TYPE_CHECKING:
@@ -39,12 +42,14 @@ class ActivationBoard:
             return
         units = inputs.shape[-1]
         rows = inputs.detach().reshape(-1, units)
-        rows = rows[:: max(1, len(rows) * units // SAMPLED_ENTRIES)].float()
+        rows = to_numpy("watch", "activation", rows[:: max(1, len(rows) * units // SAMPLED_ENTRIES)])
         low, high = FLAT[name]
-        flat = (rows <= low) | (rows >= high)
-        bad = bool(rows.isnan().any())
-        self._flat.setdefault(part, []).append(math.nan if bad else float(flat.float().mean()))
-        self._dead.setdefault(part, []).append(math.nan if bad else float(flat.all(0).float().mean()))
+        flat = rows <= low if high == math.inf else (rows <= low) | (rows >= high)
+        bad = bool(np.isnan(rows.min()))
+        self._flat.setdefault(part, []).append(math.nan if bad else np.count_nonzero(flat) / flat.size)
+        self._dead.setdefault(part, []).append(
+            math.nan if bad else np.count_nonzero(flat.all(axis=0)) / units
+        )
 
     def figures(self) -> dict[str, float]:
         """Means over the activations of each part; the board is empty then."""

@@ -59,21 +59,18 @@ class LayerBoard:
         sinks = {index: sink_mass(map_) for index, map_ in maps.items()}
         scalars.update({f"attention/sink/layer{index}": float(mass.mean()) for index, mass in sinks.items()})
         self._recorder.scalars(scalars, step)
+        parts: dict[str, dict[int, NDArray[np.float32]]] = {}
         if maps:
             for name in _FIGURES:
                 figures = {index: getattr(layer.summary, name) for index, layer in seen.items()}
-                self._array(
-                    name, {i: figure for i, figure in figures.items() if figure is not None}, count, step
-                )
-            self._array("sink_mass", sinks, count, step)
-            self._array("map", maps, count, step)
+                parts[name] = {i: figure for i, figure in figures.items() if figure is not None}
+            parts |= {"sink_mass": sinks, "map": maps}
         pairs = {index: layer.pair for index, layer in seen.items() if layer.pair is not None}
         for place, name in enumerate(("query", "key")):
-            self._array(name, {index: pair[place] for index, pair in pairs.items()}, count, step)
-
-    def _array(self, name: str, parts: dict[int, NDArray[np.float32]], count: int, step: int) -> None:
-        if parts:
-            self._recorder.array(f"attention/{name}", _stack(parts, count), step)
+            parts[name] = {index: pair[place] for index, pair in pairs.items()}
+        arrays = {f"attention/{name}": _stack(part, count) for name, part in parts.items() if part}
+        if arrays:
+            self._recorder.arrays(arrays, step)
 
 
 def _stack(parts: dict[int, NDArray[np.float32]], count: int) -> NDArray[np.float32]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PAUSE = 0.05
-"""Seconds in which rows gather for one commit."""
+PAUSE = 0.5
+"""Seconds in which rows gather for one commit; readers see them in the tail meanwhile."""
 
 
 class Mover:
@@ -19,7 +18,7 @@ class Mover:
 
     def __init__(self, move: Callable[[], bool]) -> None:
         self._move = move
-        self._wake = threading.Event()
+        self._wake, self._haste = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._stopping = False
         self.awake = False
@@ -35,10 +34,15 @@ class Mover:
         self.awake = self._thread is not None
         self._wake.set()
 
+    def hurry(self) -> None:
+        """Have it move now: there are many rows."""
+        self._haste.set()
+
     def stop(self) -> None:
         """End the thread soon."""
         self._stopping = True
         self._wake.set()
+        self._haste.set()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -46,5 +50,6 @@ class Mover:
             self._wake.clear()
             more = True
             while more and not self._stopping:
-                time.sleep(PAUSE)
+                self._haste.wait(PAUSE)
+                self._haste.clear()
                 more = self._move()

@@ -32,15 +32,15 @@ def _lengths(tensors: Sequence[Any]) -> list[float]:
     torch = sys.modules.get("torch")
     if torch is None or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
         return [float(np.linalg.norm(np.asarray(tensor, np.float64))) for tensor in tensors]
-    lengths = [0.0] * len(tensors)
-    places: dict[Any, list[int]] = {}
-    for index, tensor in enumerate(tensors):
-        places.setdefault(tensor.device, []).append(index)
-    for indices in places.values():  # one wait for the device each
-        dense = [_dense(torch, tensors[index].detach()) for index in indices]
-        found = torch.stack(torch._foreach_norm(dense)).tolist()
-        for index, length in zip(indices, found, strict=True):
-            lengths[index] = length
+    with torch.no_grad():
+        places: dict[Any, list[int]] = {}
+        for index, tensor in enumerate(tensors):
+            places.setdefault(tensor.device, []).append(index)
+        lengths = [0.0] * len(tensors)
+        for indices in places.values():  # one wait for the device each
+            found = torch.stack(torch._foreach_norm([_dense(torch, tensors[index]) for index in indices]))
+            for index, length in zip(indices, found.tolist(), strict=True):
+                lengths[index] = length
     return lengths
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,9 +34,22 @@ class AttentionObservation:
     visible: NDArray[np.int64] | None = None  # (L,), keys that each row sees; L when not given
     query: NDArray[np.float32] | None = None  # (H, L, D), so that q . k / sqrt(D) are the scores
     key: NDArray[np.float32] | None = None  # (Hk, L, D)
-    logit_std: NDArray[np.float32] | None = None  # (H,), spread of the scores of visible keys
+    moments: tuple[NDArray[np.float32], ...] | None = None
+    """Of the scores that each row sees: number, mean, sum of squared distances from it; (B, H, L) each."""
 
     def copy(self) -> AttentionObservation:
         """The same figures in arrays that nobody else writes to."""
-        named = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return replace(self, **{name: np.array(part) for name, part in named if part is not None})
+        return AttentionObservation(
+            np.array(self.max_logit),
+            np.array(self.entropy),
+            np.array(self.lse),
+            _copy(self.map),
+            _copy(self.visible),
+            _copy(self.query),
+            _copy(self.key),
+            None if self.moments is None else tuple(np.array(part) for part in self.moments),
+        )
+
+
+def _copy(array: NDArray[Any] | None) -> NDArray[Any] | None:
+    return None if array is None else np.array(array)

@@ -7,6 +7,7 @@ other passes cost nothing.
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
@@ -124,7 +125,7 @@ class Passage:
 
     def _look(self) -> None:
         if self._mode is None:
-            self._mode = _mode(sys.modules["torch"], self)
+            self._mode = _mode_class()(self)
             self._mode.__enter__()
 
     def _look_away(self) -> None:
@@ -133,16 +134,21 @@ class Passage:
             mode.__exit__(None, None, None)
 
 
-def _mode(torch: Any, passage: Passage) -> Any:
-    """What torch asks at each call of one of its functions."""
+@functools.cache
+def _mode_class() -> Any:
+    """What torch asks at each call of one of its functions; made once torch is there."""
 
-    class Mode(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
+    class Mode(sys.modules["torch"].overrides.TorchFunctionMode):  # type: ignore[misc]
+        def __init__(self, passage: Passage) -> None:
+            super().__init__()
+            self.passage = passage
+
         def __torch_function__(
             self, function: Any, types: Any, arguments: Any = (), options: Any = None
         ) -> Any:
-            return passage.call(function, arguments, options or {})
+            return self.passage.call(function, arguments, options or {})
 
-    return Mode()
+    return Mode
 
 
 def is_torch_model(model: Any) -> bool:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-SCHEDULES = {"economy": (20, 100), "normal": (5, 20), "full": (1, 5)}
-"""Steps from one record of statistics to the next, and from one map to the next."""
+SCHEDULES = {"economy": (20, 100), "normal": (5, 20), "full": (1, 10)}
+"""Steps from one record of statistics to the next, and from one map to the next.
+
+With the maps comes what costs most or changes slowly: sinks, spread of scores, activations, weights and updates.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +31,11 @@ class Schedule:
     slices_every: int | None = None
 
     def due(self, step: int | None) -> bool:
-        """Whether statistics are recorded at a step."""
+        """Whether statistics are recorded at a step: of heads, class logits and gradients."""
         return step is not None and (step % self.every == 0 or self.map_due(step))
 
     def map_due(self, step: int | None) -> bool:
-        """Whether maps are recorded at a step."""
+        """Whether maps are recorded at a step, and what comes with them."""
         return step is not None and step % self.maps_every == 0
 
     def slices_due(self, step: int | None) -> bool:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SAMPLED = 1024
+SAMPLED = 512
 """Entries of each tensor that are kept, evenly spaced: all weights would take as long as the optimizer's step."""
 
 
@@ -37,57 +37,80 @@ class Updates:
         self._parts = list(dict.fromkeys(part for part, _ in parameters))
         places = {part: place for place, part in enumerate(self._parts)}
         self._places = np.array([places[part] for part, _ in parameters], int)
+        self._names = [*(f"update_ratio/{part}" for part in self._parts), "update_ratio"]
+        self._samples: _Samples | None = None
         self._kept: NDArray[np.float64] | None = None
-        self._part = np.zeros(0, int)
-        self._share = np.zeros(0)
 
     def before(self) -> None:
         """Keep what the weights are now."""
-        flats = [_flat(parameter) for parameter in self._parameters]
-        sizes = np.array([len(flat) for flat in flats], int)
-        taken = -(-sizes // _strides(sizes))
-        self._part = np.repeat(self._places, taken)
-        self._share = np.repeat(sizes / np.maximum(taken, 1), taken)
-        self._kept = _samples(flats)
+        self._kept = self._taken().entries() if self._parts else None
 
     def after(self) -> dict[str, float]:
         """Length of the change since `before` over the length then, of each part and of all; once."""
         old, self._kept = self._kept, None
-        if old is None or not self._parts:
+        if old is None:
             return {}
-        new = _samples([_flat(parameter) for parameter in self._parameters])
-        moved, length = self._squares(new - old), self._squares(old)
-        found = {
-            f"update_ratio/{part}": _ratio(*pair)
-            for part, *pair in zip(self._parts, moved, length, strict=True)
-        }
-        found["update_ratio"] = _ratio(moved.sum(), length.sum())
-        return found
+        samples = self._taken()
+        moved, length = (self._of_parts(samples.squares(part)) for part in (samples.entries() - old, old))
+        still = (length == 0) & ~np.isnan(moved)
+        ratios = np.sqrt(moved / np.where(length == 0, 1.0, length))
+        return dict(zip(self._names, np.where(still, 0.0, ratios).tolist(), strict=True))
 
-    def _squares(self, samples: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum of squares of each part's entries, those between the samples reckoned in."""
-        squares = np.bincount(self._part, samples * samples * self._share, len(self._parts))
-        return squares.astype(np.float64)
+    def _taken(self) -> _Samples:
+        if self._samples is None or not self._samples.are_of(self._parameters):
+            self._samples = _Samples(self._parameters)
+        return self._samples
 
-
-def _strides(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.maximum(1, sizes // SAMPLED)
+    def _of_parts(self, squares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums over the tensors of each part, and of all at the end."""
+        parts = np.bincount(self._places, squares, len(self._parts))
+        return np.append(parts, parts.sum())
 
 
-def _samples(flats: Sequence[Any]) -> NDArray[np.float64]:
-    """Some entries of every tensor, one after the other."""
-    strides = _strides(np.array([len(flat) for flat in flats], int)).tolist()
-    views = [flat[::stride] for flat, stride in zip(flats, strides, strict=True)]
-    devices = {getattr(view, "device", None) for view in views}
-    if len(devices) == 1 and hasattr(views[0], "detach"):
-        views = [sys.modules["torch"].cat(views)]  # one wait for the device
-    parts = [to_numpy("watch", "update_ratio", view).astype(np.float64) for view in views]
-    return np.concatenate([np.zeros(0), *parts])
+class _Samples:
+    """Views of some entries of tensors, made once: they show what a tensor holds as long as it stays where it is."""
+
+    def __init__(self, tensors: Sequence[Any]) -> None:
+        flats = [_flat(tensor) for tensor in tensors]
+        self._addresses = [_address(tensor) for tensor in tensors]
+        sizes = np.array([len(flat) for flat in flats], int)
+        strides = np.maximum(1, sizes // SAMPLED) | 1  # odd: no stride goes down a single column
+        views = [flat[::stride] for flat, stride in zip(flats, strides.tolist(), strict=True)]
+        counts = -(-sizes // strides)
+        self._shares = sizes / np.maximum(counts, 1)
+        self._filled = np.flatnonzero(counts)
+        self._starts = (np.cumsum(counts) - counts)[self._filled]
+        devices = {getattr(view, "device", None) for view in views}
+        self._are_together = len(devices) == 1 and hasattr(views[0], "detach")
+        self._views = views
+
+    def are_of(self, tensors: Sequence[Any]) -> bool:
+        """Whether the views still show the tensors."""
+        return all(
+            known is not None and tensor.data_ptr() == known
+            for known, tensor in zip(self._addresses, tensors, strict=True)
+        )
+
+    def entries(self) -> NDArray[np.float64]:
+        """What the views show now, one after the other; of one device with one wait for it."""
+        views = [sys.modules["torch"].cat(self._views)] if self._are_together else self._views
+        parts = [to_numpy("watch", "update_ratio", view) for view in views]
+        return np.concatenate(parts, dtype=np.float64)
+
+    def squares(self, entries: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum of squares of each tensor, those between the samples reckoned in."""
+        squares = np.zeros(len(self._shares))
+        if len(self._starts):
+            squares[self._filled] = np.add.reduceat(entries * entries, self._starts)
+        squares *= self._shares
+        return squares
 
 
 def _flat(tensor: Any) -> Any:
     return tensor.detach().reshape(-1) if hasattr(tensor, "detach") else np.asarray(tensor).reshape(-1)
 
 
-def _ratio(moved: float, length: float) -> float:
-    return float(np.sqrt(moved / length)) if length else float("nan") if np.isnan(moved) else 0.0
+def _address(tensor: Any) -> int | None:
+    """Where a tensor's entries are; None when a view of them would be a copy."""
+    can_stay = hasattr(tensor, "data_ptr") and tensor.is_contiguous()
+    return int(tensor.data_ptr()) if can_stay else None

@@ -24,7 +24,7 @@ from logitscope.record.observation import AttentionObservation, AttentionRequest
 from logitscope.record.parts import find_logits, is_observable, part_of
 from logitscope.record.passage import is_torch_model
 from logitscope.record.schedule import SCHEDULES, Schedule
-from logitscope.record.statistics import summarize_heads, summarize_logits
+from logitscope.record.statistics import spread, summarize_heads, summarize_logits
 from logitscope.record.updates import Updates
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def watch(
         Where to; `Recorder.watch` fills it in.
     schedule
         How often: ``"economy"`` records statistics at every 20th step and maps at every 100th, ``"normal"`` at
-        every 5th and 20th, ``"full"`` at every step and every 5th.
+        every 5th and 20th, ``"full"`` at every step and every 10th. With the maps come the weight on the first
+        token, the spread of the scores, flat activations, norms and updates of the weights.
     every, maps_every
         Instead of the schedule's: statistics are recorded at steps that ``every`` divides, maps at those that
         ``maps_every`` divides.
@@ -142,6 +143,7 @@ class Watch:
     def __init__(self, model: Any, recorder: Recorder, schedule: Schedule, head: Any, optimizer: Any) -> None:
         self._recorder, self._schedule = recorder, schedule
         self._step: int | None = None
+        self._due = False
         self._updated = 0
         self._broken: set[str] = set()
         self._layers = [module for _, module in model.named_modules() if is_observable(module)]
@@ -178,7 +180,7 @@ class Watch:
     @property
     def due(self) -> bool:
         """Whether statistics are recorded at this step."""
-        return self._schedule.due(self._step)
+        return self._due
 
     @property
     def map_due(self) -> bool:
@@ -191,6 +193,7 @@ class Watch:
         self._guarded("attention", self._flush)
         self._guarded("updates", self._record_updates)
         self._step, self._logits_seen = step, False
+        self._due = self._schedule.due(step)
         self._asked.clear()
         if self._inside is not None:
             self._inside.step(step)
@@ -201,10 +204,11 @@ class Watch:
             self._recorder.text("attention/tokens", json.dumps([str(token) for token in tokens]), self._step)
 
     def gradients(self, step: int) -> None:
-        """Record norms of gradients and weights; call it after the backward pass."""
+        """Record norms of gradients, and with the maps those of weights; call it after the backward pass."""
         step = check_step("Watch.gradients", step)
-        if step % self._schedule.every == 0:
+        if self._schedule.due(step):
             self._guarded("gradients", self._record_norms, step)
+        if self._schedule.map_due(step):
             self._updated = step
             self._guarded("updates", self._updates.before)
 
@@ -218,7 +222,7 @@ class Watch:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._step = None
+        self._step, self._due = None, False
 
     def __enter__(self) -> Watch:
         return self
@@ -243,6 +247,8 @@ class Watch:
 
     def request(self, module: Any) -> AttentionRequest | None:
         """What an observable module is to hand out in this forward pass; None for nothing."""
+        if not self._due:
+            return None
         request = self._guarded("attention", self._request, module)
         return request if isinstance(request, AttentionRequest) else None
 
@@ -251,7 +257,7 @@ class Watch:
         self._guarded("attention", self._observe, module, observation)
 
     def _wants(self, module: Any) -> bool:
-        return self.due and self._schedule.covers(module)
+        return self._due and self._schedule.covers(module)
 
     def _request(self, module: Any) -> AttentionRequest | None:
         index = self._index.get(id(module))
@@ -271,7 +277,8 @@ class Watch:
         """Record what the layers have shown in this step; reckoned together, which is quicker than between them."""
         seen, self._seen = self._seen, {}
         for index, one in seen.items():
-            summary = summarize_heads(one.max_logit, one.entropy, one.lse, one.visible, one.logit_std)
+            std = None if one.moments is None else spread(*one.moments)
+            summary = summarize_heads(one.max_logit, one.entropy, one.lse, one.visible, std)
             if summary is not None:
                 pair = None if one.query is None or one.key is None else (one.query, one.key)
                 self._board.take(index, Layer(summary, one.map, pair))
@@ -287,9 +294,8 @@ class Watch:
 
     def _record_logits(self, output: Any, step: int) -> None:
         logits = output[0] if isinstance(output, (tuple, list)) else output
-        self._recorder.scalars(
-            summarize_logits(logits.detach() if hasattr(logits, "detach") else logits), step
-        )
+        logits = logits.detach() if hasattr(logits, "detach") else logits
+        self._recorder.scalars(summarize_logits(logits), step)
 
     def _on_optimizer_step(self, *_arguments: Any) -> None:
         if self._step is not None:
@@ -300,12 +306,14 @@ class Watch:
         self._recorder.scalars(self._updates.after(), self._updated)
 
     def _record_norms(self, step: int) -> None:
-        groups: dict[str, list[Any]] = {"weight_norm": [parameter for _, parameter in self._parameters]}
+        groups: dict[str, list[Any]] = {}
         for part, parameter in self._parameters:
-            if parameter.grad is not None:
-                groups.setdefault(f"grad_norm/{part}", []).append(parameter.grad)
-        found = norms(groups)
-        parts = [length for name, length in found.items() if name.startswith("grad_norm/")]
-        if parts:
-            found["grad_norm"] = math.hypot(*parts)
+            gradient = parameter.grad
+            if gradient is not None:
+                groups.setdefault(part, []).append(gradient)
+        found = {f"grad_norm/{part}": length for part, length in norms(groups).items()}
+        if found:
+            found["grad_norm"] = math.hypot(*found.values())
+        if self._schedule.map_due(step):
+            found |= norms({"weight_norm": [parameter for _, parameter in self._parameters]})
         self._recorder.scalars(found, step)

@@ -29,6 +29,8 @@ _BUSY_SECONDS = 0.05
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the file is still there."""
 _SYNC_TRIES = 100
+_MANY_FRESH = 1 << 12
+"""Rows of the tail after which the database takes them over without delay."""
 _MOST_FRESH = 1 << 17
 """Rows of the tail that are in memory, too, until the database has them; then rows wait as they do without a tail."""
 _INSERT = {
@@ -74,6 +76,8 @@ class Writer(Outbox):
                     self._fresh.append((step, time, tag_set, packed))
                     if not self._mover.awake:
                         self._mover.wake()
+                    if len(self._fresh) == _MANY_FRESH:
+                        self._mover.hurry()
                     return
         super().scalars(step, time, tag_set, packed)
 

@@ -99,9 +99,9 @@ def test_that_a_wrong_answer_is_no_result():
 
 
 def test_that_probes_give_the_rates_that_works_need():
-    roofline = Roofline([(Pass(copied=1 << 16, exps=5),), (Pass(flops=5),)])
+    roofline = Roofline([(Pass(copied=1 << 16, exps=5),), (Pass(flops=5, bf16_flops=5),)])
     rates = roofline.rates(take_turns(roofline.runs, TINY))
-    assert set(rates) == {"copied", "exps", "flops"}
+    assert set(rates) == {"copied", "exps", "flops", "bf16_flops"}
     assert all(math.isfinite(rate) and rate > 1e6 for rate in rates.values())
 
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 import logitscope
+from logitscope import _native
 from logitscope.errors import ArgumentError, ShapeError
 from logitscope.nn.functional import attention, scaled_dot_product_attention
-from logitscope.ops import _path_notes
+from logitscope.ops import _bfloat16
 
 
 def arrays(length=300, dtype=np.float32):
@@ -60,7 +61,7 @@ def test_that_copies_float64_rows_and_dropout_are_named():
 
 def test_that_it_says_which_products_of_bfloat16_are_not_used(isa, tmp_path, monkeypatch):
     cpu = tmp_path / "cpuinfo"
-    monkeypatch.setattr(_path_notes, "_CPU", cpu)
+    monkeypatch.setattr(_bfloat16, "_CPU", cpu)
     q, k, v = (torch.from_numpy(x).bfloat16() for x in arrays(20))
     # An instruction set that is named goes without them.
     (reason,) = logitscope.explain(q, k, v).refused
@@ -68,14 +69,34 @@ def test_that_it_says_which_products_of_bfloat16_are_not_used(isa, tmp_path, mon
         "bfloat16 is widened to float32: the instruction set in use has no products of it"
     )
     cpu.write_text("flags\t: fpu avx512_bf16 amx_tile amx_bf16\n")
-    assert (
-        logitscope.explain(q, k, v)
-        .refused[-1]
-        .startswith("the AMX tiles of this CPU are not used: no kernel")
-    )
+    refused = logitscope.explain(q, k, v).refused
+    assert refused[-1] == "the AMX tiles of this CPU are not used: an instruction set was chosen by name"
     cpu.write_text("flags\t: fpu avx512_bf16\n")
     assert len(logitscope.explain(q, k, v).refused) == 1
     assert logitscope.explain(q.half(), k.half(), v.half()).refused == ()
+
+
+@pytest.mark.parametrize(
+    ("has_tiles", "switch", "products", "reason"),
+    [
+        (False, "0", "pairs", "LOGITSCOPE_AMX is 0"),
+        (False, "", "pairs", "the system does not let this process use them (arch_prctl)"),
+        (True, "", "tiles", None),
+    ],
+)
+def test_that_it_says_how_bfloat16_was_multiplied(has_tiles, switch, products, reason, tmp_path, monkeypatch):
+    cpu = tmp_path / "cpuinfo"
+    cpu.write_text("flags\t: fpu avx512_bf16 amx_tile amx_bf16\n")
+    monkeypatch.setattr(_bfloat16, "_CPU", cpu)
+    monkeypatch.setattr(_native, "has_bf16_products", lambda: True)
+    monkeypatch.setattr(_native, "has_bf16_tiles", lambda: has_tiles)
+    monkeypatch.setenv("LOGITSCOPE_AMX", switch)
+    q, k, v = (torch.from_numpy(x).bfloat16() for x in arrays(20))
+    (step,) = logitscope.explain(q, k, v).steps
+    assert step.products == products
+    assert f"bfloat16 is multiplied in {products}" in str(step)
+    assert step.refused == ((f"the AMX tiles of this CPU are not used: {reason}",) if reason else ())
+    assert logitscope.info()["bfloat16"] == "; ".join([f"multiplied in {products}", *step.refused])
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")

@@ -59,6 +59,16 @@ def test_an_instruction_set_that_is_not_there_is_an_error_that_names_those_that_
     assert f"LOGITSCOPE_ISA: '{missing}' cannot be used here; this CPU runs scalar" in result.stderr
 
 
+def test_amx_is_switched_off_by_the_environment_and_nothing_but_0_and_1_is_understood():
+    code = "from logitscope import _native; print(_native.has_bf16_products(), _native.has_bf16_tiles())"
+    has_products = run_python(code).stdout.split()[0]
+    assert run_python(code, LOGITSCOPE_AMX="0").stdout == f"{has_products} False\n"
+    assert run_python(code, LOGITSCOPE_AMX="1").stdout == run_python(code).stdout
+    result = run_python(code, LOGITSCOPE_AMX="off")
+    assert result.returncode == 1
+    assert "LOGITSCOPE_AMX: 'off'; use 0 to leave out the tiles" in result.stderr
+
+
 def test_info_names_what_a_bug_report_needs():
     info = logitscope.info()
     assert info["logitscope"] == logitscope.__version__

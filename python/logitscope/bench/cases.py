@@ -29,6 +29,8 @@ class Pass:
     """Exponentials."""
     flops: int = 0
     """Multiplications and additions."""
+    bf16_flops: int = 0
+    """The same of bfloat16, which some CPUs multiply faster."""
 
 
 Work = tuple[Pass, ...]

@@ -23,6 +23,7 @@ _UNITS = {
     "written": "GB/s written",
     "exps": "Gexp/s",
     "flops": "GFLOP/s",
+    "bf16_flops": "GFLOP/s of bfloat16",
 }
 
 _WIDE = 180

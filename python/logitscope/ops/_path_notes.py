@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from logitscope import _native
 from logitscope._dtypes import name_of
+from logitscope.ops._bfloat16 import bfloat16_refusals, products_of_bfloat16
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,6 +50,8 @@ class PathStep:
     """None on the composite path."""
     wide_rows: int
     """Rows whose scores left the range of the type and were computed again in float64."""
+    products: Literal["tiles", "pairs"] | None
+    """How bfloat16 was multiplied: in tiles (AMX) or pairs (AVX512-BF16); None where it was widened, or is none."""
     refused: tuple[str, ...]
     """Why it was not faster: what kept the kernel away, or made it do more."""
 
@@ -60,6 +62,8 @@ class PathStep:
             f"{self.operation}: {ran}",
             f"  {self.dtype}, q {q}, k {k}, threads: {self.threads}",
         ]
+        if self.products is not None:
+            lines.append(f"  bfloat16 is multiplied in {self.products}")
         if self.tiles is not None:
             lines.append(
                 f"  tiles of scores: {self.tiles.computed} of {self.tiles.all} computed, "
@@ -75,7 +79,6 @@ class _Notes:
         """Of the step that is being prepared."""
 
 
-_CPU = Path("/proc/cpuinfo")
 _ACTIVE: ContextVar[_Notes | None] = ContextVar("logitscope_path_notes", default=None)
 
 
@@ -117,8 +120,10 @@ def note_native(
         )
     if problem.dropout_p:
         refused.append("dropout draws a random number for each score")
+    products = None
     if name_of(problem.q.dtype) == "bfloat16":
-        refused += _bfloat16_refusals(_native.has_bf16_products(), _CPU)
+        products = products_of_bfloat16()
+        refused += bfloat16_refusals()
     counts = [_native.attention_tiles(part) for part in ([problem] if sequences is None else sequences())]
     notes.steps.append(
         PathStep(
@@ -130,27 +135,10 @@ def note_native(
             threads=_native.get_num_threads(),
             tiles=TileCount(*map(sum, zip(*counts, strict=True))),
             wide_rows=wide_rows,
+            products=products,
             refused=tuple(refused),
         )
     )
-
-
-def _bfloat16_refusals(has_products: bool, cpu: Path) -> list[str]:
-    """Why products of bfloat16 are not faster, on the CPU that a file of the system describes."""
-    refused = []
-    if not has_products:
-        refused.append(
-            "bfloat16 is widened to float32: the instruction set in use has no products of it (AVX512-BF16)"
-        )
-    try:
-        flags = cpu.read_text(encoding="utf-8").split()
-    except OSError:
-        flags = []
-    if "amx_bf16" in flags:
-        refused.append(
-            "the AMX tiles of this CPU are not used: no kernel for them has been tried on such a CPU"
-        )
-    return refused
 
 
 def note_composite(operation: str, q: Any, k: Any, refused: str) -> None:
@@ -168,6 +156,7 @@ def note_composite(operation: str, q: Any, k: Any, refused: str) -> None:
             threads=_native.get_num_threads(),
             tiles=None,
             wide_rows=0,
+            products=None,
             refused=(refused,),
         )
     )

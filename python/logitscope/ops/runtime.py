@@ -12,6 +12,7 @@ import numpy as np
 import logitscope
 from logitscope import _native
 from logitscope.errors import ArgumentError
+from logitscope.ops._bfloat16 import bfloat16_refusals, products_of_bfloat16
 
 
 def set_num_threads(threads: int | None) -> None:
@@ -80,8 +81,8 @@ def info() -> dict[str, str]:
     Examples
     --------
     >>> import logitscope
-    >>> sorted(logitscope.info())[:2]
-    ['cpu', 'dashboard']
+    >>> sorted(logitscope.info())[:3]
+    ['bfloat16', 'cpu', 'dashboard']
     """
     return {
         "logitscope": logitscope.__version__,
@@ -89,12 +90,20 @@ def info() -> dict[str, str]:
         "platform": platform.platform(),
         "cpu": platform.processor() or platform.machine(),
         "isa": f"{_native.isa()} (this CPU runs {', '.join(_native.available_isas())})",
+        "bfloat16": _bfloat16(),
         "threads": str(_native.get_num_threads()),
         "numpy": np.__version__,
         "torch": _version("torch"),
         "dashboard": _version("logitscope-app"),
         **_gpus(),
     }
+
+
+def _bfloat16() -> str:
+    """How attention multiplies bfloat16, and what of the CPU it leaves unused."""
+    products = products_of_bfloat16()
+    way = f"multiplied in {products}" if products else "widened to float32"
+    return "; ".join([way, *(refusal for refusal in bfloat16_refusals() if "AMX" in refusal)])
 
 
 def _gpus() -> dict[str, str]:

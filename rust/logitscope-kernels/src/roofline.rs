@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::rows;
 use logitscope_simd::math::ExpBelow;
-use logitscope_simd::{Element, Kernel, Simd};
+use logitscope_simd::{Element, Kernel, Simd, TileProduct};
 
 /// What a probe does with each element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,17 +23,20 @@ pub enum Probe {
     Exp,
     /// Multiplies and adds in registers; as many times as x has elements.
     MultiplyAdd,
+    /// The same of bfloat16 by the best there is for it: tiles, pairs, or what there is for other numbers.
+    MultiplyAddBf16,
 }
 
 impl Probe {
     /// The probes and the names that Python knows them by.
-    pub const NAMED: [(&'static str, Probe); 6] = [
+    pub const NAMED: [(&'static str, Probe); 7] = [
         ("read", Probe::Read),
         ("write", Probe::Write),
         ("copy", Probe::Copy),
         ("streaming_copy", Probe::StreamingCopy),
         ("exp", Probe::Exp),
         ("multiply_add", Probe::MultiplyAdd),
+        ("multiply_add_bf16", Probe::MultiplyAddBf16),
     ];
 }
 
@@ -50,6 +53,9 @@ pub fn probe<T: Element>(probe: Probe, x: &[T], y: &mut [T], rounds: usize) -> R
             got: format!("of {} elements", x.len()),
             expected: format!("a multiple of {}", T::LANES),
         });
+    }
+    if probe == Probe::MultiplyAddBf16 {
+        return Ok(T::dispatch_tiles(Products { count: x.len() * rounds }));
     }
     let mut total = T::ZERO;
     for _ in 0..rounds {
@@ -76,10 +82,54 @@ impl<T: Element> Kernel<T> for Round<'_, T> {
             Probe::Copy => copy(simd, x, y),
             Probe::StreamingCopy => streaming_copy(simd, x, y),
             Probe::Exp => exp(simd, x),
-            Probe::MultiplyAdd if S::REGISTERS >= 32 => multiply_add::<T, S, 16>(simd, x.len()),
-            Probe::MultiplyAdd => multiply_add::<T, S, 6>(simd, x.len()),
+            Probe::MultiplyAdd | Probe::MultiplyAddBf16 => multiply_add_at_best(simd, x.len()),
         }
     }
+}
+
+/// So many products of bfloat16, or a few more.
+struct Products {
+    count: usize,
+}
+
+impl<T: Element> Kernel<T> for Products {
+    type Output = T;
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) -> T {
+        if S::HAS_TILES {
+            multiply_tiles(simd, self.count)
+        } else if S::HAS_PAIRS {
+            multiply_add::<T, S, 16, true>(simd, self.count / 2)
+        } else {
+            multiply_add_at_best(simd, self.count)
+        }
+    }
+}
+
+/// Four tiles of sums and a depth of eight: long enough that to store the sums is little beside it, and what is read
+/// fits the first-level cache.
+#[inline(always)]
+fn multiply_tiles<T: Element, S: Simd<T>>(simd: S, count: usize) -> T {
+    const DEPTH: usize = 8;
+    let (rows, depth) = (2 * T::LANES, DEPTH * T::LANES);
+    let (a, b) = (vec![T::ZERO; rows * depth], vec![T::block(T::ZERO); depth * 2]);
+    let mut c = vec![T::block(T::ONE); rows * 2];
+    for _ in 0..count.div_ceil(rows * rows * 2 * depth) {
+        simd.multiply_tiles(TileProduct {
+            a: &a,
+            a_stride: depth,
+            b: &b,
+            b_width: 2,
+            c: &mut c,
+            c_width: 2,
+            row_tiles: 2,
+            column_tiles: 2,
+            depth: DEPTH,
+            adds: true,
+        });
+    }
+    c[0].as_ref()[0]
 }
 
 #[inline(always)]
@@ -148,19 +198,29 @@ fn exp<T: Element, S: Simd<T>>(simd: S, x: &[T]) -> T {
     total(simd, &sums)
 }
 
-/// N chains, enough to hide how long one operation takes.
 #[inline(always)]
-fn multiply_add<T: Element, S: Simd<T>, const N: usize>(simd: S, elements: usize) -> T {
+fn multiply_add_at_best<T: Element, S: Simd<T>>(simd: S, elements: usize) -> T {
+    if S::REGISTERS >= 32 {
+        multiply_add::<T, S, 16, false>(simd, elements)
+    } else {
+        multiply_add::<T, S, 6, false>(simd, elements)
+    }
+}
+
+/// N chains, enough to hide how long one operation takes; of pairs where wanted, whose numbers do not matter.
+#[inline(always)]
+fn multiply_add<T: Element, S: Simd<T>, const N: usize, const PAIRED: bool>(simd: S, elements: usize) -> T {
     let (factor, summand) = (simd.splat(T::from_f64(0.5)), simd.splat(T::from_f64(0.25)));
     let mut sums = [simd.splat(T::ONE); N];
     let vectors = elements / T::LANES;
-    for _ in 0..vectors / N {
+    for _ in 0..vectors.div_ceil(N) {
         for sum in &mut sums {
-            *sum = simd.mul_add(*sum, factor, summand);
+            *sum = if PAIRED {
+                simd.add_pairs(factor, summand, *sum)
+            } else {
+                simd.mul_add(*sum, factor, summand)
+            };
         }
-    }
-    for sum in sums.iter_mut().take(vectors % N) {
-        *sum = simd.mul_add(*sum, factor, summand);
     }
     total(simd, &sums)
 }
@@ -177,7 +237,7 @@ fn total<T: Element, S: Simd<T>>(simd: S, sums: &[S::Vector]) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logitscope_testing::each_isa;
+    use logitscope_testing::{at_best, each_isa, with_tiles};
 
     fn each_probe<T: Element>() {
         let x: Vec<T> = (0..48 * T::LANES).map(|i| T::from_f64(-((i % 7) as f64))).collect();
@@ -196,7 +256,7 @@ mod tests {
                         let truth = sum(&mut x.iter().map(|x| x.to_f64().exp()));
                         assert!((answer.to_f64() / truth - 1.0).abs() < 1e-6, "{answer} for {truth}");
                     }
-                    Probe::MultiplyAdd => assert!(answer > T::ZERO),
+                    Probe::MultiplyAdd | Probe::MultiplyAddBf16 => assert!(answer > T::ZERO),
                 }
                 let written = y.iter().filter(|y| !y.is_nan()).count();
                 let all = matches!(which, Probe::Write | Probe::Copy | Probe::StreamingCopy);
@@ -210,6 +270,17 @@ mod tests {
     fn probes_do_what_they_are_named_for() {
         each_probe::<f32>();
         each_probe::<f64>();
+    }
+
+    #[test]
+    fn products_of_bfloat16_are_made_in_pairs_and_in_tiles() {
+        let x = vec![1.0_f32; 1 << 16];
+        let check = || {
+            let sum = probe(Probe::MultiplyAddBf16, &x, &mut x.clone(), 8).unwrap();
+            assert!(sum > 0.0 && sum.is_finite(), "{sum}");
+        };
+        at_best(check);
+        with_tiles(check);
     }
 
     #[test]

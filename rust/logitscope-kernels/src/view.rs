@@ -56,6 +56,18 @@ impl<'a, T> Matrix<'a, T> {
         self.rows
     }
 
+    /// How far apart rows begin.
+    #[inline(always)]
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// What lies in memory from the beginning of a row on.
+    #[inline(always)]
+    pub(crate) fn onwards(&self, index: usize) -> &'a [T] {
+        &self.data[index * self.stride..]
+    }
+
     /// How long a row is.
     #[inline(always)]
     pub fn columns(&self) -> usize {

@@ -32,6 +32,11 @@ fn has_bf16_products() -> bool {
 }
 
 #[pyfunction]
+fn has_bf16_tiles() -> bool {
+    Isa::uses_tiles()
+}
+
+#[pyfunction]
 fn select_isa(name: &str) -> PyResult<()> {
     Isa::select(name).map(|_| ()).map_err(|error| ArgumentError::new_err(error.to_string()))
 }
@@ -42,7 +47,7 @@ fn last_kernel() -> String {
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    // Read here, so that a wrong LOGITSCOPE_ISA is an error of the import and not of some later call.
+    // Read here, so that a wrong LOGITSCOPE_ISA or LOGITSCOPE_AMX is an error of the import and not of some later call.
     Isa::initialise().map_err(|error| DeviceError::new_err(error.to_string()))?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
@@ -50,6 +55,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(isa, module)?)?;
     module.add_function(wrap_pyfunction!(available_isas, module)?)?;
     module.add_function(wrap_pyfunction!(has_bf16_products, module)?)?;
+    module.add_function(wrap_pyfunction!(has_bf16_tiles, module)?)?;
     module.add_function(wrap_pyfunction!(select_isa, module)?)?;
     module.add_function(wrap_pyfunction!(last_kernel, module)?)
 }

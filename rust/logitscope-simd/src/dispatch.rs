@@ -62,6 +62,15 @@ instruction_set!(
 );
 #[cfg(target_arch = "x86_64")]
 instruction_set!(
+    arch::Amx,
+    is_x86_feature_detected,
+    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "avx2", "fma", "f16c", "bmi2", "popcnt"],
+    amx_vectors_supported,
+    RunOnAmx,
+    run_amx
+);
+#[cfg(target_arch = "x86_64")]
+instruction_set!(
     arch::Avx2,
     is_x86_feature_detected,
     ["avx2", "fma", "f16c", "bmi2", "popcnt"],
@@ -105,6 +114,38 @@ pub(crate) fn has_pairs() -> bool {
     return avx512bf16_supported();
     #[cfg(not(target_arch = "x86_64"))]
     false
+}
+
+/// True if this CPU multiplies tiles of bfloat16 and the system lets this process do so; the first call asks it.
+pub(crate) fn has_tiles() -> bool {
+    #[cfg(all(feature = "emulation", target_arch = "x86_64"))]
+    if crate::emulation::has_tiles() {
+        return amx_vectors_supported();
+    }
+    #[cfg(target_arch = "x86_64")]
+    return amx_vectors_supported() && arch::has_tiles();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Runs `kernel` with products of tiles where they are in use, else with those of pairs.
+#[inline]
+pub(crate) fn run_f32_tiles<K: Kernel<f32>>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    if Isa::uses_tiles() {
+        // SAFETY: tiles are only in use after `has_tiles` said that this process may use them, and the vectors beside them.
+        unsafe {
+            let _tiles = arch::Tiles::configure();
+            return kernel.run_amx(arch::Amx::new_unchecked());
+        }
+    }
+    run_f32_pairs(kernel)
+}
+
+/// Runs `kernel`: there is no such instruction for this type.
+#[inline]
+pub(crate) fn run_f64_tiles<K: Kernel<f64>>(kernel: K) -> K::Output {
+    run_f64(Isa::current(), kernel)
 }
 
 /// Runs `kernel` with products of pairs where they are in use.

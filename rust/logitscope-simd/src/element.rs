@@ -106,10 +106,13 @@ pub trait Element:
     fn dispatch<K: Kernel<Self>>(kernel: K) -> K::Output;
     /// The same, with the instructions for bfloat16 where there are some ([`Isa::uses_pairs`]).
     fn dispatch_pairs<K: Kernel<Self>>(kernel: K) -> K::Output;
+    /// The same, with tiles of bfloat16 where there are some ([`Isa::uses_tiles`]), for kernels that multiply matrices.
+    /// Within such a kernel no other one may be run like this: it would give the tiles back.
+    fn dispatch_tiles<K: Kernel<Self>>(kernel: K) -> K::Output;
 }
 
 macro_rules! implement_element {
-    ($type:ident, $name:literal, $lanes:literal, $exp:ident, $ext_exp:ident, $ln:ident, $run:ident, $run_pairs:ident,
+    ($type:ident, $name:literal, $lanes:literal, $exp:ident, $ext_exp:ident, $ln:ident, $run:ident, $run_pairs:ident, $run_tiles:ident,
      $halves:ident, $of_halves:ident) => {
         impl Element for $type {
             type Block = [$type; $lanes];
@@ -232,6 +235,10 @@ macro_rules! implement_element {
             fn dispatch_pairs<K: Kernel<Self>>(kernel: K) -> K::Output {
                 dispatch::$run_pairs(kernel)
             }
+            #[inline]
+            fn dispatch_tiles<K: Kernel<Self>>(kernel: K) -> K::Output {
+                dispatch::$run_tiles(kernel)
+            }
         }
     };
 }
@@ -263,6 +270,7 @@ implement_element!(
     LN_F32,
     run_f32,
     run_f32_pairs,
+    run_f32_tiles,
     halves_f32,
     of_halves_f32
 );
@@ -275,6 +283,7 @@ implement_element!(
     LN_F64,
     run_f64,
     run_f64_pairs,
+    run_f64_tiles,
     halves_f64,
     of_halves_f64
 );

@@ -20,19 +20,28 @@ pub enum Isa {
 
 /// Why an instruction set cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IsaError {
-    requested: String,
+pub enum IsaError {
+    /// One of this name is unknown, or the CPU lacks it.
+    Unavailable(String),
+    /// What `LOGITSCOPE_AMX` says, which means nothing.
+    Amx(String),
 }
 
 impl fmt::Display for IsaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let available: Vec<_> = Isa::available().iter().map(|isa| isa.name()).collect();
-        write!(
-            f,
-            "LOGITSCOPE_ISA: '{}' cannot be used here; this CPU runs {}",
-            self.requested,
-            available.join(", ")
-        )
+        match self {
+            Self::Unavailable(name) => {
+                let available: Vec<_> = Isa::available().iter().map(|isa| isa.name()).collect();
+                let available = available.join(", ");
+                write!(f, "LOGITSCOPE_ISA: '{name}' cannot be used here; this CPU runs {available}")
+            }
+            Self::Amx(value) => {
+                write!(
+                    f,
+                    "LOGITSCOPE_AMX: '{value}'; use 0 to leave out the tiles, 1 to use them where they are"
+                )
+            }
+        }
     }
 }
 
@@ -43,6 +52,9 @@ static CURRENT: AtomicU8 = AtomicU8::new(0);
 
 /// Whether products of pairs of bfloat16 are in use: where the CPU has them and no instruction set was asked for.
 static PAIRS: AtomicBool = AtomicBool::new(false);
+
+/// Whether tiles of bfloat16 are used where pairs are and the CPU has tiles: unless `LOGITSCOPE_AMX` is 0.
+static TILES: AtomicBool = AtomicBool::new(true);
 
 impl Isa {
     const ALL: [Isa; 4] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512];
@@ -81,11 +93,17 @@ impl Isa {
         Self::initialise().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Reads `LOGITSCOPE_ISA` and detects the CPU.
+    /// Reads `LOGITSCOPE_ISA` and `LOGITSCOPE_AMX` and detects the CPU.
     ///
     /// # Errors
-    /// [`IsaError`] if the variable names an instruction set that is unknown or that the CPU lacks.
+    /// [`IsaError`] if the first names an instruction set that is unknown or that the CPU lacks, or the second is
+    /// neither 0 nor 1.
     pub fn initialise() -> Result<Isa, IsaError> {
+        match std::env::var("LOGITSCOPE_AMX").unwrap_or_default().as_str() {
+            "" | "1" => TILES.store(true, Ordering::Relaxed),
+            "0" => TILES.store(false, Ordering::Relaxed),
+            other => return Err(IsaError::Amx(other.to_owned())),
+        }
         match std::env::var("LOGITSCOPE_ISA") {
             Ok(name) if !name.is_empty() => Self::select(&name),
             _ => Ok(Self::select_widest()),
@@ -108,7 +126,7 @@ impl Isa {
             return Ok(Self::select_widest());
         }
         let found = Self::available().into_iter().find(|isa| isa.name() == name);
-        let isa = found.ok_or_else(|| IsaError { requested: name.to_owned() })?;
+        let isa = found.ok_or_else(|| IsaError::Unavailable(name.to_owned()))?;
         PAIRS.store(false, Ordering::Relaxed);
         CURRENT.store(isa as u8, Ordering::Relaxed);
         Ok(isa)
@@ -119,6 +137,13 @@ impl Isa {
     #[inline]
     pub fn uses_pairs() -> bool {
         Self::current() == Isa::Avx512 && PAIRS.load(Ordering::Relaxed)
+    }
+
+    /// Whether matrices of bfloat16 are multiplied in tiles (AMX): where pairs are in use, the CPU has tiles, the system
+    /// lets this process use them, and `LOGITSCOPE_AMX` does not forbid it. The first call asks the system.
+    #[inline]
+    pub fn uses_tiles() -> bool {
+        Self::uses_pairs() && TILES.load(Ordering::Relaxed) && dispatch::has_tiles()
     }
 
     #[inline]

@@ -36,9 +36,14 @@ mod isa;
 pub mod math;
 mod simd;
 mod stored;
+mod tiles;
 
 pub use dispatch::Kernel;
 pub use element::Element;
 pub use isa::{Isa, IsaError};
 pub use simd::Simd;
 pub use stored::{BF16, F16, Stored};
+pub use tiles::TileProduct;
+
+#[cfg(feature = "emulation")]
+pub mod emulation;

@@ -3,6 +3,7 @@
 use crate::element::Element;
 use crate::isa::Isa;
 use crate::stored::{BF16, F16, Stored};
+use crate::tiles::TileProduct;
 
 /// The vectors of one instruction set over elements `T`.
 ///
@@ -21,6 +22,9 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
     const REGISTERS: usize;
     /// Whether the CPU has bfloat16: [`Simd::add_pairs`] is one instruction, and twice as fast as two products.
     const HAS_PAIRS: bool = false;
+    /// Whether the CPU has tiles of bfloat16: [`Simd::multiply_tiles`] is then some eight times as fast as products of
+    /// pairs.
+    const HAS_TILES: bool = false;
 
     /// A vector with every lane equal to `x`.
     fn splat(self, x: T) -> Self::Vector;
@@ -139,6 +143,16 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
             *sum += a_low * b_low + a_high * b_high;
         }
         self.load(&sums)
+    }
+
+    /// A product of tiles of pairs; in which order sums are rounded differs between instruction sets, and denormals may
+    /// count as 0.
+    ///
+    /// # Panics
+    /// If a tile reaches beyond its matrix.
+    #[inline(always)]
+    fn multiply_tiles(self, product: TileProduct<'_, T>) {
+        product.by_vectors(self);
     }
 
     /// The lanes of so many float16 numbers, exactly.

@@ -1,12 +1,17 @@
 //! What the tests of all crates share: oracles in `f64`, errors in units in the last place, every
-//! instruction set, the sizes that break kernels, and numbers that are random but always the same.
+//! instruction set, AMX also where the CPU has none, the sizes that break kernels, and numbers that are random but
+//! always the same.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+mod amx;
 mod isa;
 mod oracle;
 mod random;
 mod ulp;
 
-pub use isa::{at_best, each_isa};
+#[cfg(target_arch = "x86_64")]
+pub use isa::has_configured_tiles;
+pub use isa::{at_best, each_isa, with_tiles};
 pub use oracle::{cross_entropy, log_sum_exp, philox4x32, softmax};
 pub use random::Random;
 pub use ulp::{assert_within_ulps, same_bits, ulps};

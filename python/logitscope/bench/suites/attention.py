@@ -79,7 +79,8 @@ def _square(length: int, size: int, causal: bool, backward: bool, dtype: str, pe
     )
     shape = (heads, heads, length, length, size)
     make = partial(_contenders, shape, causal, backward, dtype, peers)
-    work = (Pass(flops=2 * products * seen * size),)
+    flops = 2 * products * seen * size
+    work = (Pass(bf16_flops=flops) if dtype == "bfloat16" else Pass(flops=flops),)
     return Case("attention", f"attention, {name}", (heads, length, size), dtype, work, make, TOLERANCE)
 
 

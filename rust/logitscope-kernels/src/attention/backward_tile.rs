@@ -2,7 +2,7 @@
 
 use super::backward::Upstream;
 use super::problem::Problem;
-use super::products::{add_lanes, add_weighted, paired_rows};
+use super::products::{PairScratch, add_lanes, add_weighted, paired_rows};
 use super::sight::Sees;
 use super::tile::{
     MOST_QUERIES, add_visible_product, add_visible_rows, blocks_for, dot, has_non_finite, pad, room, rows_or,
@@ -59,7 +59,7 @@ pub(super) struct Scratch<T: Element> {
     /// The same rows of 16-bit numbers that are multiplied in pairs, and what is multiplied with them.
     query_pairs: Vec<T::Block>,
     dout_pairs: Vec<T::Block>,
-    pairs: Vec<T::Block>,
+    pairs: PairScratch<T>,
     pair_rows: Vec<T>,
     dquery_lanes: Vec<T::Block>,
 }
@@ -72,7 +72,7 @@ impl<T: Element> Default for Scratch<T> {
             dout_rows: Vec::new(),
             query_pairs: Vec::new(),
             dout_pairs: Vec::new(),
-            pairs: Vec::new(),
+            pairs: PairScratch::default(),
             pair_rows: Vec::new(),
             dquery_lanes: Vec::new(),
         }
@@ -101,7 +101,7 @@ pub(super) fn run_span<X: Stored, K: Stored<Wide = X::Wide>>(
         let tile = Tile { problem, upstream, batch, key_head, head, queries, dtemperature, sums };
         let kernel = TileKernel { tile, scratch, target };
         if has_pairs {
-            X::Wide::dispatch_pairs(kernel);
+            X::Wide::dispatch_tiles(kernel);
         } else {
             X::Wide::dispatch(kernel);
         }

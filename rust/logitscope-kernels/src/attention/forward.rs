@@ -142,7 +142,7 @@ fn run<X: Stored>(pieces: Vec<Piece<'_, X>>, work: usize, cancel: &Cancel) -> Re
         let blocks = tile.queries.len() * blocks_for::<X::Wide>(problem.values.shape()[3]);
         let kernel = TileKernel { tile, scratch, results: rows_or(&mut rows, blocks, padded) };
         if problem.has_pairs() {
-            X::Wide::dispatch_pairs(kernel);
+            X::Wide::dispatch_tiles(kernel);
         } else {
             X::Wide::dispatch(kernel);
         }

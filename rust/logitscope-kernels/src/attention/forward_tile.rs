@@ -4,7 +4,7 @@ use super::dropout;
 use super::map::{self, MapBins, Pooling};
 use super::moments::Moments;
 use super::problem::Problem;
-use super::products::{Part, add_weighted, multiply, transposed};
+use super::products::{PairScratch, Part, add_weighted, multiply, transposed};
 use super::row_state::{RowState, largest, rescale, sums, weigh};
 use super::scores::ScoreSteps;
 use super::sight::{Sees, Sight};
@@ -34,8 +34,8 @@ pub(super) struct Tile<'a, T> {
 pub(super) struct Scratch<T: Element> {
     queries: Vec<T::Block>,
     scores: Vec<T::Block>,
-    /// The weights of 16-bit numbers that are multiplied in pairs.
-    weights: Vec<T::Block>,
+    /// Of 16-bit numbers that are multiplied in pairs.
+    pairs: PairScratch<T>,
     bias: Vec<T::Block>,
     dropout: Vec<T::Block>,
     out: Vec<T::Block>,
@@ -51,7 +51,7 @@ impl<T: Element> Default for Scratch<T> {
         Self {
             queries: Vec::new(),
             scores: Vec::new(),
-            weights: Vec::new(),
+            pairs: PairScratch::default(),
             bias: Vec::new(),
             dropout: Vec::new(),
             out: Vec::new(),
@@ -167,7 +167,7 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 scores,
                 width,
                 &mut scratch.value_rows,
-                &mut scratch.weights,
+                &mut scratch.pairs,
                 out,
             );
         }
@@ -265,7 +265,7 @@ fn add_values<T: Element, S: Simd<T>>(
     weights: &[T::Block],
     width: usize,
     rows: &mut Vec<T>,
-    pairs: &mut Vec<T::Block>,
+    pairs: &mut PairScratch<T>,
     out: &mut [T::Block],
 ) {
     let panel = Panel { blocks: weights, width };

@@ -1,11 +1,17 @@
 //! The matrix products of a tile of queries with rows of keys and values: of numbers as they are computed with, or,
 //! where the instruction set has it ([`Simd::HAS_PAIRS`]), of 16-bit numbers in pairs along the depth.
+//!
+//! Rows of pairs are also what tiles ([`Simd::HAS_TILES`]) want of the left factor, and a panel of pairs what they want of
+//! the right one. Values alone have to be turned for them: their depth is that of the keys.
 
 use super::operand::Operand;
 use super::tile::{
-    Factors, KEYS, MOST_LANES, QUERY_BLOCKS, blocks_for, multiply_lanes, room, transpose_bits, zeroed,
+    Factors, KEYS, MOST_LANES, MOST_QUERIES, QUERY_BLOCKS, blocks_for, multiply_lanes, room, transpose_bits,
+    zeroed,
 };
-use crate::matmul::{Panel, ROWS, add_columns_product, add_rows_product, rows_product};
+use crate::matmul::{
+    Panel, ROWS, add_columns_product, add_rows_product, add_rows_product_by_columns, rows_product,
+};
 use crate::view::Matrix;
 use logitscope_simd::{Element, Simd};
 use std::ops::Range;
@@ -36,6 +42,20 @@ pub(super) fn transposed<'b, T: Element, S: Simd<T>>(
         multiply_lanes(simd, factors, width, lanes);
     }
     Panel { blocks: lanes, width }
+}
+
+/// Buffers for products of pairs, which a thread uses again.
+pub(super) struct PairScratch<T: Element> {
+    /// Weights, rounded.
+    weights: Vec<T::Block>,
+    /// Values, for tiles.
+    turned: Vec<T::Block>,
+}
+
+impl<T: Element> Default for PairScratch<T> {
+    fn default() -> Self {
+        Self { weights: Vec::new(), turned: Vec::new() }
+    }
 }
 
 /// The products of rows of keys or values with what [`transposed`] gave, one row a key; `spans` says of which keys.
@@ -71,7 +91,7 @@ pub(super) fn add_weighted<T: Element, S: Simd<T>>(
     weights: &Panel<'_, T>,
     spans: &[Range<usize>],
     rows: &mut Vec<T>,
-    pairs: &mut Vec<T::Block>,
+    PairScratch { weights: pairs, turned }: &mut PairScratch<T>,
     sums: &mut [T::Block],
 ) {
     if S::HAS_PAIRS {
@@ -81,11 +101,30 @@ pub(super) fn add_weighted<T: Element, S: Simd<T>>(
         for (pairs, span) in spans_of_pairs.iter_mut().zip(spans) {
             *pairs = span.start / 2..span.end.div_ceil(2);
         }
-        add_columns_product::<T, S, true>(simd, rows, &weights, &spans_of_pairs[..spans.len()], sums);
+        let spans = &spans_of_pairs[..spans.len()];
+        if S::HAS_TILES {
+            let rows = turn(simd, rows, turned);
+            add_rows_product_by_columns::<T, S, true>(simd, rows, &weights, spans, sums);
+        } else {
+            add_columns_product::<T, S, true>(simd, rows, &weights, spans, sums);
+        }
     } else {
         let rows = operand.rows(batch, head, range.clone(), rows);
         add_columns_product::<T, S, false>(simd, rows, weights, spans, sums);
     }
+}
+
+/// The columns of a matrix, at most as long as a tile has keys, as rows.
+#[inline(always)]
+fn turn<'b, T: Element, S: Simd<T>>(
+    simd: S,
+    matrix: Matrix<'_, T>,
+    turned: &'b mut Vec<T::Block>,
+) -> Matrix<'b, T> {
+    let width = blocks_for::<T>(matrix.rows());
+    let turned = room::<T>(turned, matrix.columns() * width);
+    transpose_bits(simd, matrix, &[Some(T::ONE); MOST_QUERIES], width, turned);
+    Matrix::new(T::flatten(turned), matrix.columns(), matrix.rows(), width * T::LANES)
 }
 
 /// The weights of two keys at a time as pairs; a last one alone has weights of 0 beside it.
@@ -137,7 +176,7 @@ pub(super) fn add_lanes<T: Element, S: Simd<T>>(
     queries: usize,
     rows: &Panel<'_, T>,
     lanes: &[Range<usize>],
-    pairs: &mut Vec<T::Block>,
+    PairScratch { weights: pairs, .. }: &mut PairScratch<T>,
     sums: &mut [T::Block],
 ) {
     let keys = weights.blocks.len() / weights.width;

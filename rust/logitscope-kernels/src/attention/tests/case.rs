@@ -3,7 +3,7 @@
 use super::super::*;
 use crate::threads::Cancel;
 use crate::view::{Heads, HeadsMut, Mask, Order, Rows, Scores};
-use logitscope_simd::Element;
+use logitscope_simd::{Element, Stored};
 
 /// A stream of numbers in [-1, 1), the same on every machine.
 pub(super) struct Numbers(pub(super) u64);
@@ -17,6 +17,11 @@ impl Numbers {
     pub(super) fn vec<T: Element>(&mut self, n: usize) -> Vec<T> {
         (0..n).map(|_| T::from_f64(2.0 * self.next())).collect()
     }
+}
+
+/// Numbers as an array of `X` holds them.
+pub(super) fn narrowed<X: Stored>(list: &[X::Wide]) -> Vec<X> {
+    list.iter().map(|&x| X::narrow(x)).collect()
 }
 
 /// How many top keys of each row are asked for.
@@ -154,14 +159,23 @@ impl<T: Element> Case<T> {
         }
     }
 
+    /// The results of the kernels.
     pub(super) fn run(&self) -> Results<T> {
+        self.run_stored_as::<T>()
+    }
+
+    /// The same with queries, keys, values, the output and its gradient stored in fewer bits.
+    pub(super) fn run_stored_as<X: Stored<Wide = T>>(&self) -> Results<T> {
         let Sizes(b, h, g, lq, lk, d, dv) = self.sizes;
         let rows = b * h * lq;
         let row_view = |data| Rows::new(data, [b, h, lq], [h * lq, lq, 1]);
+        let [q, k, v, dout] = [&self.q, &self.k, &self.v, &self.dout].map(|list| narrowed::<X>(list));
+        let (q, k) = (Heads::contiguous(&q, [b, h, lq, d]), Heads::contiguous(&k, [b, g, lk, d]));
+        let (v, dout) = (Heads::contiguous(&v, [b, g, lk, dv]), Heads::contiguous(&dout, [b, h, lq, dv]));
         let problem = Problem {
-            queries: Operand::Wide(Heads::contiguous(&self.q, [b, h, lq, d])),
-            keys: Operand::Wide(Heads::contiguous(&self.k, [b, g, lk, d])),
-            values: Operand::Wide(Heads::contiguous(&self.v, [b, g, lk, dv])),
+            queries: Operand::new(&q),
+            keys: Operand::new(&k),
+            values: Operand::new(&v),
             scale: self.scale,
             inv_temperature: Some(row_view(&self.temperature)),
             masks: self.hidden.masks([b, h, lq, lk]),
@@ -179,8 +193,11 @@ impl<T: Element> Case<T> {
             dropout: self.dropout,
         };
         let zeros = |n| vec![T::NAN; n];
+        let stored = |n| vec![X::narrow(T::NAN); n];
+        let mut out = stored(rows * dv);
+        let (mut dq, mut dk, mut dvalues) =
+            (stored(rows * d), stored(b * g * lk * d), stored(b * g * lk * dv));
         let mut r = Results {
-            out: zeros(rows * dv),
             max_logit: zeros(rows),
             inv_sum: zeros(rows),
             lse: zeros(rows),
@@ -191,17 +208,15 @@ impl<T: Element> Case<T> {
             variance: zeros(rows),
             top_keys: vec![-2; rows * TOP],
             top_weights: zeros(rows * TOP),
-            dq: zeros(rows * d),
-            dk: zeros(b * g * lk * d),
-            dv: zeros(b * g * lk * dv),
             dtemperature: zeros(rows),
             dsinks: zeros(self.sinks.as_ref().map_or(0, Vec::len)),
             dslopes: zeros(self.slopes.as_ref().map_or(0, Vec::len)),
             dsigmoid: zeros(self.sigmoid.as_ref().map_or(0, |_| h)),
             dbias: zeros(self.bias.as_ref().map_or(0, |_| self.bias_shape().iter().product())),
+            ..Results::default()
         };
         let output = Output {
-            out: HeadsMut::new(&mut r.out, [b, h, lq, dv], Order::HeadsFirst),
+            out: HeadsMut::new(&mut out, [b, h, lq, dv], Order::HeadsFirst),
             statistics: Statistics {
                 max_logit: &mut r.max_logit,
                 inv_sum: &mut r.inv_sum,
@@ -218,18 +233,19 @@ impl<T: Element> Case<T> {
             top: Some(TopKeys { count: TOP, keys: &mut r.top_keys, weights: &mut r.top_weights }),
         };
         forward(&problem, output, &Cancel::default()).unwrap();
+        let out_heads = Heads::contiguous(&out, [b, h, lq, dv]);
         let upstream = Upstream {
-            out: Operand::Wide(Heads::contiguous(&r.out, [b, h, lq, dv])),
+            out: Operand::new(&out_heads),
             max_logit: row_view(&r.max_logit),
             inv_sum: row_view(&r.inv_sum),
-            dout: Operand::Wide(Heads::contiguous(&self.dout, [b, h, lq, dv])),
+            dout: Operand::new(&dout),
             dlse: Some(row_view(&self.dlse)),
             entropy: Some((row_view(&r.entropy), row_view(&self.dentropy))),
         };
         let gradients = Gradients {
-            queries: HeadsMut::new(&mut r.dq, [b, h, lq, d], Order::HeadsFirst),
-            keys: HeadsMut::new(&mut r.dk, [b, g, lk, d], Order::HeadsFirst),
-            values: HeadsMut::new(&mut r.dv, [b, g, lk, dv], Order::HeadsFirst),
+            queries: HeadsMut::new(&mut dq, [b, h, lq, d], Order::HeadsFirst),
+            keys: HeadsMut::new(&mut dk, [b, g, lk, d], Order::HeadsFirst),
+            values: HeadsMut::new(&mut dvalues, [b, g, lk, dv], Order::HeadsFirst),
             inv_temperature: Some(&mut r.dtemperature),
             sinks: self.sinks.is_some().then_some(&mut r.dsinks),
             slopes: self.slopes.is_some().then_some(&mut r.dslopes),
@@ -240,7 +256,8 @@ impl<T: Element> Case<T> {
             let shape = self.bias_shape();
             bias_gradient(&problem, &upstream, shape, &mut r.dbias, &Cancel::default()).unwrap();
         }
-        r
+        let wide = |list: &[X]| list.iter().map(|x| x.widen()).collect();
+        Results { out: wide(&out), dq: wide(&dq), dk: wide(&dk), dv: wide(&dvalues), ..r }
     }
 
     /// 1 for each axis along which the bias is shared.

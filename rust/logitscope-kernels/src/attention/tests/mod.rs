@@ -3,6 +3,7 @@
 mod case;
 mod half;
 mod steps;
+mod tiles;
 mod top_keys;
 
 use super::*;

@@ -3,10 +3,12 @@
 mod half;
 mod lanes;
 
+use super::amx::{Amx, multiply_tiles};
 use super::avx2::{max_lane_f32, max_lane_f64, sum_f32, sum_f64};
 use crate::isa::Isa;
 use crate::simd::Simd;
 use crate::stored::{BF16, F16};
+use crate::tiles::TileProduct;
 use half::{
     add_pairs_bf16, lanes_of, load_f16, pair_bf16, pair_neighbours_bf16, store_bf16, store_bf16_two,
     store_f16,
@@ -276,27 +278,45 @@ implement_avx512!(
     sum_f64,
     max_lane_f64
 );
+/// What AVX512-BF16 adds.
+macro_rules! pairs_of_bf16 {
+    () => {
+        const HAS_PAIRS: bool = true;
+
+        #[inline(always)]
+        fn pair(self, low: __m512, high: __m512) -> __m512 {
+            intrinsic!(pair_bf16(low, high))
+        }
+        #[inline(always)]
+        fn pair_neighbours(self, low: __m512, high: __m512) -> __m512 {
+            intrinsic!(pair_neighbours_bf16(low, high))
+        }
+        #[inline(always)]
+        fn add_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+            intrinsic!(add_pairs_bf16(a, b, c))
+        }
+        #[inline(always)]
+        fn store_bf16(self, vector: __m512, out: &mut [BF16]) {
+            intrinsic!(store_bf16(vector, lanes_of(out)));
+        }
+        #[inline(always)]
+        fn store_bf16_two(self, low: __m512, high: __m512, out: &mut [BF16]) {
+            intrinsic!(store_bf16_two(low, high, lanes_of(out)));
+        }
+    };
+}
+
 implement_avx512_f32!(Avx512Bf16, {
-    const HAS_PAIRS: bool = true;
+    pairs_of_bf16!();
+});
+implement_avx512_f32!(Amx, {
+    pairs_of_bf16!();
+
+    const HAS_TILES: bool = true;
 
     #[inline(always)]
-    fn pair(self, low: __m512, high: __m512) -> __m512 {
-        intrinsic!(pair_bf16(low, high))
-    }
-    #[inline(always)]
-    fn pair_neighbours(self, low: __m512, high: __m512) -> __m512 {
-        intrinsic!(pair_neighbours_bf16(low, high))
-    }
-    #[inline(always)]
-    fn add_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        intrinsic!(add_pairs_bf16(a, b, c))
-    }
-    #[inline(always)]
-    fn store_bf16(self, vector: __m512, out: &mut [BF16]) {
-        intrinsic!(store_bf16(vector, lanes_of(out)));
-    }
-    #[inline(always)]
-    fn store_bf16_two(self, low: __m512, high: __m512, out: &mut [BF16]) {
-        intrinsic!(store_bf16_two(low, high, lanes_of(out)));
+    fn multiply_tiles(self, mut product: TileProduct<'_, f32>) {
+        // SAFETY: a token of tiles is used while they are configured.
+        unsafe { multiply_tiles(&mut product) }
     }
 });

@@ -5,6 +5,8 @@
 //! what the register file of the instruction set holds. Every number of `c` is summed in the order of the depth.
 //! With `PAIRED` all numbers of `a` and `b` are pairs of half the bits, and the depth counts pairs.
 
+mod tiles;
+
 use crate::view::Matrix;
 use logitscope_simd::{Element, Simd};
 use std::ops::Range;
@@ -52,6 +54,20 @@ pub(crate) fn add_rows_product<T: Element, S: Simd<T>, const PAIRED: bool>(
 ) {
     let lhs = RowsLhs { matrix: a, depth: b.depth() };
     product::<T, S, _, PAIRED>(simd, &lhs, Extent::DepthOfRows(depths, a.rows()), b, c, Target::AddedTo);
+}
+
+/// `c[m] += sum_k a[m][k] b[k]` for the rows `a`, whose columns are the depth; `depths` are the ranges of k that count, one
+/// for each vector of the width.
+#[inline(always)]
+pub(crate) fn add_rows_product_by_columns<T: Element, S: Simd<T>, const PAIRED: bool>(
+    simd: S,
+    a: Matrix<'_, T>,
+    b: &Panel<'_, T>,
+    depths: &[Range<usize>],
+    c: &mut [T::Block],
+) {
+    let lhs = RowsLhs { matrix: a, depth: b.depth() };
+    product::<T, S, _, PAIRED>(simd, &lhs, Extent::Depth(depths, a.rows()), b, c, Target::AddedTo);
 }
 
 /// What becomes of the numbers that are in `c` before.
@@ -118,6 +134,21 @@ impl Extent<'_> {
             Self::DepthOfRows(ranges, _) => ranges[m / ROWS].clone(),
         }
     }
+
+    /// The same for some rows at once: all that counts for one of them.
+    #[inline(always)]
+    fn depth_of_rows(&self, rows: &Range<usize>, n: usize, all: usize) -> Range<usize> {
+        let mut depth = self.depth(rows.start, n, all);
+        for m in rows.clone().step_by(ROWS).skip(1) {
+            let other = self.depth(m, n, all);
+            if depth.is_empty() {
+                depth = other;
+            } else if !other.is_empty() {
+                depth = depth.start.min(other.start)..depth.end.max(other.end);
+            }
+        }
+        depth
+    }
 }
 
 /// Where a micro-tile gets its left factor from.
@@ -129,6 +160,9 @@ trait Lhs<T> {
 
     /// The `MR` numbers at place `k` of that part.
     fn at<const MR: usize>(&self, tile: Self::Tile<MR>, m: usize, k: usize) -> [T; MR];
+
+    /// The factor itself if it can be read in tiles: the depth lies along its rows.
+    fn as_rows(&self) -> Option<&RowsLhs<'_, T>>;
 }
 
 struct RowsLhs<'a, T> {
@@ -157,6 +191,11 @@ impl<'a, T: Element> Lhs<T> for RowsLhs<'a, T> {
         }
         numbers
     }
+
+    #[inline(always)]
+    fn as_rows(&self) -> Option<&RowsLhs<'_, T>> {
+        Some(self)
+    }
 }
 
 struct ColumnsLhs<'a, T> {
@@ -176,6 +215,11 @@ impl<T: Element> Lhs<T> for ColumnsLhs<'_, T> {
         let mut numbers = [T::ZERO; MR];
         numbers.copy_from_slice(&self.matrix.row(first + k)[m..m + MR]);
         numbers
+    }
+
+    #[inline(always)]
+    fn as_rows(&self) -> Option<&RowsLhs<'_, T>> {
+        None
     }
 }
 
@@ -228,12 +272,20 @@ fn column_tiles<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: us
 ) {
     let rows = extent.rows(n);
     let mut m = rows.start;
+    if PAIRED
+        && S::HAS_TILES
+        && let Some(lhs) = lhs.as_rows()
+    {
+        m = tiles::rows_in_tiles::<T, S, NR>(simd, lhs, extent, b, c, n, target);
+    }
     while m + MR <= rows.end {
-        micro_tile::<T, S, L, MR, NR, PAIRED>(simd, lhs, extent, b, c, m, n, target);
+        let depth = extent.depth(m, n, b.depth());
+        micro_tile::<T, S, L, MR, NR, PAIRED>(simd, lhs, &depth, b, c, m, n, target);
         m += MR;
     }
     while m < rows.end {
-        micro_tile::<T, S, L, 1, NR, PAIRED>(simd, lhs, extent, b, c, m, n, target);
+        let depth = extent.depth(m, n, b.depth());
+        micro_tile::<T, S, L, 1, NR, PAIRED>(simd, lhs, &depth, b, c, m, n, target);
         m += 1;
     }
 }
@@ -243,15 +295,14 @@ fn column_tiles<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: us
 fn micro_tile<T: Element, S: Simd<T>, L: Lhs<T>, const MR: usize, const NR: usize, const PAIRED: bool>(
     simd: S,
     lhs: &L,
-    extent: Extent<'_>,
+    depth: &Range<usize>,
     b: &Panel<'_, T>,
     c: &mut [T::Block],
     m: usize,
     n: usize,
     target: Target,
 ) {
-    let depth = extent.depth(m, n, b.depth());
-    let tile = lhs.tile::<MR>(m, &depth);
+    let tile = lhs.tile::<MR>(m, depth);
     let mut sums = [[simd.splat(T::ZERO); NR]; MR];
     let rows = &b.blocks[depth.start * b.width..depth.end * b.width];
     for (k, row) in rows.chunks_exact(b.width).enumerate() {

@@ -9,12 +9,14 @@
 //! Every number of `c` is one sum in the order of the depth, cut at fixed places: neither the shape of the tiles nor
 //! who computes them changes a bit, so tiles may be made for the number of threads.
 
+mod ahead;
 mod micro;
 mod pack;
 
 use crate::error::{Error, Result};
 use crate::threads::{self, Cancel};
 use crate::view::Matrix;
+use ahead::Ahead;
 use logitscope_simd::{Element, Kernel, Simd, Stored};
 use pack::Scratch;
 
@@ -160,10 +162,11 @@ impl<X: Stored> Kernel<X::Wide> for TileKernel<'_, '_, X> {
 
     #[inline(always)]
     fn run<S: Simd<X::Wide>>(self, simd: S) {
-        if S::REGISTERS >= 32 {
-            walk::<X, S, 12, 2>(simd, self.tile, self.scratch);
-        } else {
-            walk::<X, S, 6, 1>(simd, self.tile, self.scratch);
+        let vectors = self.tile.c[0].len().div_ceil(X::Wide::LANES);
+        match (S::REGISTERS >= 32, vectors) {
+            (true, 3..) => walk::<X, S, 6, 4>(simd, self.tile, self.scratch),
+            (true, _) => walk::<X, S, 6, 2>(simd, self.tile, self.scratch),
+            (false, _) => walk::<X, S, 6, 1>(simd, self.tile, self.scratch),
         }
     }
 }
@@ -181,16 +184,24 @@ fn walk<X: Stored, S: Simd<X::Wide>, const MR: usize, const NR: usize>(
     loop {
         let k = from..depth.min(from + DEPTH);
         scratch.pack_rows(simd, a, row..row + c.len(), k.clone(), MR);
-        for first in (0..width).step_by(NR * X::Wide::LANES) {
-            let columns = first..width.min(first + NR * X::Wide::LANES);
+        let panel = NR * X::Wide::LANES;
+        for first in (0..width).step_by(panel) {
+            let columns = first..width.min(first + panel);
             let part = column + columns.start..column + columns.end;
-            scratch.pack_columns(simd, b, part, k.clone(), NR * X::Wide::LANES);
+            scratch.pack_columns(simd, b, part, k.clone(), panel);
+            let (next, depths) = if columns.end < width {
+                (columns.end, k.clone())
+            } else {
+                (0, k.end..depth.min(k.end + DEPTH))
+            };
+            let times = c.len().div_ceil(MR) * k.len().div_ceil(micro::STEP);
+            let ahead = Ahead::columns_of(b, column + next..column + width.min(next + panel), depths, times);
             let start = match start {
                 _ if from > 0 => Start::Kept,
                 Start::Row(row) => Start::Row(&row[column + columns.start..column + columns.end]),
                 other => other,
             };
-            micro::multiply::<X::Wide, S, MR, NR>(simd, scratch, start, columns, &mut c);
+            micro::multiply::<X, S, MR, NR>(simd, scratch, ahead, start, columns, &mut c);
         }
         from = k.end;
         if from == depth {

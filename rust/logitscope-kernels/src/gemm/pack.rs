@@ -1,8 +1,10 @@
 //! Packing: parts of the factors in the order in which micro-tiles read them.
 //!
-//! A panel has the depth outside: all its rows of `a`, or columns of `b`, at one depth lie side by side.
+//! A panel of columns of `b` has the depth outside: all of them at one depth lie side by side. So do the rows of `a` where
+//! they are the columns of what was given; else each row stays whole.
 
 use super::Factor;
+use super::ahead::{fetch, line};
 use crate::view::Matrix;
 use logitscope_simd::{Element, Simd, Stored};
 use std::ops::Range;
@@ -10,12 +12,19 @@ use std::ops::Range;
 /// The most lanes that a vector has.
 const LANES: usize = 16;
 
+/// How many rows before it is packed a row is fetched: they lie far apart, so the caches do not fetch it themselves.
+const ROWS_AHEAD: usize = 3;
+
 /// What a thread reuses from tile to tile.
 pub(super) struct Scratch<T> {
     /// Panels of rows of `a`.
     rows: Vec<T>,
-    /// The length of one.
+    /// From one to the next.
     panel: usize,
+    /// The length of one.
+    used_of_panel: usize,
+    /// Whether they have the depth outside.
+    turned: bool,
     /// Which of them count.
     live: Vec<bool>,
     /// A panel of columns of `b`; a block may lie at any address of `T`s.
@@ -23,18 +32,46 @@ pub(super) struct Scratch<T> {
     used: Range<usize>,
 }
 
+/// Packed rows of `a`.
+#[derive(Clone, Copy)]
+pub(super) enum Panel<'a, T, const MR: usize> {
+    /// One row after the other.
+    OfRows([&'a [T]; MR]),
+    /// All rows at one depth side by side.
+    OfDepths(&'a [[T; MR]]),
+}
+
 impl<T> Default for Scratch<T> {
     fn default() -> Self {
-        Self { rows: Vec::new(), panel: 0, live: Vec::new(), columns: Vec::new(), used: 0..0 }
+        Self {
+            rows: Vec::new(),
+            panel: 0,
+            used_of_panel: 0,
+            turned: false,
+            live: Vec::new(),
+            columns: Vec::new(),
+            used: 0..0,
+        }
     }
 }
 
 impl<T: Element> Scratch<T> {
     /// The packed panel of `MR` rows with an index; none if it is 0 and may be passed over.
     #[inline(always)]
-    pub(super) fn rows<const MR: usize>(&self, index: usize) -> Option<&[[T; MR]]> {
-        let panel = &self.rows[index * self.panel..(index + 1) * self.panel];
-        if self.live[index] { Some(panel.as_chunks::<MR>().0) } else { None }
+    pub(super) fn rows<const MR: usize>(&self, index: usize) -> Option<Panel<'_, T, MR>> {
+        if !self.live[index] {
+            return None;
+        }
+        let panel = &self.rows[index * self.panel..][..self.used_of_panel];
+        if self.turned {
+            return Some(Panel::OfDepths(panel.as_chunks::<MR>().0));
+        }
+        let depth = self.used_of_panel / MR;
+        let mut rows: [&[T]; MR] = [&[]; MR];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = &panel[i * depth..(i + 1) * depth];
+        }
+        Some(Panel::OfRows(rows))
     }
 
     /// The packed columns.
@@ -53,20 +90,69 @@ impl<T: Element> Scratch<T> {
         depth: Range<usize>,
         width: usize,
     ) {
-        self.panel = width * depth.len();
+        let panels = rows.len().div_ceil(width);
+        self.turned = a.transposed;
+        self.used_of_panel = width * depth.len();
+        // One line more, so that not all panels lie in the same sets of a cache.
+        self.panel = self.used_of_panel + line::<T>();
+        self.rows.resize(panels * self.panel, T::ZERO);
+        if a.transposed {
+            self.put_side_by_side(simd, a.matrix, &rows, depth, width);
+        } else {
+            self.put_in_sequence(simd, a.matrix, &rows, &depth, width);
+        }
         self.live.clear();
-        self.live.resize(rows.len().div_ceil(width), true);
-        self.rows.resize(self.live.len() * self.panel, T::ZERO);
-        for (index, live) in self.live.iter_mut().enumerate() {
-            let first = rows.start + index * width;
-            let part = first..rows.end.min(first + width);
-            let panel = &mut self.rows[index * self.panel..(index + 1) * self.panel];
-            if a.transposed {
-                copy(simd, a.matrix, part, depth.clone(), width, panel);
-            } else {
-                transpose(simd, a.matrix, part, depth.clone(), width, panel);
+        for panel in self.rows.chunks_exact(self.panel) {
+            self.live.push(!a.sparse || panel[..self.used_of_panel].iter().any(|&x| x != T::ZERO));
+        }
+    }
+
+    /// Packs columns of a matrix, whose rows are the depth, with all of a panel at one depth side by side.
+    #[inline(always)]
+    fn put_side_by_side<S: Simd<T>>(
+        &mut self,
+        simd: S,
+        matrix: Matrix<'_, T>,
+        columns: &Range<usize>,
+        depth: Range<usize>,
+        width: usize,
+    ) {
+        let end = depth.end;
+        for (place, k) in depth.enumerate() {
+            if k + ROWS_AHEAD < end {
+                fetch(simd, &matrix.row(k + ROWS_AHEAD)[columns.clone()]);
             }
-            *live = !a.sparse || panel.iter().any(|&x| x != T::ZERO);
+            let row = &matrix.row(k)[columns.clone()];
+            for (numbers, panel) in row.chunks(width).zip(self.rows.chunks_exact_mut(self.panel)) {
+                let packed = &mut panel[place * width..(place + 1) * width];
+                simd.store_partial(simd.load_partial(numbers, T::ZERO), packed);
+            }
+        }
+    }
+
+    /// Packs rows of a matrix, whose columns are the depth, one after the other.
+    #[inline(always)]
+    fn put_in_sequence<S: Simd<T>>(
+        &mut self,
+        simd: S,
+        matrix: Matrix<'_, T>,
+        rows: &Range<usize>,
+        depth: &Range<usize>,
+        width: usize,
+    ) {
+        let mut row = rows.start;
+        for panel in self.rows.chunks_exact_mut(self.panel) {
+            for packed in panel[..self.used_of_panel].chunks_exact_mut(depth.len().max(1)).take(width) {
+                if row + ROWS_AHEAD < rows.end {
+                    fetch(simd, &matrix.row(row + ROWS_AHEAD)[depth.clone()]);
+                }
+                if row < rows.end {
+                    packed.copy_from_slice(&matrix.row(row)[depth.clone()]);
+                } else {
+                    packed.fill(T::ZERO);
+                }
+                row += 1;
+            }
         }
     }
 
@@ -110,13 +196,12 @@ fn copy<T: Element, X: Stored<Wide = T>, S: Simd<T>>(
     for (packed, k) in panel.chunks_exact_mut(width).zip(depth) {
         let row = &matrix.row(k)[columns.clone()];
         if whole {
-            // Vectors, and a rest that is known when this is compiled: a call for so few bytes costs more.
             let ((packs, tail), (out, out_tail)) = (X::packs(&row[..width]), T::blocks_mut(packed));
             for (pack, out) in packs.iter().zip(out) {
                 simd.store(X::load(simd, pack), out);
             }
-            for (x, out) in tail[..width % T::LANES].iter().zip(out_tail) {
-                *out = x.widen();
+            if !width.is_multiple_of(T::LANES) {
+                simd.store_partial(X::load_partial(simd, tail, T::ZERO), out_tail);
             }
         } else {
             packed.fill(T::ZERO);

@@ -32,16 +32,16 @@ app: setup ## Open the dashboard on the runs in ./runs
 fmt: setup ## Format Rust and Python
 	cargo fmt
 	cargo fmt --manifest-path fuzz/Cargo.toml
-	$(BIN)/ruff check --fix -q python app tests benches
-	$(BIN)/ruff format python app tests benches
+	$(BIN)/ruff check --fix -q python app tests benches scripts
+	$(BIN)/ruff format python app tests benches scripts
 
 lint: setup ## Formatting, clippy, ruff, mypy, stubs
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy -q --workspace --all-targets -- -D warnings
 	cargo clippy -q -p logitscope-gpu --features cooperative-matrix --all-targets -- -D warnings
-	$(BIN)/ruff check python app tests benches
-	$(BIN)/ruff format --check python app tests benches
+	$(BIN)/ruff check python app tests benches scripts
+	$(BIN)/ruff format --check python app tests benches scripts
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest logitscope._native --allowlist tests/stubtest-allowlist.txt
 

@@ -13,14 +13,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests" / "app"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "app"))
+
+from PySide6.QtCore import QCoreApplication, QEventLoop
 
 from logitscope_app.__main__ import _application
 from logitscope_app.main_window import DEFAULT_SIZE, MainWindow
@@ -28,8 +29,11 @@ from logitscope_app.models.export import write_whole
 from logitscope_app.panels.card import Card, png_bytes
 from logitscope_app.services.run_watcher import RunList, RunWatcher
 from logitscope_app.theme.manager import ThemeManager
-from PySide6.QtCore import QCoreApplication, QEventLoop
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REPOSITORY = Path(__file__).parents[1]
 EXPERIMENT = "grokking-stability"
 RATES = (0.003, 0.01)
 STEPS = 240
@@ -111,7 +115,9 @@ class Studio:
         return path
 
     @contextmanager
-    def window(self, run: Path | None, *, docks: tuple[str, ...] = (), places: list[Path] | None = None):
+    def window(
+        self, run: Path | None, *, docks: tuple[str, ...] = (), places: list[Path] | None = None
+    ) -> Iterator[MainWindow]:
         """A window that shows a run: all docks, or some."""
         watcher = None if places is None else RunWatcher(places, look=RunList())
         window = MainWindow(self.theme, watcher=watcher, empty="There are no runs in runs/ yet.")
@@ -153,6 +159,7 @@ class Studio:
 
     def take(self, window: MainWindow, name: str) -> None:
         """Write the picture of a window."""
+        window.docks.finish()
         self.settle()
         write_whole(self.images / f"{name}-{self.theme.palette.name}.png", png_bytes(window))
 

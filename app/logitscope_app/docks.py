@@ -98,6 +98,11 @@ class Docks(QObject):
             action.setChecked(name not in self._hidden)
             self._show(name)
 
+    def finish(self) -> None:
+        """Make all that is in view now; for who takes a picture."""
+        for grid in self.grids.values():
+            grid.finish()
+
     def clear(self) -> None:
         """Empty every view."""
         self.set_states(())

@@ -301,6 +301,7 @@ class MainWindow(QMainWindow):
         """Ask for a file and write the window's picture to it."""
         name, _ = QFileDialog.getSaveFileName(self, "Save the window", "logitscope.png", "Pictures (*.png)")
         if name:
+            self.docks.finish()
             self._write(name, png_bytes(self))
 
     def choose_film(self) -> None:

@@ -58,6 +58,7 @@ def save_screenshot(
             window.timeline.go(step)
             wanted = window.timeline.wish
             _wait_for_frame(window, step=wanted)
+        window.docks.finish()
         _settle()
         write_whole(target, svg_bytes(window) if target.suffix.lower() == ".svg" else png_bytes(window))
     finally:

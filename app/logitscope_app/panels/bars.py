@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtWidgets import QVBoxLayout
 
 from logitscope_app.models.states import BarsState
 from logitscope_app.models.text import number
-from logitscope_app.panels.card import Card
-from logitscope_app.panels.guides import GuideLines
-from logitscope_app.panels.legend import Entry, Legend
-from logitscope_app.panels.plot import Plot
+from logitscope_app.panels.legend import Entry
+from logitscope_app.panels.plot_card import PlotCard
 
 if TYPE_CHECKING:
     from logitscope_app.models.states import FloatArray
@@ -23,28 +20,14 @@ _WIDTH = 0.76
 """Of a bar with all its parts, where neighbours are 1 apart."""
 
 
-class BarsCard(Card):
+class BarsCard(PlotCard):
     """Bars at one step."""
 
     HEIGHT: ClassVar[int] = 132
 
     def __init__(self, palette: Palette) -> None:
-        self.plot = Plot(palette, cursor=False)
-        self.legend = Legend(palette)
-        self.guides = GuideLines(self.plot)
         self._parts: list[pg.BarGraphItem] = []
         super().__init__(palette)
-        layout = QVBoxLayout(self.content)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(self.legend)
-        layout.addWidget(self.plot.widget, 1)
-        self.plot.hovered.connect(self._write)
-
-    def restyle(self) -> None:
-        """Repaint axes and legend; the bars follow with the next draw."""
-        self.plot.restyle(self.palette_)
-        self.legend.restyle(self.palette_)
 
     def draw(self) -> None:
         """Give each part of the bars its place and height."""
@@ -61,9 +44,9 @@ class BarsCard(Card):
         for index, item in enumerate(self._parts):
             item.setVisible(index < len(state.parts))
         self.guides.show(state.guides, self.palette_)
-        self._write(None)
+        self.read(None)
 
-    def _write(self, x: float | None) -> None:
+    def read(self, x: float | None) -> None:
         """Read the parts of the bar at an x."""
         state = self.state
         if not isinstance(state, BarsState) or state.message:
@@ -74,11 +57,7 @@ class BarsCard(Card):
         colours = map(self.palette_.series_colour, range(len(values)))
         labels = [part.label for part in state.parts]
         entries = [Entry(*entry) for entry in zip(colours, labels, values, strict=True)]
-        single = len(entries) == 1
-        self.legend.setVisible(not single)
-        self.legend.set_entries(entries)
-        where = "" if at is None else state.names[at]
-        self.aside.setText(f"{where}   {values[0]}".strip() if single else where)
+        self.show_entries(entries, "" if at is None else state.names[at])
 
 
 def _places(state: BarsState) -> list[tuple[FloatArray, FloatArray, FloatArray]]:

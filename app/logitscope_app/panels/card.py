@@ -29,12 +29,17 @@ from logitscope_app.theme.palette import GAP
 if TYPE_CHECKING:
     from PySide6.QtGui import QFocusEvent, QMouseEvent, QResizeEvent, QShowEvent
 
+    from logitscope.record import Panel
     from logitscope_app.models.states import PanelState
     from logitscope_app.theme.palette import Palette
 
 
 class Card(QFrame):
-    """A panel. ``set_state`` keeps the newest state, drawn at once, or when it comes into view."""
+    """A panel. ``set_state`` keeps the newest state, drawn at once, or when it comes into view.
+
+    Making what is inside takes far longer than the frame, so a kind leaves it to `furnish`, which is called when there
+    is something to draw: at once, or, of a ``patient`` card, by who asks for it with `bring`.
+    """
 
     picked = Signal(int)
     """A step that was chosen in the panel."""
@@ -49,6 +54,8 @@ class Card(QFrame):
     """Whether the kind takes a row of its own."""
     TALLEST: ClassVar[float] = 0.0
     """The height beyond which the kind gains nothing, as a share of its width; 0 for none."""
+    patient = False
+    """Whether the card waits for `bring` before it makes what is inside."""
 
     def __init__(self, palette: Palette) -> None:
         super().__init__()
@@ -57,6 +64,8 @@ class Card(QFrame):
         self.palette_ = palette
         self._state: PanelState | None = None
         self._drawn: PanelState | None = None
+        self._named: Panel | None = None
+        self._is_furnished = type(self).furnish is Card.furnish  # nothing is inside that is made later
 
         self.title = ElidedLabel("title")
         self.unit = ElidedLabel("small")
@@ -99,6 +108,16 @@ class Card(QFrame):
         """The newest state, drawn or not."""
         return self._state
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is something to draw that needs `bring`."""
+        return self.patient and not self._is_furnished and self._state is not None and not self._state.message
+
+    def bring(self) -> None:
+        """Make what is inside, if that is still to be done, and draw the newest state."""
+        self.patient = False
+        self._refresh()
+
     def set_state(self, state: PanelState) -> None:
         """Show ``state``; the very object shown already costs nothing."""
         self._state = state
@@ -125,6 +144,9 @@ class Card(QFrame):
         self.addAction(action)
         return action
 
+    def furnish(self) -> None:
+        """Make what is inside, once; before the first `draw`."""
+
     def restyle(self) -> None:
         """Take over the colours of ``palette_`` in what a state does not repaint."""
 
@@ -133,6 +155,7 @@ class Card(QFrame):
 
     def save(self, path: Path) -> None:
         """Write the panel to a file: its values (``.csv``) or its picture (``.svg``, ``.png``)."""
+        self.bring()
         suffix = path.suffix.lower()
         if suffix == ".csv" and self._state is not None:
             write_whole(path, csv_bytes(rows(self._state)))
@@ -166,6 +189,12 @@ class Card(QFrame):
         super().focusOutEvent(event)
         self._mark("false")
 
+    def _lay_out(self) -> None:
+        """Give what is inside its place at once, so that it can be drawn and pointed at."""
+        layout = self.content.layout()
+        if layout is not None:
+            layout.activate()
+
     def _mark(self, current: str) -> None:
         self.setProperty("current", current)
         self.style().unpolish(self)
@@ -179,16 +208,23 @@ class Card(QFrame):
         state = self._state
         if state is None or state is self._drawn:
             return
-        if self._drawn is None or self._drawn.panel != state.panel:
+        if self._named != state.panel:
+            self._named = state.panel
             self.title.setText(state.panel.title)
             self.unit.setText(state.panel.y_label)
             hints = [tooltip(tag) for tag in state.panel.tags[:3]]
             self.title.setToolTip("\n\n".join(([state.panel.notes] if state.panel.notes else []) + hints))
+        if self.is_waiting:
+            return
         self._drawn = state
         if state.message:
             self.message.setText(state.message)
             self.aside.clear()
         else:
+            if not self._is_furnished:
+                self._is_furnished = True
+                self.furnish()
+                self._lay_out()
             self.draw()
         self._fit_heading()
         self._stack.setCurrentIndex(1 if state.message else 0)

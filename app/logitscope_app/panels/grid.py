@@ -1,10 +1,11 @@
-"""The cards of one group, arranged to fill the dock; scrolled when they cannot fit."""
+"""The cards of one group, arranged to fill the dock; scrolled when they cannot fit, and made as they come into view."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QPoint, QRect, Qt, Signal
+from PySide6.QtCore import QPoint, QRect, Qt, QTimer, Signal
 from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 
 from logitscope_app.models.arrange import Need, arrange
@@ -15,12 +16,14 @@ from logitscope_app.theme.palette import GAP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from PySide6.QtGui import QKeyEvent, QResizeEvent
+    from PySide6.QtGui import QKeyEvent, QResizeEvent, QShowEvent
 
     from logitscope_app.models.states import PanelState
     from logitscope_app.panels.card import Card
 from logitscope_app.theme.palette import Palette
 
+_TURN = 0.012
+"""Seconds after which the making of cards gives way to what else the window has to do."""
 _SCROLLING = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
 
 
@@ -40,6 +43,9 @@ class PanelGrid(QScrollArea):
         self._palette = palette
         self._cards: dict[tuple[str, type[PanelState], int], Card] = {}
         self._alone: Card | None = None
+        self._making = QTimer(self, singleShot=True)
+        self._making.timeout.connect(self._make_some)
+        self.verticalScrollBar().valueChanged.connect(self._make_soon)
 
     @property
     def cards(self) -> tuple[Card, ...]:
@@ -67,6 +73,12 @@ class PanelGrid(QScrollArea):
             self._place()
         for card, state in zip(cards.values(), states, strict=True):
             card.set_state(state)
+        self._make_soon()
+
+    def finish(self) -> None:
+        """Make all that is in view now; for who takes a picture."""
+        for card in self._cards_to_make():
+            card.bring()
 
     def set_palette(self, palette: Palette) -> None:
         """Wear other colours."""
@@ -85,6 +97,11 @@ class PanelGrid(QScrollArea):
         super().resizeEvent(event)
         self._place()
 
+    def showEvent(self, event: QShowEvent) -> None:
+        """Make what comes into view."""
+        super().showEvent(event)
+        self._make_soon()
+
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Scroll with up, down and page keys; other keys are the window's."""
         if event.key() in _SCROLLING and not event.modifiers() and self.verticalScrollBar().maximum():
@@ -102,6 +119,7 @@ class PanelGrid(QScrollArea):
 
     def _new_card(self, state: PanelState) -> Card:
         card = card_for(state, self._palette)
+        card.patient = True
         card.setParent(self._page)
         card.picked.connect(self.picked)
         card.enlarge_wished.connect(lambda: self.enlarge(card))
@@ -120,3 +138,21 @@ class PanelGrid(QScrollArea):
         for card, box in zip(shown, placed.boxes, strict=True):
             card.setGeometry(*box)
             card.show()
+        self._make_soon()
+
+    def _cards_to_make(self) -> list[Card]:
+        return [
+            card for card in self._cards.values() if card.is_waiting and not card.visibleRegion().isEmpty()
+        ]
+
+    def _make_soon(self) -> None:
+        if any(card.is_waiting for card in self._cards.values()):
+            self._making.start(0)
+
+    def _make_some(self) -> None:
+        end = time.monotonic() + _TURN
+        for card in self._cards_to_make():
+            card.bring()
+            if time.monotonic() > end:
+                self._making.start(0)
+                break

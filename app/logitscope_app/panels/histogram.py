@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QVBoxLayout
 
 from logitscope_app.models.colour import scale_of
 from logitscope_app.models.states import HistogramState
 from logitscope_app.models.text import number, step_number
-from logitscope_app.panels.card import Card
-from logitscope_app.panels.guides import GuideLines
 from logitscope_app.panels.map_view import MapView
-from logitscope_app.panels.plot import Plot, pen
+from logitscope_app.panels.plot import pen
+from logitscope_app.panels.plot_card import PlotCard
 
 if TYPE_CHECKING:
     from logitscope_app.models.states import FloatArray
@@ -24,34 +22,34 @@ if TYPE_CHECKING:
 _FILL_ALPHA = 90
 
 
-class HistogramCard(Card):
+class HistogramCard(PlotCard):
     """A histogram at one step; ``H`` shows how it has moved up to there, a column a step."""
 
     HEIGHT: ClassVar[int] = 118
 
     def __init__(self, palette: Palette) -> None:
-        self.plot = Plot(palette, cursor=False)
-        self.map = MapView(palette)
+        super().__init__(palette)
+        self.time_action = self.add_action("Over time", "H", checkable=True)
+        self.time_action.toggled.connect(self._on_time)
+
+    def furnish(self) -> None:
+        """Make the plot, and the map that takes its place."""
+        super().furnish()
+        self.legend.hide()  # there is one thing to see
         self._bars = pg.PlotDataItem(stepMode="center", fillLevel=0)
         self._curve = pg.PlotDataItem(connect="finite")
         for item in (self._bars, self._curve):
             self.plot.add_whole(item)
-        self.guides = GuideLines(self.plot)
-        super().__init__(palette)
-        layout = QVBoxLayout(self.content)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.plot.widget)
-        layout.addWidget(self.map)
-        self.map.hide()
+        self.map = MapView(self.palette_)
+        self.inside.addWidget(self.map, 1)
         self.map.pointed.connect(self._read)
-        self.time_action = self.add_action("Over time", "H", checkable=True)
-        self.time_action.toggled.connect(self._on_time)
-        self.plot.hovered.connect(self._on_hover)
+        self._choose()
 
     def restyle(self) -> None:
         """Repaint the axes; the bars follow with the next draw."""
-        self.map.restyle(self.palette_)
-        self.plot.restyle(self.palette_)
+        super().restyle()
+        if self._is_plotted:
+            self.map.restyle(self.palette_)
 
     def draw(self) -> None:
         """Show the counts of the step."""
@@ -81,18 +79,22 @@ class HistogramCard(Card):
             blank_zeros=True,
         )
 
-    def _on_time(self, on: bool) -> None:
-        self.plot.widget.setVisible(not on)
-        self.map.setVisible(on)
+    def _on_time(self, _on: bool) -> None:
         self.aside.clear()
-        if isinstance(self.state, HistogramState) and not self.state.message:
-            self.draw()
+        if self._is_plotted:
+            self._choose()
+        self.redraw()
+
+    def _choose(self) -> None:
+        self.plot.widget.setVisible(not self.time_action.isChecked())
+        self.map.setVisible(self.time_action.isChecked())
 
     def _read(self, reading: str) -> None:
         if self.time_action.isChecked():
             self.aside.setText(reading)
 
-    def _on_hover(self, x: float | None) -> None:
+    def read(self, x: float | None) -> None:
+        """Read the bin at an x."""
         state = self.state
         if not isinstance(state, HistogramState) or state.message or x is None:
             self.aside.clear()

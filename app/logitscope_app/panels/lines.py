@@ -6,15 +6,12 @@ import re
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from PySide6.QtWidgets import QVBoxLayout
 
 from logitscope_app.models.states import LinesState
 from logitscope_app.models.text import number, step_number
-from logitscope_app.panels.card import Card
-from logitscope_app.panels.guides import GuideLines
-from logitscope_app.panels.legend import Entry, Legend
+from logitscope_app.panels.legend import Entry
 from logitscope_app.panels.line import Line
-from logitscope_app.panels.plot import Plot
+from logitscope_app.panels.plot_card import PlotCard
 from logitscope_app.theme.colormaps import ordered
 
 if TYPE_CHECKING:
@@ -27,33 +24,24 @@ _MANY = 3
 """From so many curves on their values are written shorter."""
 
 
-class LinesCard(Card):
+class LinesCard(PlotCard):
     """Lines. ``Y`` switches the logarithmic axis."""
 
     HEIGHT: ClassVar[int] = 118
+    CURSOR: ClassVar[bool] = True
 
     def __init__(self, palette: Palette) -> None:
-        self.plot = Plot(palette)
-        self.legend = Legend(palette)
-        self.guides = GuideLines(self.plot)
         self._lines: list[Line] = []
         self._hover: float | None = None
         self._log_known = False
         super().__init__(palette)
-        layout = QVBoxLayout(self.content)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(self.legend)
-        layout.addWidget(self.plot.widget, 1)
         self.log_action = self.add_action("Logarithmic axis", "Y", checkable=True)
-        self.log_action.toggled.connect(self._set_log)
-        self.plot.picked.connect(lambda x: self.picked.emit(round(x)))
-        self.plot.hovered.connect(self._on_hover)
+        self.log_action.toggled.connect(lambda _: self.redraw())
 
-    def restyle(self) -> None:
-        """Repaint axes and legend; the curves follow with the next draw."""
-        self.plot.restyle(self.palette_)
-        self.legend.restyle(self.palette_)
+    def furnish(self) -> None:
+        """Make the plot, in which a step can be chosen."""
+        super().furnish()
+        self.plot.picked.connect(lambda x: self.picked.emit(round(x)))
 
     def draw(self) -> None:
         """Give changed curves their points, move the cursor, write the values."""
@@ -63,6 +51,7 @@ class LinesCard(Card):
             self._log_known = True
             self.plot.set_log_x(bool(state.panel.options.get("log_x", False)))
             self.log_action.setChecked(bool(state.panel.options.get("log_y", False)))
+        self.plot.set_log_y(self.log_action.isChecked())
         self.plot.set_x_label(state.panel.x_label, self.palette_.muted)
         several = _are_several(state)
         while len(self._lines) < len(state.curves):
@@ -107,21 +96,13 @@ class LinesCard(Card):
             dashed = _is_dashed(curve, _are_several(state))
             entries.append(Entry(colour, _short(curve.label), value, dashed))
         where = "" if self._hover is None else f"step {step_number(step)}"
-        # The title names a single curve already: its value goes beside it and leaves the row to the plot.
-        single = len(entries) == 1
-        self.legend.setVisible(not single)
-        self.legend.set_entries(entries)
-        self.aside.setText(f"{where}   {entries[0].value}".strip() if single else where)
+        self.show_entries(entries, where)
 
-    def _on_hover(self, x: float | None) -> None:
+    def read(self, x: float | None) -> None:
+        """Read the curves at an x."""
         self._hover = x
         if isinstance(self.state, LinesState):
             self._write(self.state)
-
-    def _set_log(self, on: bool) -> None:
-        self.plot.set_log_y(on)
-        if isinstance(self.state, LinesState) and not self.state.message:
-            self.draw()
 
 
 def _height_of_flat(state: LinesState) -> float | None:

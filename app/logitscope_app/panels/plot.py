@@ -93,13 +93,15 @@ class Plot(QObject):
 
     def set_log_x(self, on: bool) -> None:
         """A logarithmic horizontal axis; what is not positive is left out."""
-        self.log_x = on
-        self.item.setLogMode(x=on, y=self.log_y)
+        if on != self.log_x:
+            self.log_x = on
+            self.item.setLogMode(x=on, y=self.log_y)
 
     def set_log_y(self, on: bool) -> None:
         """A logarithmic vertical axis; values that are not positive are left out."""
-        self.log_y = on
-        self.item.setLogMode(x=self.log_x, y=on)
+        if on != self.log_y:
+            self.log_y = on
+            self.item.setLogMode(x=self.log_x, y=on)
 
     def set_x_label(self, text: str, colour: str) -> None:
         """Say below the axis what x is; nothing where it is the step, as everywhere."""

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtWidgets import QVBoxLayout
 
 from logitscope_app.models.states import ScatterState
 from logitscope_app.models.text import number
-from logitscope_app.panels.card import Card
-from logitscope_app.panels.guides import GuideLines
-from logitscope_app.panels.legend import Entry, Legend
-from logitscope_app.panels.plot import Plot, pen
+from logitscope_app.panels.legend import Entry
+from logitscope_app.panels.plot import pen
+from logitscope_app.panels.plot_card import PlotCard
 
 if TYPE_CHECKING:
     from logitscope_app.models.states import Cloud
@@ -25,33 +23,19 @@ _MANY = 30
 """From so many points on they are drawn smaller, and left to the line through them if there is one."""
 
 
-class ScatterCard(Card):
+class ScatterCard(PlotCard):
     """A scatter plot or a spectrum. ``X`` and ``Y`` switch the logarithmic axes."""
 
     HEIGHT: ClassVar[int] = 132
 
     def __init__(self, palette: Palette) -> None:
-        self.plot = Plot(palette, cursor=False)
-        self.legend = Legend(palette)
-        self.guides = GuideLines(self.plot)
         self._clouds: list[pg.PlotDataItem] = []
         self._axes_known = False
         super().__init__(palette)
-        layout = QVBoxLayout(self.content)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(self.legend)
-        layout.addWidget(self.plot.widget, 1)
         self.log_x_action = self.add_action("Logarithmic horizontal axis", "X", checkable=True)
         self.log_y_action = self.add_action("Logarithmic vertical axis", "Y", checkable=True)
-        self.log_x_action.toggled.connect(lambda on: self._set_log(self.plot.set_log_x, on))
-        self.log_y_action.toggled.connect(lambda on: self._set_log(self.plot.set_log_y, on))
-        self.plot.hovered.connect(self._write)
-
-    def restyle(self) -> None:
-        """Repaint axes and legend; the points follow with the next draw."""
-        self.plot.restyle(self.palette_)
-        self.legend.restyle(self.palette_)
+        for action in (self.log_x_action, self.log_y_action):
+            action.toggled.connect(lambda _: self.redraw())
 
     def draw(self) -> None:
         """Give the clouds their points."""
@@ -61,6 +45,8 @@ class ScatterCard(Card):
             self._axes_known = True
             self.log_x_action.setChecked(state.log_x)
             self.log_y_action.setChecked(state.log_y)
+        self.plot.set_log_x(self.log_x_action.isChecked())
+        self.plot.set_log_y(self.log_y_action.isChecked())
         self.plot.set_x_label(state.panel.x_label, self.palette_.muted)
         while len(self._clouds) < len(state.clouds):
             self._clouds.append(pg.PlotDataItem(connect="finite"))
@@ -79,9 +65,9 @@ class ScatterCard(Card):
         for item in self._clouds[len(state.clouds) :]:
             item.setData([], [])
         self.guides.show(state.guides, self.palette_)
-        self._write(None)
+        self.read(None)
 
-    def _write(self, x: float | None) -> None:
+    def read(self, x: float | None) -> None:
         """Read the point of each cloud that is next to an x."""
         state = self.state
         if not isinstance(state, ScatterState) or state.message:
@@ -93,11 +79,7 @@ class ScatterCard(Card):
             value = "" if at is None else number(float(cloud.y[at]), 3)
             entries.append(Entry(self.palette_.series_colour(index), cloud.label, value))
             nearest = float(cloud.x[at]) if at is not None and nearest is None else nearest
-        single = len(entries) == 1
-        self.legend.setVisible(not single)
-        self.legend.set_entries(entries)
-        where = "" if nearest is None else f"{state.panel.x_label} {number(nearest, 3)}"
-        self.aside.setText(f"{where}   {entries[0].value}".strip() if single else where)
+        self.show_entries(entries, "" if nearest is None else f"{state.panel.x_label} {number(nearest, 3)}")
 
     def _nearest(self, cloud: Cloud, x: float) -> int | None:
         places: Any = cloud.x.astype(np.float64)
@@ -105,8 +87,3 @@ class ScatterCard(Card):
             distances = np.abs(np.log10(places) - np.log10(x)) if self.plot.log_x else np.abs(places - x)
         known = np.isfinite(distances)
         return int(np.argmin(np.where(known, distances, np.inf))) if known.any() else None
-
-    def _set_log(self, switch: Any, on: bool) -> None:
-        switch(on)
-        if isinstance(self.state, ScatterState) and not self.state.message:
-            self.guides.show(self.state.guides, self.palette_)

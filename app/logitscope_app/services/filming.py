@@ -77,6 +77,7 @@ class Filming(QObject):
     def _take(self) -> None:
         if self._ended:
             return
+        self._window.docks.finish()
         last = len(self._film) + 1 == len(self._steps)
         length = _LAST_MS if last else round(1000 * self._seconds / max(len(self._steps) - 1, 1))
         self._film.add(picture_of(self._window), length)

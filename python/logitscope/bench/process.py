@@ -28,7 +28,7 @@ def number_of(module: str, way: str, *arguments: str | int) -> float:
     command = [sys.executable, "-m", module, way, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        message = f"bench: memory of '{way}' cannot be measured: {done.stderr.strip().splitlines()[-1]}"
+        message = f"bench: '{way}' of {module} cannot be measured: {done.stderr.strip().splitlines()[-1]}"
         raise ArgumentError(message)
     return float(done.stdout)
 

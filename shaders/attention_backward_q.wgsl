@@ -71,7 +71,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         total += sums[thread + other];
     }
     var of_sink = 0.0;
-    if (has(SINKS) && row.kind == FINE && !row.is_far && !is_hidden(bitcast<u32>(sink_of(block.head)))) {
+    if (has_sink(block.head) && row.kind == FINE && !row.is_far) {
         let p = exp_below(sink_of(block.head), row.top, 1.0) * row.inv_sum;
         of_sink = p * (row.dlse - row.delta - row.dentropy * (ln_of_number(p) + row.entropy));
     }

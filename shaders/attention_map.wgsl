@@ -1,5 +1,5 @@
-// attention_map: the weights of a head averaged over bins of queries and summed over bins of keys.
-// q, k: see shared/attention.wgsl; state: (rows, 4), map: (batch, heads, map_rows, map_columns).
+// attention_map: the weights of a head averaged over bins of queries and summed over bins of keys, or the largest of each bin.
+// q, k: see shared/attention.wgsl; state: (rows, 5), map: (batch, heads, map_rows, map_columns).
 // A thread takes a bin: its scores are computed anew, none is kept.
 #use attention_far
 
@@ -32,59 +32,45 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     var sum = 0.0;
     var kind = FINE;
     for (var query = first_query; query < end_query; query++) {
-        let span = span_of(batch, query);
-        let from_state = shift(5u) + (pair * params.queries + query) * 4u;
+        let from_state = shift(5u) + (pair * params.queries + query) * 5u;
         let most = state[from_state + 1u];
-        kind = max(kind, kind_of(state[from_state + 2u]));
-        if (kind == FINE && real(state[from_state + 2u]) < 0.0) {
-            sum += far_share(batch, head, query, max(first_key, span.x), min(end_key, span.y));
+        let inv_sum = state[from_state + 2u];
+        kind = max(kind, kind_of(inv_sum));
+        if (kind != FINE) {
             continue;
         }
-        // An empty row may be NaN where it was asked for; its sum is not.
-        if (kind != FINE || is_hidden(most) || kind_of(most) != FINE) {
-            continue;
-        }
-        var top = real(most);
-        if (has(SINKS) && !is_hidden(bitcast<u32>(sink_of(head)))) {
-            top = max(top, sink_of(head));
-        }
-        let inv_sum = real(state[from_state + 2u]);
+        let span = span_of(batch, query);
+        let row = row_of_state(head, most, real(state[from_state + 4u]));
+        let bias = sigmoid_bias_of(batch, head, query);
+        let factor = select(abs(real(inv_sum)), 1.0, has(SIGMOID));
         let temperature = temperature_of(batch, head, query);
+        let is_marked = real(inv_sum) < 0.0;
+        // An empty row may be NaN where it was asked for; its sum is not.
+        if (!is_marked && (is_hidden(most) || kind_of(most) != FINE)) {
+            continue;
+        }
         for (var key = max(first_key, span.x); key < min(end_key, span.y); key++) {
-            var dot = 0.0;
-            for (var column = 0u; column < params.dim; column++) {
-                let of_query = real(unpack(q[shift(0u) + (pair * params.queries + query) * params.dim + column]));
-                dot += of_query * real(unpack(k[shift(1u) + (key_pair * params.keys + key) * params.dim + column]));
+            var one = FarScore(Score(LEAST, false, FINE, 0.0), 0.0);
+            if (is_marked) {
+                one = far_score(batch, head, query, key, span, temperature);
+            } else {
+                var dot = 0.0;
+                for (var column = 0u; column < params.dim; column++) {
+                    dot += of_query(pair, query, column) * of_key(key_pair, key, column);
+                }
+                one.one = score(batch, head, query, key, span, dot, temperature);
             }
-            let one = score(batch, head, query, key, span, dot, temperature);
-            if (one.seen && has(SIGMOID)) {
-                sum += sigmoid(one.s + sigmoid_bias_of(batch, head, query));
-            } else if (one.seen) {
-                sum += exp_below(one.s, max(top, one.s), 1.0) * inv_sum;
+            if (one.one.seen) {
+                let weight = far_weight(row, one, bias) * factor;
+                sum = select(sum + weight, max(sum, weight), has(MAX_POOLING));
             }
         }
     }
-    var mean = sum / f32(max(end - first, 1u));
+    var pooled = sum / select(f32(max(end - first, 1u)), 1.0, has(MAX_POOLING));
     if (has(ADDS)) {
         let earlier = map[shift(6u) + index];
         kind = max(kind, kind_of(earlier));
-        mean += real(earlier);
+        pooled = select(pooled + real(earlier), max(pooled, real(earlier)), has(MAX_POOLING));
     }
-    map[shift(6u) + index] = select(bitcast<u32>(mean), NAN_BITS, kind != FINE);
-}
-
-/// The weights of some keys of a row whose products left the range of float32.
-fn far_share(batch: u32, head: u32, query: u32, first: u32, end: u32) -> f32 {
-    let row = far_row(batch, head, query);
-    let span = span_of(batch, query);
-    let temperature = temperature_of(batch, head, query);
-    let bias = sigmoid_bias_of(batch, head, query);
-    var sum = 0.0;
-    for (var key = first; key < end; key++) {
-        let one = far_score(batch, head, query, key, span, temperature);
-        if (one.one.seen) {
-            sum += far_weight(row, one, bias);
-        }
-    }
-    return sum / select(max(row.sum, 1e-37), 1.0, has(SIGMOID));
+    map[shift(6u) + index] = select(bitcast<u32>(pooled), NAN_BITS, kind != FINE);
 }

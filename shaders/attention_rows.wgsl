@@ -20,8 +20,6 @@ const SINKS: u32 = 1u;
 const ENTROPY: u32 = 2u;
 const DLSE: u32 = 4u;
 const DENTROPY: u32 = 8u;
-/// Whether the keys are worked on in parts: rows marked as beyond the range of float32 cannot be computed anew there.
-const IN_PARTS: u32 = 16u;
 
 @group(0) @binding(1) var<storage, read> aside: array<f32>;
 @group(0) @binding(2) var<storage, read> out: array<Stored>;
@@ -49,10 +47,9 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         delta += bitcast<f32>(unpack(out[shift(1u) + place])) * bitcast<f32>(unpack(dout[shift(2u) + place]));
     }
     var top = most[shift(3u) + row];
-    var sum = inv_sum[shift(4u) + row];
+    let sum = inv_sum[shift(4u) + row];
     // An empty row may be NaN where it was asked for; its sum is not. A negative sum marks a row that is no empty one.
     let is_marked = kind_of(sum) == FINE && bitcast<f32>(sum) < 0.0;
-    sum = select(sum, NAN_BITS, is_marked && has(IN_PARTS));
     let is_empty = !is_marked && (is_hidden(top) || (kind_of(top) != FINE && kind_of(sum) == FINE));
     top = select(top, MINUS_INFINITY_BITS, is_empty);
     if (has(SINKS) && kind_of(top) == FINE) {

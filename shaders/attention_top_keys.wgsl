@@ -1,6 +1,6 @@
 // attention_top_keys: of each query the keys with the largest scores, the largest first and of equal ones the first key, and
 // their weights before dropout.
-// q, k: see shared/attention.wgsl; state: (rows, 4), ranks: (rows, count, 2), keys: (rows, count), weights: (rows, count).
+// q, k: see shared/attention.wgsl; state: (rows, 5), ranks: (rows, count, 2), keys: (rows, count), weights: (rows, count).
 // A thread takes a row: its scores are computed anew, and a key goes into the list where it belongs. Where an earlier part had
 // other keys it goes on with its list.
 #use attention_far
@@ -34,19 +34,11 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     let span = span_of(batch, query);
     let temperature = temperature_of(batch, head, query);
     let sigmoid_bias = sigmoid_bias_of(batch, head, query);
-    let inv_sum_bits = state[shift(5u) + index * 4u + 2u];
-    let is_spoilt = kind_of(inv_sum_bits) != FINE;
-    var row = FarRow(FINE, true, false, LEAST, 0.0, 0.0, LEAST, false);
-    var inv_sum = real(inv_sum_bits);
-    if (!is_spoilt && inv_sum < 0.0) {
-        row = far_row(batch, head, query);
-        inv_sum = -inv_sum;
-    } else if (!is_spoilt) {
-        row.top = real(state[shift(5u) + index * 4u + 1u]);
-        if (has(SINKS) && !is_hidden(bitcast<u32>(sink_of(head)))) {
-            row.top = max(row.top, sink_of(head));
-        }
-    }
+    let from_state = shift(5u) + index * 5u;
+    let inv_sum = state[from_state + 2u];
+    let is_spoilt = kind_of(inv_sum) != FINE;
+    let row = row_of_state(head, state[from_state + 1u], real(state[from_state + 4u]));
+    let factor = select(abs(real(inv_sum)), 1.0, has(SIGMOID));
     for (var key = span.x; key < span.y; key++) {
         let one = far_score(batch, head, query, key, span, temperature);
         if (!one.one.seen || one.one.kind != FINE) {
@@ -64,7 +56,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         for (var other = found - 1u; other > place; other--) {
             move_to(list + other);
         }
-        let weight = far_weight(row, one, sigmoid_bias) * select(inv_sum, 1.0, has(SIGMOID));
+        let weight = far_weight(row, one, sigmoid_bias) * factor;
         put(list + place, params.first_key + key, rank, select(bitcast<u32>(weight), NAN_BITS, is_spoilt));
     }
     for (var place = found; place < count; place++) {

@@ -24,7 +24,7 @@ struct Params {
     bias_head: u32,
     bias_query: u32,
     bias_key: u32,
-    /// Bins of the map; for the gradient of the bias, which of its axes are not broadcast.
+    /// Bins of the map; for the gradient of the bias, which of its axes are not broadcast; for rows computed anew, what is done.
     map_rows: u32,
     map_columns: u32,
     /// Where this part of the batch, of the heads, of the queries and of the keys begins, and how many there are in all.
@@ -63,9 +63,8 @@ const AUTO_ROW: u32 = 256u;
 const DROPOUT: u32 = 512u;
 /// Whether a later part has further keys of the same queries.
 const OPEN: u32 = 1024u;
-
-/// The kind of a score of -inf, which hides its key; where products overflow it stands for a number.
-const LOST: f32 = 0.5;
+/// Whether a bin of the map is its largest weight.
+const MAX_POOLING: u32 = 2048u;
 
 /// (batch, heads, queries, dim), (batch, key heads, keys, dim), (batch, key heads, keys, value_dim).
 @group(0) @binding(1) var<storage, read> q: array<Stored>;
@@ -80,7 +79,7 @@ struct Score {
     s: f32,
     /// Whether the query sees the key.
     seen: bool,
-    /// FINE or LOST, or INFINITE or NAN.
+    /// FINE, INFINITE or NAN.
     kind: f32,
     /// The derivative of the score with respect to scale * temperature * dot product.
     slope: f32,
@@ -127,6 +126,10 @@ fn slope_of(head: u32) -> f32 {
 
 fn sink_of(head: u32) -> f32 {
     return of_head(head, 1u);
+}
+
+fn has_sink(head: u32) -> bool {
+    return has(SINKS) && !is_hidden(bitcast<u32>(sink_of(head)));
 }
 
 fn all_real_queries(batch: u32) -> u32 {
@@ -238,7 +241,7 @@ fn score_of_product(batch: u32, head: u32, query: u32, key: u32, span: vec2<u32>
     let s = z + added;
     let bits = bitcast<u32>(s);
     if (is_hidden(bits)) {
-        return Score(LEAST, false, LOST, 0.0);
+        return Score(LEAST, false, FINE, 0.0);
     }
     return Score(s, true, kind_of(bits), slope);
 }

@@ -12,18 +12,10 @@ struct FarScore {
     far: f32,
 }
 
-/// What a row comes to: its top, in units of 2^140 if it is far, and the sum of its weights.
+/// What a row comes to: its top, in units of 2^140 if it is far.
 struct FarRow {
-    kind: f32,
-    seen: bool,
     is_far: bool,
     top: f32,
-    sum: f32,
-    /// The sum of w ln w.
-    moment: f32,
-    /// The largest score of a key.
-    most: f32,
-    most_is_far: bool,
 }
 
 fn is_special(x: f32) -> bool {
@@ -94,50 +86,17 @@ fn far_weight(row: FarRow, one: FarScore, sigmoid_bias: f32) -> f32 {
     return select(exp_below(one.one.s, max(row.top, one.one.s), 1.0), 0.0, one.far != 0.0);
 }
 
-fn far_row(batch: u32, head: u32, query: u32) -> FarRow {
-    let span = span_of(batch, query);
-    let temperature = temperature_of(batch, head, query);
-    var row = FarRow(FINE, false, false, LEAST, 0.0, 0.0, LEAST, false);
-    var above = 0.0;
-    var below = LEAST;
-    var has_near = has(SINKS) && !is_hidden(bitcast<u32>(sink_of(head)));
-    var near = LEAST;
-    for (var key = span.x; key < span.y; key++) {
-        let one = far_score(batch, head, query, key, span, temperature);
-        if (!one.one.seen) {
-            continue;
-        }
-        row.seen = true;
-        row.kind = max(row.kind, one.one.kind);
-        if (one.far > 0.0) {
-            above = max(above, one.far);
-        } else if (one.far < 0.0) {
-            below = max(below, one.far);
-        } else if (one.one.kind == FINE) {
-            near = max(near, one.one.s);
-        }
+/// A marked row, or another one, of which the forward pass has left the largest score and, if it is far, the top.
+fn row_of_state(head: u32, most: u32, far_top: f32) -> FarRow {
+    if (far_top != 0.0) {
+        return FarRow(true, far_top);
     }
-    has_near = has_near || near > LEAST;
-    row.is_far = above > 0.0 || !has_near;
-    row.top = select(near, select(below, above, above > 0.0), row.is_far);
-    row.most_is_far = above > 0.0 || near == LEAST;
-    row.most = select(near, select(below, above, above > 0.0), row.most_is_far);
-    if (row.kind != FINE || !row.seen) {
-        return row;
+    var top = LEAST;
+    if (!is_hidden(most)) {
+        top = real(most);
     }
-    if (!row.is_far && has(SINKS) && !is_hidden(bitcast<u32>(sink_of(head)))) {
-        row.top = max(row.top, sink_of(head));
-        row.sum = exp_below(sink_of(head), row.top, 1.0);
-        row.moment = select(0.0, row.sum * ln_of_number(row.sum), row.sum > 0.0);
+    if (has_sink(head)) {
+        top = max(top, sink_of(head));
     }
-    let sigmoid_bias = sigmoid_bias_of(batch, head, query);
-    for (var key = span.x; key < span.y; key++) {
-        let one = far_score(batch, head, query, key, span, temperature);
-        if (one.one.seen) {
-            let weight = far_weight(row, one, sigmoid_bias);
-            row.sum += weight;
-            row.moment += select(0.0, weight * ln_of_number(weight), weight > 0.0);
-        }
-    }
-    return row;
+    return FarRow(false, top);
 }

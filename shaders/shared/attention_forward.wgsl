@@ -4,6 +4,7 @@
 // is in another piece: in shared/attention_products.wgsl or in shared/attention_matrices.wgsl.
 #use attention_block
 #use attention_dropout
+#use attention_moments
 
 @group(0) @binding(6) var<storage, read_write> out: array<Stored>;
 @group(0) @binding(7) var<storage, read_write> state: array<u32>;
@@ -43,7 +44,7 @@ fn main(in: Builtins) {
     var moment = 0.0;
     var kind = FINE;
     var seen_any = false;
-    if (has(SINKS) && !is_hidden(bitcast<u32>(sink_of(head)))) {
+    if (has_sink(head)) {
         top = sink_of(head);
         sum = 1.0;
     }
@@ -52,11 +53,11 @@ fn main(in: Builtins) {
         mixed[column] = 0.0;
     }
     let row = block.pair * params.queries + query;
-    let place_of_row = shift(6u) + row * 4u;
+    let place_of_row = shift(6u) + row * 5u;
     if (has(ADDS)) {
         let inv_sum = state[place_of_row + 2u];
-        kind = max(kind_of(inv_sum), select(FINE, LOST, real(inv_sum) < 0.0));
-        seen_any = kind <= LOST && !is_hidden(state[place_of_row + 1u]);
+        kind = kind_of(inv_sum);
+        seen_any = kind == FINE && !is_hidden(state[place_of_row + 1u]);
         if (seen_any) {
             most = real(state[place_of_row + 1u]);
             top = max(top, most);
@@ -73,6 +74,8 @@ fn main(in: Builtins) {
             }
         }
     }
+
+    begin_moments(row, lane, sum);
 
     // Whole tiles that no query of the block sees are left out.
     let keys = keys_of(block);
@@ -92,6 +95,7 @@ fn main(in: Builtins) {
         for (var key = lane; key < BC; key += TPR) {
             let one = score(batch, head, query, start + key, span, dot_of(own_row, key), temperature);
             tile_kind = max(tile_kind, one.kind);
+            count_infinite(one.kind);
             // A hidden key is marked by the least number; no score that can be computed with is as low.
             weights[own_row * BC + key] = select(LEAST, max(one.s, LEAST * 0.999999), one.seen && one.kind == FINE);
         }
@@ -103,6 +107,7 @@ fn main(in: Builtins) {
         for (var key = 0u; key < BC; key++) {
             tile_top = max(tile_top, weights[own_row * BC + key]);
         }
+        let earlier_most = most;
         most = max(most, tile_top);
         seen_any = seen_any || tile_top > LEAST;
         let next = max(top, tile_top);
@@ -112,6 +117,7 @@ fn main(in: Builtins) {
         } else if (!is_sigmoid) {
             moment = 0.0;
         }
+        move_moments(distance(most, earlier_most), distance(next, top), shrink);
         sum *= shrink;
         top = next;
         for (var column = 0u; column < OWN; column++) {
@@ -123,6 +129,7 @@ fn main(in: Builtins) {
             var weight = -1.0;
             if (s > LEAST) {
                 weight = select(exp_below(s, top, 1.0), sigmoid(s + shift_of_row), is_sigmoid);
+                take_score(distance(most, s), distance(top, s), weight);
             }
             weights[own_row * BC + key] = weight;
         }
@@ -151,12 +158,11 @@ fn main(in: Builtins) {
         }
         add_values(&mixed, own_row, lane, start);
     }
+    gather_moments(thread, lane);
     if (!seat.live) {
         return;
     }
-    // Of a row in parts whose scores are all -inf there is no telling which overflowed.
-    let is_lost = kind == LOST && sum <= 0.0 && !is_sigmoid && params.keys != params.all_keys;
-    let is_spoilt = kind > LOST || (is_lost && !has(OPEN));
+    let is_spoilt = kind != FINE;
     let is_nan = is_spoilt || (!seen_any && has(EMPTY_IS_NAN) && !has(OPEN));
     let factor = select(select(0.0, 1.0 / max(sum, 1e-37), sum > 0.0), 1.0, is_sigmoid);
     for (var column = 0u; column < OWN; column++) {
@@ -169,14 +175,16 @@ fn main(in: Builtins) {
     if (lane != 0u) {
         return;
     }
+    write_moments(row, most, is_nan);
     let base = select(top, 0.0, is_sigmoid);
     let lse = select(bitcast<u32>(base + ln_of_number(sum)), MINUS_INFINITY_BITS, sum <= 0.0);
     let spread = max(ln_of_number(sum) - moment / max(sum, 1e-37), 0.0);
-    let inv_sum = select(select(0.0, 1.0 / max(sum, 1e-37), sum > 0.0), -1.0, is_lost);
+    let inv_sum = select(0.0, 1.0 / max(sum, 1e-37), sum > 0.0);
     state[place_of_row] = select(lse, NAN_BITS, is_nan);
     state[place_of_row + 1u] = select(select(MINUS_INFINITY_BITS, bitcast<u32>(most), seen_any), NAN_BITS, is_nan);
     state[place_of_row + 2u] = select(bitcast<u32>(inv_sum), NAN_BITS, is_spoilt);
     state[place_of_row + 3u] = select(bitcast<u32>(select(0.0, spread, sum > 0.0 && seen_any)), NAN_BITS, is_nan);
+    state[place_of_row + 4u] = 0u;
 }
 
 /// What the weight of a key of the tile is multiplied by.
@@ -187,10 +195,4 @@ fn kept_in_tile(own_row: u32, start: u32, key: u32) -> f32 {
     let first = params.first_key + start;
     let dropped = notes[own_row * TPR + (first + key) / 8u - first / 8u];
     return select(params.kept, 0.0, ((dropped >> ((first + key) % 8u)) & 1u) != 0u);
-}
-
-/// a - b for a >= b, not above the largest number.
-fn distance(a: f32, b: f32) -> f32 {
-    let half = 0.5 * a - 0.5 * b;
-    return select(2.0 * half, 3.0e38, half > 1.5e38);
 }

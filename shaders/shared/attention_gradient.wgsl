@@ -81,7 +81,7 @@ fn far_gradient(row: Row, batch: u32, head: u32, query: u32, key: u32, dp: f32) 
     if (!one.one.seen) {
         return Gradient(0.0, 0.0, 0.0, false);
     }
-    let found = FarRow(FINE, true, row.is_far, row.top, 0.0, 0.0, 0.0, false);
+    let found = FarRow(row.is_far, row.top);
     let bias = sigmoid_bias_of(batch, head, query);
     let weight = far_weight(found, one, bias);
     if (has(SIGMOID)) {

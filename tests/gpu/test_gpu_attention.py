@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,9 @@ from logitscope.errors import (
 from logitscope.gpu import GpuArray
 
 INF, NAN = np.inf, np.nan
+FIGURES = (
+    "out", "lse", "max_logit", "inv_sum", "entropy", "logit_count", "logit_mean", "logit_m2", "variance",
+)  # fmt: skip
 B, HQ, HK, LQ, LK, D, DV = 2, 4, 2, 19, 35, 24, 17
 RNG = np.random.default_rng(0)
 BIAS = RNG.standard_normal((1, HQ, LQ, LK)).astype(np.float32)
@@ -84,13 +89,23 @@ def inputs(seed=0, shape=(B, HQ, HK, LQ, LK, D, DV), dtype=np.float32):
 
 def assert_same_attention(device, q, k, v, dout, tolerance=1e-4, **options):
     """Results and gradients on a device and on the CPU."""
-    wanted = {"stats": ("entropy",), "map_bins": options.pop("bins", None), "top_keys": options.pop("top", 0)}
+    wanted = {
+        "stats": ("entropy", "logits", "variance"),
+        "map_bins": options.pop("bins", None),
+        "map_pooling": options.pop("pooling", "mean"),
+        "top_keys": options.pop("top", 0),
+    }
     given = [GpuArray(x, device) for x in (q, k, v)]
     found = logitscope.attention(*given, **wanted, **options)
     expected = logitscope.attention(q, k, v, **wanted, **options)
-    for name in ("out", "lse", "max_logit", "inv_sum", "entropy", "map", "top_weights"):
-        if getattr(expected, name) is not None:
+    for name in (*FIGURES, "map", "top_weights"):
+        if name != "logit_mean" and getattr(expected, name) is not None:
             assert_agree(getattr(found, name).numpy(), getattr(expected, name), tolerance, name)
+    # A mean is a sum of terms of both signs: its error is of the size of the spread.
+    spread = np.nanmax(np.where(np.isfinite(expected.logit_m2), expected.logit_std, 0.0), initial=0.0)
+    mean = found.logit_mean.numpy()
+    np.testing.assert_array_equal(np.isnan(mean), np.isnan(expected.logit_mean))
+    np.testing.assert_allclose(mean, expected.logit_mean, rtol=tolerance, atol=tolerance * max(spread, 1e-6))
     if wanted["top_keys"]:
         np.testing.assert_array_equal(found.top_keys, expected.top_keys)
         assert found.top_keys.dtype == np.int64
@@ -126,6 +141,12 @@ def assert_same_attention(device, q, k, v, dout, tolerance=1e-4, **options):
             )
 
 
+@functools.cache
+def parted_device(limit):
+    """A device that can bind so little that the keys of a head are in parts."""
+    return open_device(binding_bytes=limit)
+
+
 def in_layout(arrays, options):
     return [array.swapaxes(1, 2) for array in arrays] if options.get("layout") == "blhd" else arrays
 
@@ -153,7 +174,66 @@ def test_that_every_shape_agrees_with_the_cpu(shape, gpu_device):
     assert_same_attention(gpu_device, *inputs(shape=shape), is_causal=True)
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_that_the_largest_weights_of_bins_agree_with_the_cpu(name, gpu_device):
+    q, k, v, _ = in_layout(inputs(), OPTIONS[name])
+    options = {"bins": (4, 6), "pooling": "max"} | OPTIONS[name]
+    assert_same_attention(gpu_device, q, k, v, None, **options)
+
+
+def test_that_a_common_offset_costs_the_moments_no_digits(gpu_device):
+    q, k, v, _ = inputs()
+    bias = np.full((1, 1, 1, 1), 1e4, np.float32)
+    device = parted_device(1024)
+    plain = logitscope.attention(
+        q.astype(float), k.astype(float), v.astype(float), stats=("logits", "variance")
+    )
+    for there in (gpu_device, device):
+        given = [GpuArray(x, there) for x in (q, k, v)]
+        found = logitscope.attention(*given, bias=bias, stats=("logits", "variance"))
+        # A score is rounded to 1e-3 there.
+        np.testing.assert_allclose(found.logit_std, plain.logit_std, rtol=2e-3)
+        np.testing.assert_allclose(found.variance.numpy(), plain.variance, rtol=1e-2)
+        np.testing.assert_allclose(found.logit_mean.numpy() - 1e4, plain.logit_mean, atol=2e-3)
+
+
 PARTS = ["plain", "all", "sigmoid of heads", "sigmoid by rows", "lengths and causal", "bias of keys", "gates"]
+
+
+MARKED = {
+    "infinite": [INF, 1.0],
+    "minus infinite": [-INF, 1.0],
+    "minus infinite alone": [-INF, -INF],
+    "nan": [NAN, 1.0],
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_that_infinite_keys_in_parts_give_what_they_give_in_one(name, gpu_device):
+    q, k, v, _ = inputs(shape=(1, 1, 1, 3, 100, 4, 4))
+    q[0, 0, 1], q[0, 0, 0], q[0, 0, 2] = 1.0, 0.5, 0.25
+    k[...] = MARKED[name][1]
+    k[0, 0, 60] = MARKED[name][0]
+    classes = []
+    for device in (gpu_device, parted_device(1024)):
+        given = [GpuArray(x, device) for x in (q, k, v)]
+        results = [
+            getattr(logitscope.attention(*given, stats=("entropy", "logits", "variance")), figure).numpy()
+            for figure in FIGURES
+        ]
+        classes.append(results)
+    for figure, whole, parted in zip(FIGURES, *classes, strict=True):
+        assert_agree(parted, whole, label=figure)
+    assert_same_attention(parted_device(1024), q, k, v, None)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("limit", [16384, 1024])
+def test_that_maps_of_more_than_a_binding_holds_agree(name, limit, pooling):
+    options = {"bins": (4, 6), "pooling": pooling} | OPTIONS[name]
+    q, k, v, _ = inputs()
+    assert_same_attention(parted_device(limit), q, k, v, None, **options)
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -181,20 +261,6 @@ def test_that_float16_in_parts_of_the_keys_is_as_good():
     found = logitscope.attention(*(GpuArray(x, device) for x in (q, k, v)), is_causal=True)
     expected = logitscope.attention(*(x.astype(np.float32) for x in (q, k, v)), is_causal=True)
     np.testing.assert_allclose(found.out.numpy(), expected.out, rtol=2e-3, atol=2e-3)
-
-
-def test_that_rows_in_parts_whose_scores_all_leave_the_range_are_nan():
-    device = open_device(binding_bytes=1024)
-    q, k, v, _ = inputs(shape=(1, 1, 1, 3, 100, 4, 4))
-    q[0, 0, 1], k[...] = 1e20, -1e20
-    found = logitscope.attention(*(GpuArray(x, device) for x in (q, k, v)))
-    np.testing.assert_array_equal(np.isnan(found.out.numpy()[0, 0, :, 0]), [False, True, False])
-    # A sink takes the whole weight, as it does on the CPU.
-    sinks = np.zeros(1, np.float32)
-    given = [GpuArray(x, device) for x in (q, k, v)]
-    assert_agree(
-        logitscope.attention(*given, sinks=sinks).out.numpy(), logitscope.attention(q, k, v, sinks=sinks).out
-    )
 
 
 def test_that_a_row_over_the_binding_limit_is_refused():
@@ -285,32 +351,57 @@ FAR_OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", FAR_OPTIONS)
-@pytest.mark.parametrize("keys", FAR_KEYS)
-def test_that_scores_beyond_the_range_give_what_float64_gives(keys, options, gpu_device):
-    q, v = np.zeros((1, 1, 2, 4), np.float32), np.eye(3, 4, dtype=np.float32)[None, None]
-    k = np.zeros((1, 1, 3, 4), np.float32)
+def far_case(keys, options, places, count):
+    """Inputs with three keys that lie far out, all that are seen, and options."""
+    q, v = np.zeros((1, 1, 2, 4), np.float32), np.zeros((1, 1, count, 4), np.float32)
+    k, given = np.zeros((1, 1, count, 4), np.float32), dict(FAR_OPTIONS[options])
     # The second row is an ordinary one. In the other column infinities of both signs would meet.
     q[0, 0, :, :2] = [[1e20, 1e20], [1e-20, 0.0]]
-    k[0, 0, :, 0] = FAR_KEYS[keys]
-    k[0, 0, :, 1] = [-0.25 * key for key in FAR_KEYS[keys]]
+    k[0, 0, places, 0] = FAR_KEYS[keys]
+    k[0, 0, places, 1] = [-0.25 * key for key in FAR_KEYS[keys]]
+    v[0, 0, places] = np.eye(3, 4)
+    bias = np.full(count, -INF, np.float32)
+    bias[places] = given.get("bias", 0.0)
+    return q, k, v, given | {"bias": bias}
+
+
+@pytest.mark.parametrize("limit", [None, 1024])
+@pytest.mark.parametrize("options", FAR_OPTIONS)
+@pytest.mark.parametrize("keys", FAR_KEYS)
+def test_that_scores_beyond_the_range_give_what_float64_gives(keys, options, limit, gpu_device):
+    # Keys in three of the parts that a binding holds, or in one.
+    device, places = (gpu_device, [0, 1, 2]) if limit is None else (parted_device(limit), [5, 50, 98])
+    q, k, v, given = far_case(keys, options, places, 3 if limit is None else 100)
     dout = np.arange(8, dtype=np.float32).reshape(1, 1, 2, 4)
-    given = FAR_OPTIONS[options]
-    there = [GpuArray(x, gpu_device) for x in (q, k, v)]
-    wanted = {"stats": ("entropy",), "map_bins": (2, 3), "top_keys": 2}
+    there = [GpuArray(x, device) for x in (q, k, v)]
+    wanted = {"stats": ("entropy", "logits", "variance"), "map_bins": (2, 3), "top_keys": 2}
     found, expected = (
         logitscope.attention(*there, **given, **wanted),
         logitscope.attention(q, k, v, **given, **wanted),
     )
     for name in ("out", "lse", "max_logit", "entropy", "map"):
         assert_agree(getattr(found, name).numpy() + 0.0, getattr(expected, name) + 0.0, label=name)
+    # The CPU takes a score below the range for no score where another one of the row is within.
+    wide = {name: x.astype(float) if isinstance(x, np.ndarray) else x for name, x in given.items()}
+    exact = logitscope.attention(*(x.astype(float) for x in (q, k, v)), **wide, **wanted)
+    marked = np.signbit(found.inv_sum.numpy())
+    for name in ("logit_count", "logit_mean", "logit_m2", "variance"):
+        with np.errstate(over="ignore"):
+            wished = np.where(marked, getattr(exact, name).astype(np.float32), getattr(expected, name))
+        assert_agree(getattr(found, name).numpy() + 0.0, wished + 0.0, label=name)
+    for pooling in ("mean", "max"):
+        maps = (
+            logitscope.attention(*inputs, **given, map_bins=(1, 2), map_pooling=pooling).map
+            for inputs in (there, (q, k, v))
+        )
+        assert_agree(next(maps).numpy(), next(maps), label=pooling)
     # The order of keys of equal or of no weight depends on how such a row is computed.
     counted = (expected.top_weights > 0.9) & (options != "sigmoid")
     np.testing.assert_array_equal(found.top_keys[counted], expected.top_keys[counted])
     assert_agree(found.top_weights.numpy(), expected.top_weights)
     # The sign of 1 / sum marks rows that were computed anew, which are not the same.
     assert_agree(abs(found.inv_sum.numpy()), abs(expected.inv_sum))
-    gradients = logitscope.attention_backward(GpuArray(dout, gpu_device), *there, found, **given)
+    gradients = logitscope.attention_backward(GpuArray(dout, device), *there, found, **given)
     wished = logitscope.attention_backward(dout, q, k, v, expected, **given)
     for name, factor in (("dq", 1e20), ("dk", 1e20), ("dv", 1.0)):
         # Factors of 1e20 times a rounding.

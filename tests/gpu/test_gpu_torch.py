@@ -80,11 +80,12 @@ def test_that_attention_and_its_gradients_agree_with_the_cpu():
         lambda *inputs, **options: functional.attention(*inputs, **options).out,
         q, k, v, is_causal=True, inv_temperature=0.5, softcap=2.0,
     )  # fmt: skip
+    stats = ("entropy", "logits", "variance")
     found, expected = (
-        functional.attention(q, k, v, stats=("entropy",), map_bins=(2, 3), device=device)
+        functional.attention(q, k, v, stats=stats, map_bins=(2, 3), map_pooling="max", device=device)
         for device in ("gpu", "cpu")
     )
-    for name in ("lse", "entropy", "map"):
+    for name in ("lse", "entropy", "map", "logit_count", "logit_mean", "logit_m2", "logit_std", "variance"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
 
 
@@ -169,6 +170,24 @@ def test_that_calls_within_a_block_are_sent_where_the_gpu_can_do_them():
     loss.backward()
     functional.softmax(x)
     assert sent["softmax"] == 1
+
+
+def test_that_a_watched_step_runs_its_attention_there(tmp_path):
+    from logitscope import record
+    from logitscope.nn import GPT, GPTConfig
+
+    model = GPT(GPTConfig(vocabulary=11, context=8, layers=2, heads=2, width=16))
+    tokens = torch.arange(8)[None]
+    path = tmp_path / "run.scope"
+    with record.start("watched", path=path) as scope, scope.watch(model, maps_every=1) as watch:
+        watch.step(0)
+        with gpu.sending() as sent:
+            model(tokens)
+    # Each layer's output, and its map.
+    assert sent["attention"] == 4
+    with record.RunReader(path) as run:
+        names = {tag.name for tag in run.tags()}
+    assert {"attention/max_logit/layer1", "attention/map"} <= names
 
 
 def test_that_a_training_of_50_steps_has_the_losses_of_the_cpu():

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from logitscope import _native
 
 _STATE = ("lse", "max_logit", "inv_sum", "entropy")
+_STATE_WIDTH = 5
+_MOMENTS = {"logits": {"logit_count": 0, "logit_mean": 1, "logit_m2": 2}, "variance": {"variance": 4}}
+_MOMENTS_WIDTH = 5
 _ROW = {"dinv_temperature": 6, "dsinks": 7, "dalibi_slopes": 8, "dsigmoid_bias": 9}
 _ROW_WIDTH = 12
 
@@ -164,6 +167,7 @@ def attention(
     *,
     stats: Any,
     map_bins: tuple[int, int] | None,
+    map_pooling: str,
     top_keys: int,
     empty: str,
     **options: Any,
@@ -173,14 +177,20 @@ def attention(
 
     problem = Attention("attention", q, k, v, options, empty)
     native = q.device.native
-    out, state = native.attention(problem.inputs)
-    columns = problem.columns(state, len(_STATE))
+    wanted = [name for name in _MOMENTS if name in stats]
+    out, state, moments = native.attention(problem.inputs, bool(wanted))
+    columns = problem.columns(state, _STATE_WIDTH)
     map_ = None
     if map_bins is not None:
         map_ = problem.floats(
-            native.attention_map(problem.inputs, state, map_bins), (*problem.rows[:2], *map_bins)
+            native.attention_map(problem.inputs, state, map_bins, map_pooling == "max"),
+            (*problem.rows[:2], *map_bins),
         )
     found: dict[str, Any] = {name: columns[place] for place, name in enumerate(_STATE)}
+    if moments is not None:
+        figures = problem.columns(moments, _MOMENTS_WIDTH)
+        for name in wanted:
+            found.update({figure: figures[place] for figure, place in _MOMENTS[name].items()})
     if top_keys:
         keys, weights = native.attention_top_keys(problem.inputs, state, top_keys)
         shape = (*problem.rows, top_keys)

@@ -157,9 +157,8 @@ class FusedSelfAttention(SelfAttention):
         if self.device != "cpu":
             options.setdefault("device", self.device)
         if request is not None:
-            # The spread of the scores, which costs more than the entropy, comes with the maps; on a GPU it does not.
-            wants_spread = request.map_bins is not None and self.device == "cpu"
-            stats = ("entropy", "logits") if wants_spread else ("entropy",)
+            # The spread of the scores, which costs more than the entropy, comes with the maps.
+            stats = ("entropy",) if request.map_bins is None else ("entropy", "logits")
         result = functional.attention(q, k, v, stats=stats, **options)
         if request is not None and self.observer is not None:
             map_ = None if request.map_bins is None else self._map(q, k, request, options)

@@ -229,17 +229,6 @@ def check_pooling(operation: str, map_pooling: str) -> None:
         raise ArgumentError(message)
 
 
-def refuse_statistics(operation: str, stats: Collection[str], map_pooling: str = "mean") -> None:
-    """Raise ArgumentError for statistics that only the CPU computes."""
-    beyond = [*(name for name in OF_STATISTIC if name in stats and name != "entropy")]
-    beyond += ["map_pooling='max'"] if map_pooling == "max" else []
-    if beyond:
-        message = (
-            f"{operation}: {', '.join(beyond)} on a GPU; use 'entropy' and the mean, or compute on the CPU"
-        )
-        raise ArgumentError(message)
-
-
 def checked_seed(operation: str, dropout_p: float, seed: int | None) -> int:
     """Give the seed of dropout; 0 without dropout, which needs none."""
     if not 0 <= dropout_p < 1:

@@ -23,7 +23,6 @@ from logitscope.ops._attention_problem import (
     check_pooling,
     heads_first,
     new_heads,
-    refuse_statistics,
 )
 from logitscope.ops._path_notes import note_native
 from logitscope.ops._row_figures import RowFigures
@@ -176,7 +175,6 @@ def attention(
     check_options("attention", stats, empty)
     check_pooling("attention", map_pooling)
     if is_gpu(q):
-        refuse_statistics("attention", stats, map_pooling)
         from logitscope.gpu.attention import attention as on_gpu
 
         lengths = 1 if layout == "blhd" else 2
@@ -185,7 +183,7 @@ def attention(
             q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
             causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,
             bias=bias, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias, layout=layout, stats=stats,
-            map_bins=bins, empty=empty, dropout_p=dropout_p, seed=seed, value_gate=value_gate,
+            map_bins=bins, map_pooling=map_pooling, empty=empty, dropout_p=dropout_p, seed=seed, value_gate=value_gate,
             top_keys=checked_top_keys(top_keys, k.shape[lengths]),
         )  # fmt: skip
         return on_gpu_result

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from logitscope._arrays import as_numpy
+from logitscope._arrays import as_numpy, is_gpu
 from logitscope._dtypes import widen
 
 
@@ -47,10 +47,11 @@ class AttentionResult:
 
     @property
     def logit_std(self) -> Any:
-        """Standard deviation of a row's scores, (B, Hq, Lq); None where they were not asked for."""
+        """Standard deviation of a row's scores, (B, Hq, Lq), on the CPU; None where they were not asked for."""
         if self.logit_count is None:
             return None
-        return (self.logit_m2 / self.logit_count.clip(1)) ** 0.5
+        count, m2 = (x.numpy() if is_gpu(x) else x for x in (self.logit_count, self.logit_m2))
+        return (m2 / count.clip(1)) ** 0.5
 
     @property
     def first_nan(self) -> tuple[int, int, int] | None:

@@ -27,8 +27,8 @@ pub use adapter::{AdapterFacts, adapters};
 #[cfg(feature = "cooperative-matrix")]
 pub use attention::Matrices;
 pub use attention::{
-    Attention, AttentionGradients, AttentionOptions, AttentionOutput, Dropout, ROW, STATE, Shape, Upstream,
-    ValueGate, sums_of_heads,
+    Attention, AttentionGradients, AttentionOptions, AttentionOutput, Dropout, MOMENTS, ROW, STATE, Shape,
+    Upstream, ValueGate, sums_of_heads,
 };
 pub use cross_entropy::{IGNORED, Link, LossOptions, NUMBERS, Targets, cross_entropy, losses};
 pub use device::{Device, Settings};

@@ -108,7 +108,7 @@ fn attention(
         bias: None,
         options,
     };
-    let output = inputs.forward(device).expect("attention");
+    let output = inputs.forward(device, false).expect("attention");
     (read(device, &output.out), read(device, &output.state))
 }
 

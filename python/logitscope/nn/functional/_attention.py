@@ -149,8 +149,7 @@ def attention(
     check_inputs(q, k, v, sinks, causal_align)
     check_options("attention", stats, empty)
     check_pooling("attention", map_pooling)
-    fits = map_pooling == "mean" and set(stats) <= {"entropy"}
-    if _on_gpu.is_sent("attention", device, q, k, v, bias, fits=fits):
+    if _on_gpu.is_sent("attention", device, q, k, v, bias):
         given = {
             "scale": scale,
             "inv_temperature": inv_temperature,

@@ -43,7 +43,9 @@ _MODULES = {
     "log_stablemax": stablemax,
 }
 _DIFFERENTIABLE = ("inv_temperature", "sinks", "bias", "alibi_slopes", "sigmoid_bias", "value_gate")
-_RESULTS = ("out", "lse", "max_logit", "inv_sum", "entropy", "map", "top_keys", "top_weights")
+_WITH_GRADIENT = ("out", "lse", "entropy")
+_FIGURES = ("max_logit", "inv_sum", "map", "logit_count", "logit_mean", "logit_m2", "variance", "top_weights")
+_RESULTS = (*_WITH_GRADIENT, *_FIGURES, "top_keys")
 _OF_FORWARD = ("stats", "map_bins", "map_pooling", "empty", "top_keys")
 """Options that the backward pass does not take."""
 
@@ -200,18 +202,17 @@ class _Attention(torch.autograd.Function):
         ctx.tensors = [None if tensor is None else tensor.detach() for tensor in tensors]
         ctx.like = q.new_empty(0)
         ctx.set_materialize_grads(False)
-        results = [getattr(ctx.result, name) for name in _RESULTS]
-        made = [None if one is None else _back(one, _wide(q)) for one in results[:-2]]
-        made[0] = _back(ctx.result.out, q)
-        keys, weights = results[-2:]
-        made += [None, None] if keys is None else [torch.from_numpy(keys), _back(weights, _wide(q))]
-        ctx.mark_non_differentiable(*(one for place in (2, 3, 5, 6, 7) if (one := made[place]) is not None))
+        figures = (getattr(ctx.result, name) for name in _RESULTS[1:-1])
+        made = [_back(ctx.result.out, q), *(None if one is None else _back(one, _wide(q)) for one in figures)]
+        keys = ctx.result.top_keys
+        made.append(None if keys is None else torch.from_numpy(keys))
+        ctx.mark_non_differentiable(*(one for one in made[len(_WITH_GRADIENT) :] if one is not None))
         return tuple(made)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         _refuse_second("attention")
-        dout, dlse, _, _, dentropy, *_ = upstream
+        dout, dlse, dentropy, *_ = upstream
         q, k, v = ctx.inputs
         if dout is None:
             dout = ctx.like.new_zeros((*q.shape[:3], v.shape[3]))

@@ -73,19 +73,15 @@ impl Attention {
         let rows_at_once = tiles.most_rows(device.most_rounds(), self.longest());
         let limits = Limits { queries: rows_at_once, keys: rows_at_once, ..Limits::default() };
         let [of_queries, of_keys] = tiles.backward_variants(format);
-        for part in &self.parts(device, limits)? {
+        let parts = self.parts(device, limits)?;
+        for part in parts.iter().filter(|part| part.rows() > 0 && !part.follows()) {
+            self.make_rows(device, part, [out, dout, rows], upstream, &spare)?;
+        }
+        self.find_tops(device, rows, &spare)?;
+        for part in &parts {
             let douts = part.of_rows(dout, shape.value_dim);
             let of_rows = part.of_rows(rows, ROW);
             if part.rows() > 0 {
-                if !part.follows() {
-                    self.make_rows(device, part, [out, dout, rows], upstream, &spare)?;
-                }
-                if !part.has_some_keys() {
-                    let far = alone("attention_far_rows", format, &[true]);
-                    let groups = (part.rows() as u64).div_ceil(u64::from(ALONE));
-                    let tensors = std::slice::from_ref(&of_rows);
-                    self.call(device, part, &Call::new(&far, tensors, groups), &spare)?;
-                }
                 let tensors = [douts.clone(), of_rows.clone(), part.of_rows(dq, shape.dim)];
                 let groups = part.blocks(part.queries.count, tiles.own, part.heads.count);
                 let call = Call::new(&of_queries, &tensors, groups).adding(part.follows());
@@ -145,8 +141,7 @@ impl Attention {
             optional(dentropy),
             part.of_rows(rows, ROW),
         ];
-        let flags =
-            [self.options.sinks, entropy.is_some(), dlse.is_some(), dentropy.is_some(), part.has_some_keys()];
+        let flags = [self.options.sinks, entropy.is_some(), dlse.is_some(), dentropy.is_some()];
         let flags: usize = (0..).zip(flags).map(|(bit, set)| usize::from(set) << bit).sum();
         let words = [part.rows(), part.heads.count, part.queries.count, width, flags, part.heads.start]
             .map(|n| n as u32);

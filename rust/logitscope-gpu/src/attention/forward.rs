@@ -8,8 +8,12 @@ use crate::error::{Error, Result};
 use crate::shader::Variant;
 use crate::tensor::{Format, Tensor};
 
-/// Numbers of each row of a forward pass: lse, largest score, 1 / sum, entropy.
-pub const STATE: usize = 4;
+/// Numbers of each row of a forward pass: lse, largest score, 1 / sum, entropy; of a row beyond the range of float32 its top.
+pub const STATE: usize = 5;
+
+/// Numbers of each row's moments: count, mean and sum of squared deviations of its scores, one of the passes' own, and the
+/// variance of the scores under their weights.
+pub const MOMENTS: usize = 5;
 
 /// Threads of a workgroup whose threads work alone.
 pub(super) const ALONE: u32 = 64;
@@ -81,8 +85,10 @@ pub(super) struct Call<'a> {
     pub(super) variant: &'a Variant,
     /// What the shader sees beside q, k, v and what belongs to them.
     pub(super) tensors: &'a [Tensor],
-    /// Bins of the map, or which axes the gradient of the bias has.
+    /// Bins of the map, or which axes the gradient of the bias has, or what is done.
     pub(super) bins: [u32; 2],
+    /// Whether a bin of the map is its largest weight.
+    pub(super) max_pooling: bool,
     /// Strides of the gradient of the bias.
     pub(super) dbias: [u32; 4],
     /// Whether it goes on from what earlier parts have left.
@@ -92,7 +98,7 @@ pub(super) struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub(super) fn new(variant: &'a Variant, tensors: &'a [Tensor], groups: u64) -> Self {
-        Self { variant, tensors, bins: [0, 0], dbias: [0; 4], adds: false, groups }
+        Self { variant, tensors, bins: [0, 0], max_pooling: false, dbias: [0; 4], adds: false, groups }
     }
 
     pub(super) fn adding(self, adds: bool) -> Self {
@@ -107,54 +113,84 @@ pub struct AttentionOutput {
     pub out: Tensor,
     /// (batch, heads, queries, [`STATE`]).
     pub state: Tensor,
+    /// (batch, heads, queries, [`MOMENTS`]), if they are wanted.
+    pub moments: Option<Tensor>,
+}
+
+/// What is bound in place of tensors that there are not; those that are written cannot be the same.
+pub(super) struct Spares {
+    pub(super) read: Tensor,
+    moments: Tensor,
+    pub(super) far: Tensor,
+}
+
+impl Spares {
+    fn new(device: &Device) -> Result<Self> {
+        let new = || device.empty(1, Format::F32);
+        Ok(Self { read: new()?, moments: new()?, far: new()? })
+    }
 }
 
 impl Attention {
-    /// Runs a forward pass.
+    /// Runs a forward pass, with the moments of its scores if they are wanted.
     ///
     /// # Errors
     /// [`Error::Shape`] where tensors do not fit, [`Error::OutOfMemory`] for what the device cannot bind, and whatever it says.
-    pub fn forward(&self, device: &Device) -> Result<AttentionOutput> {
+    pub fn forward(&self, device: &Device, with_moments: bool) -> Result<AttentionOutput> {
         self.check(device)?;
-        let format = self.q.format();
-        let out = device.empty(self.rows() * self.shape.value_dim, format)?;
+        let out = device.empty(self.rows() * self.shape.value_dim, self.q.format())?;
         let state = device.empty(self.rows() * STATE, Format::F32)?;
-        let (tiles, variant) = self.forward_kernel(device);
+        let moments = with_moments.then(|| device.empty(self.rows() * MOMENTS, Format::F32)).transpose()?;
+        let output = AttentionOutput { out, state, moments };
+        let (tiles, variant) = self.forward_kernel(device, with_moments);
         let keys = tiles.most_rows(device.most_rounds(), self.longest());
-        let far = alone("attention_far", format, &[true, true]);
-        let spare = device.empty(1, Format::F32)?;
-        let limits = Limits { keys, ..Limits::default() };
-        for part in self.parts(device, limits)?.iter().filter(|part| part.rows() > 0) {
-            let outputs = [part.of_rows(&out, self.shape.value_dim), part.of_rows(&state, STATE)];
+        let spares = Spares::new(device)?;
+        for part in
+            self.parts(device, Limits { keys, ..Limits::default() })?.iter().filter(|part| part.rows() > 0)
+        {
+            let outputs = self.of_part(part, &output, &spares);
             let groups = part.blocks(part.queries.count, tiles.own, part.heads.count);
             let call = Call::new(&variant, &outputs, groups).adding(part.follows());
-            self.call(device, part, &call, &spare)?;
-            // It needs all keys of a row.
-            if !part.has_some_keys() {
-                let groups = (part.rows() as u64).div_ceil(u64::from(ALONE));
-                self.call(device, part, &Call::new(&far, &outputs, groups), &spare)?;
-            }
+            self.call(device, part, &call, &spares.read)?;
         }
-        Ok(AttentionOutput { out, state })
+        self.compute_anew(device, &output, &spares)?;
+        Ok(output)
     }
 
-    fn forward_kernel(&self, device: &Device) -> (Tiles, Variant) {
+    /// What the shaders of the forward pass write of a part.
+    pub(super) fn of_part(&self, part: &Part, output: &AttentionOutput, spares: &Spares) -> Vec<Tensor> {
+        let moments = output.moments.as_ref();
+        vec![
+            part.of_rows(&output.out, self.shape.value_dim),
+            part.of_rows(&output.state, STATE),
+            moments.map_or_else(|| spares.moments.clone(), |moments| part.of_rows(moments, MOMENTS)),
+        ]
+    }
+
+    fn forward_kernel(&self, device: &Device, moments: bool) -> (Tiles, Variant) {
         let (size, limit, format) = (self.size(), device.workgroup_bytes(), self.q.format());
         #[cfg(feature = "cooperative-matrix")]
         if let (Format::F16, Some(matrices)) = (format, device.matrices())
-            && let Some(kernel) = matrices.kernel(size, limit)
+            && let Some(kernel) = matrices.kernel(size, limit, moments)
         {
             return kernel;
         }
         let tiles = Tiles::forward(size, limit);
-        (tiles, tiles.variant("attention", format, Tiles::forward_bytes, &[true, true]))
+        (tiles, tiles.forward_variant(format, moments))
     }
 
-    /// The map of a forward pass in bins of queries and keys, (batch, heads, bins, bins).
+    /// The map of a forward pass in bins of queries and keys, (batch, heads, bins, bins): the mean of their weights, or with
+    /// `max_pooling` the largest.
     ///
     /// # Errors
     /// As [`Attention::forward`].
-    pub fn map(&self, device: &Device, state: &Tensor, bins: [usize; 2]) -> Result<Tensor> {
+    pub fn map(
+        &self,
+        device: &Device,
+        state: &Tensor,
+        bins: [usize; 2],
+        max_pooling: bool,
+    ) -> Result<Tensor> {
         self.check(device)?;
         let size = bins[0] * bins[1];
         let map = device.empty(self.shape.batch * self.shape.heads * size, Format::F32)?;
@@ -167,7 +203,7 @@ impl Attention {
             let tensors = [part.of_rows(state, STATE), part.of_pairs(&map, size)];
             let groups = ((part.pairs() * size) as u64).div_ceil(u64::from(ALONE));
             let bins = bins.map(|bins| bins as u32);
-            let call = Call { bins, ..Call::new(&variant, &tensors, groups) };
+            let call = Call { bins, max_pooling, ..Call::new(&variant, &tensors, groups) };
             self.call(device, part, &call.adding(part.is_of_begun_head()), &spare)?;
         }
         Ok(map)
@@ -222,6 +258,7 @@ impl Attention {
             options.auto_row,
             options.dropout.is_some(),
             part.is_open(),
+            call.max_pooling,
         ];
         let flags = (0..).zip(flags).map(|(bit, set)| u32::from(set) << bit).sum();
         let bound =

@@ -1,7 +1,7 @@
 //! Attention of float16 through cooperative matrices, whose products a subgroup makes at once. `wgpu` calls them experimental,
 //! and no card has run these shaders yet.
 
-use super::tiles::Tiles;
+use super::tiles::{FORWARD_WRITES, Tiles, with_moments};
 use crate::shader::Variant;
 use crate::tensor::Format;
 use wgpu::{Adapter, CooperativeScalarType, DeviceDescriptor, ExperimentalFeatures, Features};
@@ -57,7 +57,7 @@ impl Matrices {
     }
 
     /// The kernel for heads of a size, where workgroup memory has room for one.
-    pub(super) fn kernel(self, size: u32, limit: u32) -> Option<(Tiles, Variant)> {
+    pub(super) fn kernel(self, size: u32, limit: u32, moments: bool) -> Option<(Tiles, Variant)> {
         let (shader, side) = match self {
             Self::Cooperative { side, .. } => ("attention_cooperative", side),
             Self::Software => ("attention_matrices", 8),
@@ -66,7 +66,8 @@ impl Matrices {
         let fitting = shapes.into_iter().filter(|(own, seen)| own % side == 0 && seen % side == 0);
         let mut tiles = fitting.map(|(own, seen)| Tiles::new(size, own, seen, THREADS));
         let tiles = tiles.find(|&tiles| tiles.matrices_bytes() <= limit)?;
-        let mut variant = tiles.variant(shader, Format::F16, Tiles::matrices_bytes, &[true, true]);
+        let variant = tiles.variant(shader, Format::F16, Tiles::matrices_bytes, &FORWARD_WRITES);
+        let mut variant = with_moments(variant, moments);
         if let Self::Cooperative { side, subgroup } = self {
             let subgroups = (tiles.own * THREADS / subgroup).max(1);
             variant.constants.extend([("SIDE", side), ("SUBGROUPS", subgroups)]);
@@ -83,7 +84,8 @@ pub(super) fn variants(sizes: &[u32]) -> Vec<Variant> {
     let all = cooperative.chain([Matrices::Software]);
     all.flat_map(|matrices| {
         sizes.iter().flat_map(move |&size| {
-            [16 << 10, 32 << 10].into_iter().filter_map(move |limit| matrices.kernel(size, limit))
+            let settings = [(16 << 10, false), (32 << 10, false), (32 << 10, true)].into_iter();
+            settings.filter_map(move |(limit, moments)| matrices.kernel(size, limit, moments))
         })
     })
     .map(|(_, variant)| variant)

@@ -2,6 +2,7 @@
 
 mod backward;
 mod dropout;
+mod far;
 mod forward;
 mod gate;
 #[cfg(feature = "cooperative-matrix")]
@@ -12,7 +13,7 @@ mod top_keys;
 
 pub use backward::{AttentionGradients, ROW, Upstream, sums_of_heads};
 pub use dropout::Dropout;
-pub use forward::{Attention, AttentionOptions, AttentionOutput, STATE, Shape};
+pub use forward::{Attention, AttentionOptions, AttentionOutput, MOMENTS, STATE, Shape};
 pub use gate::ValueGate;
 #[cfg(feature = "cooperative-matrix")]
 pub use matrices::Matrices;

@@ -125,9 +125,9 @@ impl Part {
         Ok(all)
     }
 
-    /// Whether it has some of the keys only.
-    pub(super) fn has_some_keys(&self) -> bool {
-        self.keys.count < self.shape.keys
+    /// Parts in groups that have the same queries.
+    pub(super) fn by_queries(parts: &[Self]) -> impl Iterator<Item = &[Self]> {
+        parts.chunk_by(|_, next| next.follows())
     }
 
     /// Whether an earlier part has the same queries, with other keys.

@@ -5,6 +5,9 @@ use super::forward::alone;
 use crate::shader::{Reduction, Variant};
 use crate::tensor::Format;
 
+/// Which tensors the shaders of the forward pass write: output, state, moments.
+pub(super) const FORWARD_WRITES: [bool; 3] = [true; 3];
+
 /// Which tensors the shader of the top keys writes.
 pub(super) const TOP_KEYS_WRITES: [bool; 4] = [false, true, true, true];
 
@@ -64,7 +67,8 @@ impl Tiles {
     pub(super) fn most_rows(self, rounds: usize, dim: usize) -> usize {
         let (size, seen, threads) = (self.size as usize, self.seen as usize, self.threads as usize);
         let loads = 2 * (seen * size).div_ceil(self.own as usize * threads);
-        let scores = seen.div_ceil(threads) * (dim + 3);
+        // Products of rows beyond the range of float32 are made twice.
+        let scores = seen.div_ceil(threads) * 2 * (dim + 3);
         let of_tile = loads + scores + threads + seen + seen * (size / threads + 1);
         // Of dropout ten rounds for each score.
         let of_tile = of_tile + 20 * seen.div_ceil(threads);
@@ -102,6 +106,11 @@ impl Tiles {
         variant(shader, format, constants, bytes(self), writes)
     }
 
+    /// The kernel of the forward pass, with moments of the scores or without.
+    pub(super) fn forward_variant(self, format: Format, moments: bool) -> Variant {
+        with_moments(self.variant("attention", format, Self::forward_bytes, &FORWARD_WRITES), moments)
+    }
+
     pub(super) fn backward_variants(self, format: Format) -> [Variant; 2] {
         [
             self.variant("attention_backward_q", format, Self::backward_q_bytes, &[false, true, true]),
@@ -121,6 +130,17 @@ pub(super) fn variant(
     Variant { shader, format, reduction: Reduction::Tree, constants, workgroup_bytes, writes }
 }
 
+/// A kernel that makes moments of the scores, or none.
+pub(super) fn with_moments(mut variant: Variant, moments: bool) -> Variant {
+    variant.constants.push(("MOMENTS", u32::from(moments)));
+    variant
+}
+
+/// What computes rows beyond the range of float32 anew.
+pub(super) fn far_variant(format: Format, moments: bool) -> Variant {
+    with_moments(alone("attention_far", format, &[true; 4]), moments)
+}
+
 /// What makes the numbers of the rows; it has no tensors of its own before them.
 pub(super) fn rows_variant(format: Format) -> Variant {
     Variant { writes: ROWS_WRITES.to_vec(), ..alone("attention_rows", format, &[]) }
@@ -130,7 +150,8 @@ pub(super) fn rows_variant(format: Format) -> Variant {
 pub(crate) fn variants(format: Format) -> Vec<Variant> {
     let mut all = vec![
         alone("attention_map", format, &[false, true]),
-        alone("attention_far", format, &[true, true]),
+        far_variant(format, false),
+        far_variant(format, true),
         alone("attention_far_rows", format, &[true]),
         alone("attention_backward_bias", format, &[false, true, true]),
         alone("attention_top_keys", format, &TOP_KEYS_WRITES),
@@ -144,7 +165,7 @@ pub(crate) fn variants(format: Format) -> Vec<Variant> {
     for limit in [16 << 10, 32 << 10] {
         for size in SIZES.into_iter().filter(|&size| size as usize <= Tiles::largest_head(limit)) {
             let forward = Tiles::forward(size, limit);
-            all.push(forward.variant("attention", format, Tiles::forward_bytes, &[true, true]));
+            all.extend([false, true].map(|moments| forward.forward_variant(format, moments)));
             all.extend(Tiles::backward(size, limit).backward_variants(format));
         }
     }

@@ -179,11 +179,17 @@ impl GpuDevice {
         Ok((GpuTensor(numbers), gradient.map(GpuTensor)))
     }
 
-    fn attention(&self, py: Python<'_>, inputs: AttentionInputs<'_>) -> PyResult<(GpuTensor, GpuTensor)> {
+    /// Output and state of the rows, and their moments if they are wanted.
+    fn attention(
+        &self,
+        py: Python<'_>,
+        inputs: AttentionInputs<'_>,
+        moments: bool,
+    ) -> PyResult<(GpuTensor, GpuTensor, Option<GpuTensor>)> {
         let inputs = inputs.for_gpu();
         note("attention", &inputs.q);
-        let output = py.detach(|| inputs.forward(&self.0)).map_err(|error| to_python(&error))?;
-        Ok((GpuTensor(output.out), GpuTensor(output.state)))
+        let output = py.detach(|| inputs.forward(&self.0, moments)).map_err(|error| to_python(&error))?;
+        Ok((GpuTensor(output.out), GpuTensor(output.state), output.moments.map(GpuTensor)))
     }
 
     fn attention_map(
@@ -192,9 +198,10 @@ impl GpuDevice {
         inputs: AttentionInputs<'_>,
         state: &GpuTensor,
         bins: [usize; 2],
+        max_pooling: bool,
     ) -> PyResult<GpuTensor> {
         let inputs = inputs.for_gpu();
-        tensor(py, || inputs.map(&self.0, &state.0, bins))
+        tensor(py, || inputs.map(&self.0, &state.0, bins, max_pooling))
     }
 
     /// The keys with the largest scores of each row, as 32-bit integers, and their weights.

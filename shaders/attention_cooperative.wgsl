@@ -1,5 +1,5 @@
 // attention_cooperative: attention of float16 whose products a subgroup makes at once, as cooperative matrices.
-// Tensors as in attention.wgsl. Experimental: no card has run it yet.
+// Tensors as in attention.wgsl. Experimental: Mesa's software driver has run it, no card yet.
 // A workgroup takes some queries of a head: see shared/attention_forward.wgsl.
 #use attention_matrices
 #use matrices_cooperative

@@ -108,6 +108,19 @@ def test_that_two_gigabytes_in_one_array_are_refused(gpu_device):
     assert_computes(gpu_device)
 
 
+def test_that_more_than_the_adapter_can_bind_is_worked_on_in_parts_of_rows(gpu_device):
+    limit = gpu_device.info.limits["binding_bytes"]
+    if limit > 1 << 28:
+        pytest.skip(f"{gpu_device!r} can bind {limit} bytes")
+    columns = 16_385
+    x = np.zeros((limit // (4 * columns) + 12, columns), np.float32)
+    x[:, 0] = np.linspace(0, 20, len(x))
+    assert x.nbytes > limit
+    y = logitscope.softmax(GpuArray(x, gpu_device)).numpy()
+    assert_agree(y[:, :2], logitscope.softmax(x)[:, :2])
+    np.testing.assert_allclose(y.sum(1), 1, rtol=1e-5)
+
+
 def test_that_a_row_over_the_binding_limit_is_refused_and_the_device_goes_on():
     device = open_device(binding_bytes=4096)
     with pytest.raises(

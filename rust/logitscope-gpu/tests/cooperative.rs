@@ -113,8 +113,26 @@ fn attention(
 }
 
 #[test]
-fn the_kernel_with_matrices_gives_what_the_plain_one_gives() {
-    let (Some(plain), Some(matrices)) = (device(None), device(Some(Matrices::Software))) else {
+fn the_kernel_with_loops_for_matrices_gives_what_the_plain_one_gives() {
+    assert_agrees(Matrices::Software);
+}
+
+#[test]
+fn the_kernel_with_cooperative_matrices_gives_what_the_plain_one_gives() {
+    let settings = Settings { allow_software: true, ..Settings::default() };
+    let offered = Device::open(&settings).ok().and_then(|device| device.matrices());
+    if let Some(matrices) = offered {
+        assert!(matches!(matrices, Matrices::Cooperative { .. }));
+        assert_agrees(matrices);
+    } else {
+        assert_ne!(std::env::var("LOGITSCOPE_REQUIRE_MATRICES").as_deref(), Ok("1"), "none are offered");
+        eprintln!("skipped: no adapter with cooperative matrices of float16");
+    }
+}
+
+/// Compares what a kernel gives with the plain one, for many options.
+fn assert_agrees(matrices: Matrices) {
+    let (Some(plain), Some(matrices)) = (device(None), device(Some(matrices))) else {
         return;
     };
     if !plain.has_f16() {

@@ -1,5 +1,5 @@
-//! Attention of float16 through cooperative matrices, whose products a subgroup makes at once. `wgpu` calls them experimental,
-//! and no card has run these shaders yet.
+//! Attention of float16 through cooperative matrices, whose products a subgroup makes at once. `wgpu` calls them experimental.
+//! Mesa's software driver has run these shaders, no card yet.
 
 use super::tiles::{FORWARD_WRITES, Tiles, with_moments};
 use crate::shader::Variant;

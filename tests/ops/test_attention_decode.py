@@ -27,7 +27,7 @@ def filled(k, v, **options):
 
 
 @pytest.mark.parametrize("heads", [(2, 2), (4, 1), (8, 2)])
-@pytest.mark.parametrize("length", [1, 2, 255, 256, 257, 511, 512, 513, 1100])
+@pytest.mark.parametrize("length", [1, 2, 255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 2100])
 def test_one_query_gives_the_last_row_of_the_full_pass(isa, heads, length):
     q, k, v = sequence(2, *heads, length, value_dim=5)
     options = {"sinks": np.linspace(-1, 1, heads[0]).astype(np.float32), "softcap": 2.0}
@@ -40,8 +40,8 @@ def test_one_query_gives_the_last_row_of_the_full_pass(isa, heads, length):
 
 @pytest.mark.parametrize("tokens", [1, 3, 8])
 def test_tokens_that_come_together_see_each_other_up_to_their_own_position(tokens):
-    q, k, v = sequence(2, 4, 2, 600, np.float64)
-    temperature = np.random.default_rng(0).uniform(0.5, 2, (2, 4, 600))
+    q, k, v = sequence(2, 4, 2, 1100, np.float64)
+    temperature = np.random.default_rng(0).uniform(0.5, 2, (2, 4, 1100))
     for window in (-1, 40):
         wanted = logitscope.attention(
             q, k, v, is_causal=True, window=(window, 0), inv_temperature=temperature
@@ -53,14 +53,14 @@ def test_tokens_that_come_together_see_each_other_up_to_their_own_position(token
 
 
 def test_sequences_of_a_batch_have_their_own_lengths_and_do_not_touch_each_other():
-    q, k, v = sequence(3, 2, 1, 700)
-    cache = logitscope.KVCache(3, 1, 700, 8)
-    cache.append(k, v, counts=[700, 3, 0])
+    q, k, v = sequence(3, 2, 1, 1200)
+    cache = logitscope.KVCache(3, 1, 1200, 8)
+    cache.append(k, v, counts=[1200, 3, 0])
     got = logitscope.attention_decode(q[:, :, :1], cache)
-    for b, length in enumerate((700, 3)):
+    for b, length in enumerate((1200, 3)):
         one = slice(b, b + 1)
         alone = logitscope.attention_decode(
-            q[one, :, :1], filled(k[one, :, :length], v[one, :, :length], capacity=700)
+            q[one, :, :1], filled(k[one, :, :length], v[one, :, :length], capacity=1200)
         )
         np.testing.assert_array_equal(got.out[one], alone.out)
     assert (got.out[2] == 0).all()

@@ -39,7 +39,7 @@ def attention_decode(
 ) -> AttentionResult:
     """Softmax attention of the last tokens of each sequence over what the cache holds.
 
-    Keys and values are read once, where they lie, at the speed of the memory. Chunks of 512 of them, which all threads
+    Keys and values are read once, where they lie, at the speed of the memory. Chunks of 1024 of them, which all threads
     share, are merged in their order: the result depends neither on the batch nor on the number of threads. 16-bit
     caches are computed with in float32, and ``out`` is rounded once.
 

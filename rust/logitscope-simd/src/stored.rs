@@ -58,6 +58,14 @@ pub trait Stored: Copy + Debug + Send + Sync + 'static {
     ) -> &'a <Self::Wide as Element>::Block;
     /// Reads one pack.
     fn load<S: Simd<Self::Wide>>(simd: S, pack: &Self::Pack) -> S::Vector;
+    /// Reads two packs in an order that suits this type; [`Stored::put_in_order`] undoes it.
+    #[inline(always)]
+    fn load_two<S: Simd<Self::Wide>>(simd: S, packs: &[Self::Pack; 2]) -> [S::Vector; 2] {
+        [Self::load(simd, &packs[0]), Self::load(simd, &packs[1])]
+    }
+    /// Puts what [`Stored::load_two`] has read, or what was computed of it, in the order in which it was stored.
+    #[inline(always)]
+    fn put_in_order(_: &mut [<Self::Wide as Element>::Block; 2]) {}
     /// Writes one pack.
     fn store<S: Simd<Self::Wide>>(simd: S, vector: S::Vector, pack: &mut Self::Pack);
     /// Writes two packs of numbers none of which is a denormal: those may become 0.
@@ -320,6 +328,19 @@ stored_in_half!(BF16, "bf16", {
             *wide = number.to_f32();
         }
         simd.load(&wide)
+    }
+    #[inline(always)]
+    fn load_two<S: Simd<f32>>(simd: S, packs: &[Self::Pack; 2]) -> [S::Vector; 2] {
+        simd.load_bf16_two(packs.as_flattened())
+    }
+    #[inline(always)]
+    fn put_in_order(blocks: &mut [<f32 as Element>::Block; 2]) {
+        let [even, odd] = *blocks;
+        for (pair, (even, odd)) in
+            blocks.as_flattened_mut().chunks_exact_mut(2).zip(even.into_iter().zip(odd))
+        {
+            pair.copy_from_slice(&[even, odd]);
+        }
     }
     #[inline(always)]
     fn store<S: Simd<f32>>(simd: S, vector: S::Vector, pack: &mut Self::Pack) {

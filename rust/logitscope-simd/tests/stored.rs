@@ -1,6 +1,6 @@
 //! 16-bit numbers against their definition, every one of the 65536 bit patterns.
 
-use logitscope_simd::{BF16, F16, Kernel, Simd, Stored};
+use logitscope_simd::{BF16, Element, F16, Kernel, Simd, Stored};
 use logitscope_testing::{at_best, each_isa};
 
 /// What the bits of a number with so many exponent and fraction bits mean.
@@ -109,4 +109,33 @@ fn two_vectors_round_like_numbers_but_for_denormals() {
     };
     each_isa(|isa| check(isa.name()));
     at_best(|| check("instructions for bfloat16"));
+}
+
+/// Two packs as they are read together, and put in order again.
+struct Twos<'a>(&'a [BF16; 32]);
+
+impl Kernel<f32> for Twos<'_> {
+    type Output = ([[f32; 16]; 2], [f32; 32]);
+
+    #[inline(always)]
+    fn run<S: Simd<f32>>(self, simd: S) -> Self::Output {
+        let packs = BF16::packs(self.0).0;
+        let [a, b] = BF16::load_two(simd, &[packs[0], packs[1]]);
+        let read = [simd.to_block(a), simd.to_block(b)];
+        let mut ordered = read;
+        BF16::put_in_order(&mut ordered);
+        (read, ordered.as_flattened().try_into().expect("two vectors"))
+    }
+}
+
+#[test]
+fn two_packs_read_together_are_those_numbers_in_one_order_everywhere() {
+    let numbers: [BF16; 32] = std::array::from_fn(|i| BF16((i * 1999 + 127) as u16));
+    each_isa(|isa| {
+        let (read, ordered) = f32::dispatch(Twos(&numbers));
+        for i in 0..32 {
+            assert_eq!(ordered[i].to_bits(), numbers[i].widen().to_bits(), "{i} on {}", isa.name());
+            assert_eq!(read[i % 2][i / 2].to_bits(), ordered[i].to_bits(), "{i} on {}", isa.name());
+        }
+    });
 }

@@ -2,7 +2,7 @@
 
 use crate::isa::Isa;
 use crate::simd::Simd;
-use crate::stored::F16;
+use crate::stored::{BF16, F16};
 use std::arch::x86_64::*;
 
 /// Token of AVX2; made only after the CPU was checked.
@@ -302,6 +302,21 @@ implement_avx2!(
         fn load_f16(self, numbers: &[F16; 16]) -> [__m256; 2] {
             let p = numbers.as_ptr().cast::<__m128i>();
             intrinsics!([_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1)))])
+        }
+        #[inline(always)]
+        fn load_bf16_two(self, numbers: &[BF16]) -> [[__m256; 2]; 2] {
+            let numbers: &[BF16; 32] = numbers.try_into().expect("two numbers a lane");
+            let p = numbers.as_ptr().cast::<__m256i>();
+            intrinsics!({
+                let (a, b) = (_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1)));
+                let upper = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+                let even = [_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b)];
+                let odd = [_mm256_and_si256(a, upper), _mm256_and_si256(b, upper)];
+                [
+                    [_mm256_castsi256_ps(even[0]), _mm256_castsi256_ps(even[1])],
+                    [_mm256_castsi256_ps(odd[0]), _mm256_castsi256_ps(odd[1])],
+                ]
+            })
         }
         #[inline(always)]
         fn store_f16(self, vector: [__m256; 2], out: &mut [F16; 16]) {

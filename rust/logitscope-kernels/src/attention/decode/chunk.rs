@@ -9,7 +9,7 @@
 
 use super::CHUNK;
 use super::problem::{Decoding, Run};
-use super::values::add_values;
+use super::values::{add_values, put_in_order};
 use crate::attention::scores::bend;
 use crate::view::Matrix;
 use logitscope_simd::{Element, Kernel, Simd, Stored, math};
@@ -109,11 +109,13 @@ impl<X: Stored> Kernel<X::Wide> for ChunkKernel<'_, '_, X> {
                 };
             }
             sums.fill(X::Wide::block(X::Wide::ZERO));
+            let value_dim = problem.values.shape()[3];
             let mut first = 0;
             for run in problem.runs(batch, key_head, chunk.number, &seen) {
                 add_values(simd, run.values, &scratch.scores[first..], group, value_width, sums);
                 first += run.values.rows();
             }
+            put_in_order::<X>(value_dim, value_width, sums);
         }
     }
 }
@@ -133,8 +135,14 @@ fn load_queries<X: Stored, S: Simd<X::Wide>>(
         let head = first_head + index;
         let factor = simd.splat(problem.factor(batch, head, token));
         let (packs, tail) = X::packs(problem.queries.matrix(batch, head).row(token));
-        for (pack, cell) in packs.iter().zip(row.iter_mut()) {
-            simd.store(simd.mul(X::load(simd, pack), factor), cell);
+        let (twos, last) = packs.as_chunks::<2>();
+        for (two, cells) in twos.iter().zip(row.chunks_exact_mut(2)) {
+            let [a, b] = X::load_two(simd, two);
+            simd.store(simd.mul(a, factor), &mut cells[0]);
+            simd.store(simd.mul(b, factor), &mut cells[1]);
+        }
+        if let [last] = last {
+            simd.store(simd.mul(X::load(simd, last), factor), &mut row[packs.len() - 1]);
         }
         if !tail.is_empty() {
             let rest = X::load_partial(simd, tail, X::Wide::ZERO);
@@ -256,7 +264,31 @@ fn dots<X: Stored, S: Simd<X::Wide>, const R: usize, const K: usize>(
         *packs = &packs[..whole];
     }
     let mut sums = [[simd.splat(X::Wide::ZERO); K]; R];
-    for c in 0..whole {
+    // Two packs at once, in the order of the queries; cut to one length as well.
+    let twos = whole / 2;
+    let mut packs_in_twos: [&[[X::Pack; 2]]; K] = [&[]; K];
+    for (in_twos, packs) in packs_in_twos.iter_mut().zip(&packs) {
+        *in_twos = &packs.as_chunks().0[..twos];
+    }
+    let mut rows_in_twos: [&[[<X::Wide as Element>::Block; 2]]; R] = [&[]; R];
+    for (in_twos, row) in rows_in_twos.iter_mut().zip(&rows) {
+        *in_twos = &row.as_chunks().0[..twos];
+    }
+    for c in 0..twos {
+        let mut numbers = [[simd.splat(X::Wide::ZERO); 2]; K];
+        for j in 0..K {
+            numbers[j] = X::load_two(simd, &packs_in_twos[j][c]);
+        }
+        for i in 0..R {
+            let [first, second] = &rows_in_twos[i][c];
+            let (first, second) = (simd.load(first), simd.load(second));
+            for j in 0..K {
+                sums[i][j] = simd.mul_add(first, numbers[j][0], sums[i][j]);
+                sums[i][j] = simd.mul_add(second, numbers[j][1], sums[i][j]);
+            }
+        }
+    }
+    for c in 2 * twos..whole {
         let mut numbers = [simd.splat(X::Wide::ZERO); K];
         for j in 0..K {
             numbers[j] = X::load(simd, &packs[j][c]);

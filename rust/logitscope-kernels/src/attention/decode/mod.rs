@@ -21,8 +21,8 @@ use chunk::{Chunk, ChunkKernel, Scratch, State};
 use logitscope_simd::{Element, Stored};
 use merge::{Row, merge};
 
-/// Places of a cache that are attended to together.
-pub const CHUNK: usize = 512;
+/// Places of a cache that are attended to together: between two chunks the caches have to find out anew what to fetch.
+pub const CHUNK: usize = 1024;
 
 /// Tokens whose states are kept at the same time.
 const TOKENS: usize = 8;

@@ -120,9 +120,10 @@ fn error<X: Stored>(sizes: Sizes) -> f64 {
     worst
 }
 
-const CASES: [Sizes; 7] = [
+const CASES: [Sizes; 8] = [
     (1, 1, 1, 16, 16, 20, 40, 40, None),
     (4, 4, 1, 128, 128, 513, 600, 600, None),
+    (4, 4, 1, 128, 128, 1025, 1100, 1100, None),
     (14, 2, 1, 64, 80, 1030, 1030, 1030, Some(100)),
     (3, 1, 11, 40, 21, 530, 530, 530, None),
     // A ring that has gone round.

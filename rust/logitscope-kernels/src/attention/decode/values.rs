@@ -7,6 +7,24 @@ use logitscope_simd::{Element, Simd, Stored};
 /// Rows of values that are read again from the first-level cache for the next rows of queries.
 const VALUES: usize = 8;
 
+/// So many vectors of columns are read two at a time, in the order of [`Stored::load_two`].
+const PAIRED: usize = 4;
+
+/// Puts the columns of the sums of all rows in order, once all values are in them.
+#[inline(always)]
+pub(super) fn put_in_order<X: Stored>(
+    columns: usize,
+    width: usize,
+    sums: &mut [<X::Wide as Element>::Block],
+) {
+    let paired = columns / X::Wide::LANES / PAIRED * PAIRED;
+    for row in sums.chunks_exact_mut(width.max(1)) {
+        for two in row[..paired].as_chunks_mut::<2>().0 {
+            X::put_in_order(two);
+        }
+    }
+}
+
 /// Adds the rows of values, weighted, to the sums of all rows; `weights` has one row of weights a chunk apart.
 #[inline(always)]
 pub(super) fn add_values<X: Stored, S: Simd<X::Wide>>(
@@ -92,8 +110,14 @@ fn add_columns<X: Stored, S: Simd<X::Wide>, const R: usize, const C: usize>(
     while row < values.rows() {
         let packs = &X::packs(values.row(row)).0[column..column + C];
         let mut numbers = [simd.splat(X::Wide::ZERO); C];
-        for c in 0..C {
-            numbers[c] = X::load(simd, &packs[c]);
+        if C >= PAIRED {
+            for (numbers, packs) in numbers.as_chunks_mut::<2>().0.iter_mut().zip(packs.as_chunks::<2>().0) {
+                *numbers = X::load_two(simd, packs);
+            }
+        } else {
+            for c in 0..C {
+                numbers[c] = X::load(simd, &packs[c]);
+            }
         }
         for i in 0..R {
             let weight = simd.splat(rows[i][row]);

@@ -90,3 +90,19 @@ pub(super) unsafe fn store_f16(vector: __m512, out: &mut [F16; 16]) {
         _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(vector));
     }
 }
+
+/// Two numbers a lane.
+#[inline(always)]
+pub(super) fn lanes_of_both(numbers: &[BF16]) -> &[BF16; 32] {
+    numbers.try_into().expect("two numbers a lane")
+}
+
+#[inline(always)]
+pub(super) unsafe fn load_bf16_two(numbers: &[BF16; 32]) -> [__m512; 2] {
+    // SAFETY: the caller holds a token of AVX-512; the 64 bytes of `numbers` are read.
+    unsafe {
+        let pairs = _mm512_loadu_si512(numbers.as_ptr().cast());
+        let odd = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+        [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(odd)]
+    }
+}

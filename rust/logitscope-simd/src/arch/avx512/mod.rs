@@ -10,8 +10,8 @@ use crate::simd::Simd;
 use crate::stored::{BF16, F16};
 use crate::tiles::TileProduct;
 use half::{
-    add_pairs_bf16, lanes_of, load_f16, pair_bf16, pair_neighbours_bf16, store_bf16, store_bf16_two,
-    store_f16,
+    add_pairs_bf16, lanes_of, lanes_of_both, load_bf16_two, load_f16, pair_bf16, pair_neighbours_bf16,
+    store_bf16, store_bf16_two, store_f16,
 };
 use lanes::{halves_f32, halves_f64, sum_each_f32, transpose_f32, transpose_f64};
 use std::arch::x86_64::*;
@@ -208,6 +208,10 @@ macro_rules! implement_avx512_f32 {
                 #[inline(always)]
                 fn store_f16(self, vector: __m512, out: &mut [F16; 16]) {
                     intrinsic!(store_f16(vector, out));
+                }
+                #[inline(always)]
+                fn load_bf16_two(self, numbers: &[BF16]) -> [__m512; 2] {
+                    intrinsic!(load_bf16_two(lanes_of_both(numbers)))
                 }
                 $($pairs)*
             },

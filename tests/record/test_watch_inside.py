@@ -345,7 +345,21 @@ def _in_place(model, backend):
     return model
 
 
-@pytest.mark.parametrize("compiled_as", [_by_call, _in_place])
+def _blocks_by_call(model, backend):
+    for index, block in enumerate(model.blocks):
+        model.blocks[index] = torch.compile(block, backend=backend)
+    return model
+
+
+def _blocks_in_place(model, backend):
+    for block in model.blocks:
+        block.compile(backend=backend)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's own, of what is between compiled blocks
+@pytest.mark.filterwarnings("ignore:Using `torch.compile")  # of hooks: block and wrapper
+@pytest.mark.parametrize("compiled_as", [_by_call, _in_place, _blocks_by_call, _blocks_in_place])
 def test_that_a_compiled_model_is_looked_at_and_runs_compiled_otherwise(tmp_path, compiled_as):
     passes = []
 

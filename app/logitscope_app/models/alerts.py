@@ -208,9 +208,9 @@ NAN_REMEDY = (
 )
 TOLD = "First NaN at step "
 """How the event begins by which ``watch`` tells module, head and row."""
-_LEFT_OUT = ("attention/sink/", "gradient_noise")
-"""Figures of maps, recorded so rarely that they tell nothing of an order, as others of the same layer do; and one of
-which infinity is an answer: a batch without a signal."""
+_LEFT_OUT = ("attention/sink/", "attention/logit_std/", "gradient_noise")
+"""Figures that come with maps, recorded so rarely that they tell nothing of an order, as others of the same layer do;
+and one of which infinity is an answer: a batch without a signal."""
 _FORWARD = ("attention/", "logits/", "loss", "grad_norm", "weight_norm")
 """The order in which a NaN travels."""
 

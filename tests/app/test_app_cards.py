@@ -32,6 +32,7 @@ from logitscope_app.models.verdict import Check, Verdict
 from logitscope_app.panels.card import Card
 from logitscope_app.panels.kinds import CARDS, card_for
 from logitscope_app.panels.lines import LinesCard
+from logitscope_app.panels.plot import pen
 from logitscope_app.theme.palette import DARK, LIGHT
 
 
@@ -454,3 +455,9 @@ def test_that_tables_write_dashes_and_names_for_what_is_no_number(show, theme):
 
 def test_that_a_plain_card_is_the_last_resort():
     assert CARDS[PanelState] is Card
+
+
+def test_that_a_curve_is_as_wide_on_a_fine_screen(qapp, monkeypatch):
+    plain = pen("#336699", 1.6).widthF()
+    monkeypatch.setattr(type(qapp), "devicePixelRatio", lambda _app: 2.0)
+    assert (plain, pen("#336699", 1.6).widthF()) == (1.6, 3.2)

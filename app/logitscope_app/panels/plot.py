@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
-from PySide6.QtGui import QColor
+from PySide6.QtGui import QColor, QGuiApplication
 
 from logitscope_app.panels.axis import Axis
 from logitscope_app.theme.style import small_font
@@ -165,7 +165,12 @@ class Plot(QObject):
 def pen(
     colour: str, width: float = LINE_WIDTH, alpha: int = 255, style: Qt.PenStyle = Qt.PenStyle.SolidLine
 ) -> Any:
-    """The pen of a curve."""
+    """The pen of a curve, as wide on a fine screen as on another: pens of plots count its points."""
     shade = QColor(colour)
     shade.setAlpha(alpha)
-    return pg.mkPen(shade, width=width, style=style)
+    return pg.mkPen(shade, width=width * _points_of_a_pixel(), style=style)
+
+
+def _points_of_a_pixel() -> float:
+    app = QGuiApplication.instance()
+    return app.devicePixelRatio() if isinstance(app, QGuiApplication) else 1.0

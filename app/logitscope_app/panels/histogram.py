@@ -48,7 +48,7 @@ class HistogramCard(PlotCard):
     def restyle(self) -> None:
         """Repaint the axes; the bars follow with the next draw."""
         super().restyle()
-        if self._is_plotted:
+        if self._is_furnished:
             self.map.restyle(self.palette_)
 
     def draw(self) -> None:
@@ -81,7 +81,7 @@ class HistogramCard(PlotCard):
 
     def _on_time(self, _on: bool) -> None:
         self.aside.clear()
-        if self._is_plotted:
+        if self._is_furnished:
             self._choose()
         self.redraw()
 

@@ -24,14 +24,12 @@ class PlotCard(Card):
     legend: Legend
     guides: GuideLines
     inside: QVBoxLayout
-    _is_plotted = False
 
     def furnish(self) -> None:
         """Make the plot and its legend."""
         self.plot = Plot(self.palette_, cursor=self.CURSOR)
         self.legend = Legend(self.palette_)
         self.guides = GuideLines(self.plot)
-        self._is_plotted = True
         self.inside = QVBoxLayout(self.content)
         self.inside.setContentsMargins(0, 0, 0, 0)
         self.inside.setSpacing(0)
@@ -42,7 +40,7 @@ class PlotCard(Card):
 
     def restyle(self) -> None:
         """Repaint axes and legend; what is plotted follows with the next draw."""
-        if self._is_plotted:
+        if self._is_furnished:
             self.plot.restyle(self.palette_)
             self.legend.restyle(self.palette_)
 
@@ -61,5 +59,5 @@ class PlotCard(Card):
 
     def redraw(self) -> None:
         """Draw once more what is shown, if something is."""
-        if self._is_plotted and self.state is not None and not self.state.message:
+        if self._is_furnished and self.state is not None and not self.state.message:
             self.draw()

@@ -12,7 +12,8 @@ from logitscope.errors import ArgumentError, GpuUnavailableError
 torch = pytest.importorskip("torch")
 
 from logitscope import gpu  # noqa: E402 -- where there is torch
-from logitscope.nn import functional  # noqa: E402 -- where there is torch
+from logitscope.methods import find_method  # noqa: E402 -- where there is torch
+from logitscope.nn import functional, linked_losses, loss  # noqa: E402 -- where there is torch
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +90,44 @@ def test_that_attention_and_its_gradients_agree_with_the_cpu():
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
 
 
+def test_that_the_other_forms_of_attention_agree_with_the_cpu():
+    q, k, v = torch.randn(2, 4, 7, 8), torch.randn(2, 2, 9, 8), torch.randn(2, 2, 9, 5)
+    mask = torch.rand(7, 9) > 0.3
+    assert_same(
+        functional.scaled_dot_product_attention, q, k, v, attn_mask=mask, is_causal=True, enable_gqa=True
+    )
+    assert_same(functional.scaled_dot_product_attention, *(x[0, :2] for x in (q, k, v)), scale=0.3)
+    assert_same(
+        lambda q, k, v, bias, **options: functional.sigmoid_attention(q, k, v, bias=bias, **options).out,
+        q, k, v, torch.randn(4), is_causal=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", {**linked_losses.LOSS, **loss.LOSS})
+def test_that_a_loss_as_a_module_agrees_with_the_cpu(name):
+    module = find_method("loss", name)()
+
+    def call(logits, device):
+        module.device = device
+        return module(logits, torch.tensor([0, 5, -100, 32, 7, 1]))
+
+    with gpu.sending() as sent:
+        assert_same(call, torch.randn(6, 33))
+    assert sent == {"cross_entropy": 1}
+
+
+def test_that_a_linear_loss_as_a_module_agrees_with_the_cpu():
+    module = loss.LinearCrossEntropyLoss(label_smoothing=0.1)
+
+    def call(input, weight, device):
+        module.device = device
+        return module(input, weight, torch.tensor([0, 5, -100, 32, 7, 1]))
+
+    with gpu.sending() as sent:
+        assert_same(call, torch.randn(6, 9), torch.randn(33, 9))
+    assert sent == {"linear_cross_entropy": 1}
+
+
 def test_that_everything_that_has_a_gradient_gets_it():
     q, k, v = torch.randn(2, 4, 7, 8), torch.randn(2, 2, 9, 8), torch.randn(2, 2, 9, 5)
     names = ("inv_temperature", "sinks", "bias", "alibi_slopes")
@@ -160,14 +199,14 @@ def test_that_results_have_the_type_that_came():
 def test_that_calls_within_a_block_are_sent_where_the_gpu_can_do_them():
     x, targets = torch.randn(3, 5, requires_grad=True), torch.tensor([0, 1, 2])
     with gpu.sending() as sent:
-        loss = functional.cross_entropy(functional.softmax(x), targets)
+        of_rows = functional.cross_entropy(functional.softmax(x), targets)
         functional.softmax(x.double())
         functional.softmax(x, device="cpu")
         functional.topk_softmax(x, 2)
         q = torch.randn(1, 1, 2, 4)
         functional.attention(q, q, q, dropout_p=0.5)
     assert sent == {"softmax": 1, "cross_entropy": 1, "attention": 1}
-    loss.backward()
+    of_rows.backward()
     functional.softmax(x)
     assert sent["softmax"] == 1
 
@@ -202,6 +241,21 @@ def test_that_a_training_of_50_steps_has_the_losses_of_the_cpu():
         losses[device] = [learner.step(settings.learning_rate(step), 1.0) for step in range(settings.steps)]
     np.testing.assert_allclose(losses["gpu"], losses["cpu"], rtol=0, atol=1e-3)
     assert losses["gpu"][-1] < losses["gpu"][0]
+
+
+@pytest.mark.parametrize(("name", "where"), [("focal", "gpu"), ("margin", None)])
+def test_that_the_demo_sends_a_loss_that_a_gpu_has_and_leaves_others(name, where):
+    from logitscope.data import topics
+    from logitscope.demo.learner import Learner
+    from logitscope.demo.settings import Settings
+
+    losses = {}
+    for device in ("cpu", "gpu"):
+        settings = Settings(layers=1, heads=2, width=16, context=8, batch=2, device=device, loss=name)
+        learner = Learner(settings, topics(), attention="softmax")
+        losses[device] = learner.step(1e-3, 1.0)
+    np.testing.assert_allclose(losses["gpu"], losses["cpu"], rtol=1e-4)
+    assert getattr(learner.loss, "device", None) == where
 
 
 def test_that_an_experiment_runs_there_and_says_what_did(tmp_path, monkeypatch, capsys):

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=("cpu", "gpu"),
         default=default.device,
-        help="where attention and cross entropy run (default: %(default)s)",
+        help="where attention and cross entropy, with any link, run (default: %(default)s)",
     )
     parser.add_argument(
         "--compare",

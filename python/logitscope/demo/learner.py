@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from logitscope.methods import find_method
 from logitscope.nn import GPT, GPTConfig
 from logitscope.nn.attention import FusedSelfAttention
-from logitscope.nn.functional import cross_entropy
+from logitscope.nn.loss import CrossEntropyLoss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,12 +67,10 @@ class Learner:
         self._batches = text.batches(settings.batch, settings.context, np.random.default_rng(settings.seed))
 
     def _send_to_gpu(self) -> None:
-        """Let attention, and cross entropy if that is the loss, run on the GPU."""
-        for module in self.model.modules():
-            if isinstance(module, FusedSelfAttention):
+        """Let attention, and the loss if it is cross entropy with or without a link, run on the GPU."""
+        for module in (*self.model.modules(), self.loss):
+            if isinstance(module, FusedSelfAttention | CrossEntropyLoss):
                 module.device = "gpu"
-        if self._settings.loss == "cross_entropy":
-            self.loss = partial(cross_entropy, device="gpu")
 
     def step(self, rate: float, temperature: float, *, look: Callable[[], None] | None = None) -> float:
         """Do one update and return the loss before it; ``look`` is called while the gradients are there."""

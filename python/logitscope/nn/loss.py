@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from logitscope.nn.functional._on_gpu import DeviceName
+
 
 class CrossEntropyLoss(nn.Module):
     """Cross entropy with the arguments of torch's module of the same name, and more.
@@ -75,6 +77,8 @@ class CrossEntropyLoss(nn.Module):
             "complement": complement,
             "empty": empty,
         }
+        self.device: DeviceName | None = None
+        """Where the loss is computed, as in :func:`logitscope.nn.functional.cross_entropy`."""
 
     def forward(self, logits: Tensor, targets: Tensor, normalizer: Tensor | float | None = None) -> Tensor:
         """Loss of logits (N, V) or (N, V, ...) and targets (N) or (N, ...), or soft ones shaped as the logits.
@@ -88,6 +92,7 @@ class CrossEntropyLoss(nn.Module):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             normalizer=normalizer,
+            device=self.device,
             **self.extras,
         )
 
@@ -156,6 +161,8 @@ class LinearCrossEntropyLoss(nn.Module):
             "label_smoothing": label_smoothing,
             **options,
         }
+        self.device: DeviceName | None = None
+        """Where the loss is computed, as in :func:`logitscope.nn.functional.linear_cross_entropy`."""
 
     def forward(
         self,
@@ -173,7 +180,7 @@ class LinearCrossEntropyLoss(nn.Module):
             bias,
             class_weight=self.class_weight,
             normalizer=normalizer,
-            **self.options,
+            **{"device": self.device, **self.options},
         )
 
     def extra_repr(self) -> str:

@@ -12,6 +12,8 @@ from logitscope.nn.functional._attention import attention
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from logitscope.nn.functional._on_gpu import DeviceName
+
 
 def scaled_dot_product_attention(
     query: Tensor,
@@ -22,6 +24,8 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    *,
+    device: DeviceName | None = None,
 ) -> Tensor:
     """Attend with the names and the meaning of torch's function: causal counts from the first query and key.
 
@@ -44,6 +48,8 @@ def scaled_dot_product_attention(
         1 / sqrt(D) by default.
     enable_gqa
         Whether Hq may be a multiple of Hk.
+    device
+        ``"cpu"`` or ``"gpu"``, as in :func:`attention`.
 
     Examples
     --------
@@ -86,6 +92,7 @@ def scaled_dot_product_attention(
         is_causal=is_causal,
         causal_align="top_left",
         dropout_p=dropout_p,
+        device=device,
     ).out
     return out if query.dim() == 4 else out.reshape(*query.shape[:-1], value.shape[-1])
 

@@ -32,7 +32,7 @@ def sigmoid_attention(
         A number, or (Hq,) with a gradient. ``-log(n)`` for sequences of n tokens makes the sums of the weights
         about 1 in a new model.
     scale, is_causal, options
-        As in :func:`attention`; no sinks.
+        As in :func:`attention`, ``device`` included; no sinks.
 
     Returns
     -------

@@ -335,6 +335,29 @@ def test_that_a_nan_reaches_the_rows_that_see_it_and_no_other(gpu_device):
         assert_same_attention(gpu_device, q, k, v, None, is_causal=True)
 
 
+@pytest.mark.parametrize("layout", ["bhld", "blhd"])
+@pytest.mark.parametrize("place", range(3))
+def test_that_the_first_row_with_a_nan_is_named(place, layout, gpu_device, monkeypatch):
+    arrays = inputs(shape=(2, 2, 1, 6, 6, 8, 8))[:3]
+    named = []
+    for spoilt in (False, True):
+        if spoilt:
+            arrays[place][1, 0, 3, 2] = NAN
+            arrays[2][0, 0, 5] = [INF, -INF] * 4
+        given = [GpuArray(x, gpu_device) for x in in_layout(arrays, {"layout": layout})]
+        named.append(logitscope.attention(*given, layout=layout, is_causal=True).first_nan)
+    expected = logitscope.attention(*arrays, is_causal=True).first_nan
+    assert named == [None, expected]
+    assert expected == (1, 0, 3)
+    result = logitscope.attention(*given, layout=layout, is_causal=True)
+    largest = []
+    read = GpuArray.numpy
+    monkeypatch.setattr(GpuArray, "numpy", lambda x: largest.append(x.size) or read(x))
+    assert result.first_nan == expected
+    # Two numbers of each row come back.
+    assert largest == [2 * 2 * 6] * 2
+
+
 FAR_KEYS = {
     "one above": [1e20, 2e20, 1.0],
     "two above": [2e20, 2e20, 1.0],

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from logitscope._arrays import as_numpy, is_gpu
 from logitscope._dtypes import widen
+from logitscope.ops.logsumexp import logsumexp
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,13 +60,25 @@ class AttentionResult:
     @property
     def first_nan(self) -> tuple[int, int, int] | None:
         """Batch element, head and query of the first row whose scores or output hold a NaN; None without one."""
-        spoilt = np.isnan(as_numpy("attention", "max_logit", self.max_logit))
-        rows = np.isnan(widen(as_numpy("attention", "out", self.out))).any(-1)
+        tops = self.max_logit.numpy() if is_gpu(self.max_logit) else self.max_logit
+        spoilt = np.isnan(as_numpy("attention", "max_logit", tops))
+        rows = _with_nan(self.out)
         spoilt |= rows if rows.shape == spoilt.shape else rows.swapaxes(1, 2)
         if not spoilt.any():
             return None
         batch, head, query = np.argwhere(spoilt)[0].tolist()
         return batch, head, query
+
+
+def _with_nan(rows: Any) -> NDArray[np.bool_]:
+    """Which rows hold a NaN; of rows on a GPU one number each comes back."""
+    spoilt: NDArray[np.bool_]
+    if is_gpu(rows):
+        # Infinities of both signs are no NaN to it, either.
+        spoilt = np.isnan(logsumexp(rows).numpy())
+    else:
+        spoilt = np.isnan(widen(as_numpy("attention", "out", rows))).any(-1)
+    return spoilt
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,6 +10,8 @@ import pytest
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 
+PATIENCE_MS = 60_000
+
 
 @pytest.fixture(autouse=True)
 def _no_cyclic_collector():
@@ -21,7 +23,8 @@ def _no_cyclic_collector():
 @pytest.fixture
 def qtbot(qtbot, monkeypatch):
     """Waits long before it gives up: a busy machine is no failure."""
-    monkeypatch.setattr(qtbot, "waitUntil", partial(qtbot.waitUntil, timeout=60_000))
+    for name in ("waitUntil", "waitSignal", "waitActive", "waitExposed"):
+        monkeypatch.setattr(qtbot, name, partial(getattr(qtbot, name), timeout=PATIENCE_MS))
     return qtbot
 
 

@@ -99,9 +99,9 @@ def show(qtbot):
         card = card_for(state, palette)
         card.resize(420, 320)
         card.set_state(state)
-        card.show()
-        qtbot.waitExposed(card)
         cards.append(card)
+        with qtbot.waitExposed(card):
+            card.show()
         return card
 
     yield make

@@ -24,7 +24,7 @@ def _run(*arguments, cwd, program=("-m", "logitscope_app"), **environment):
         env=clean | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 
@@ -122,7 +122,7 @@ def test_that_torch_is_never_imported_and_models_need_no_qt(tmp_path):
     subprocess.run(
         [sys.executable, "-c", code],
         check=True,
-        timeout=60,
+        timeout=240,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
 

@@ -52,7 +52,7 @@ def gallery(qtbot, laboratory, make_window, tmp_path):
 
 def test_that_the_catalogue_of_this_library_is_understood(qtbot):
     laboratory = Laboratory()
-    with qtbot.waitSignal(laboratory.listed, timeout=60_000):
+    with qtbot.waitSignal(laboratory.listed):
         laboratory.load()
     assert laboratory.trouble == ""
     assert len(laboratory.experiments) >= 50

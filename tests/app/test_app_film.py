@@ -76,7 +76,7 @@ def test_that_the_window_films_and_comes_back(make_window, qtbot, tmp_path, stop
     window.timeline.go(window.frame.timeline.steps[3])
     wish = window.timeline.wish
     filming = window.film(target)
-    with qtbot.waitSignal(filming.done, timeout=60_000):
+    with qtbot.waitSignal(filming.done):
         if stopped:
             qtbot.waitUntil(lambda: len(filming._film) > 1)
             filming.stop()

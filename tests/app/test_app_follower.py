@@ -75,13 +75,13 @@ def test_that_frames_are_made_off_the_gui_thread_and_only_the_last_wish_counts(q
     def slow_poll():
         seen.append(threading.current_thread())
         asked.set()
-        gate.wait(5)
+        gate.wait(60)
         return poll()
 
     reader.poll = slow_poll
     follower = follow(reader)
     follower.start()
-    assert asked.wait(5)
+    assert asked.wait(60)
     for request, step in enumerate((3, 4, 5), 1):
         follower.ask(step, request)
     gate.set()

@@ -28,8 +28,8 @@ STATES = [_state(f"tag{index}") for index in range(COUNT)]
 def grid(qtbot, theme):
     grid = PanelGrid(DARK)
     grid.resize(800, 600)
-    grid.show()
-    qtbot.waitExposed(grid)
+    with qtbot.waitExposed(grid):
+        grid.show()
     grid.set_states(STATES)
     yield grid
     grid.close()

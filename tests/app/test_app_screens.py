@@ -24,6 +24,8 @@ STORED = Path(__file__).parent / "screens"
 SIZE = (160, 100)
 BLOCK, CLOSE = 10, 14.0
 """Pictures are the same whose blocks of so many pixels differ by no more than this on average, of 255."""
+LOOKS = 10
+"""A window that looks the same so many times in a row is done."""
 
 
 def shrunk(window):
@@ -33,6 +35,20 @@ def shrunk(window):
         .scaled(*SIZE, Qt.AspectRatioMode.IgnoreAspectRatio, Qt.TransformationMode.SmoothTransformation)
     )
     return image.convertToFormat(QImage.Format.Format_RGB888)
+
+
+def settled(window, qtbot):
+    """The window when all is made and drawn, however long that takes here."""
+    looks = []
+
+    def is_done():
+        cards = (card for grid in window.docks.grids.values() for card in grid.cards)
+        waiting = any(card.is_waiting and not card.visibleRegion().isEmpty() for card in cards)
+        looks.append(shrunk(window))
+        return not waiting and len(looks) > LOOKS and all(look == looks[-1] for look in looks[-LOOKS:])
+
+    qtbot.waitUntil(is_done)
+    return looks[-1]
 
 
 def pixels(image):
@@ -90,8 +106,7 @@ def test_that_a_screen_looks_as_it_did(make_window, theme, qtbot, tmp_path, labo
     window = make_window(reader(tmp_path / "demo.scope"), step=60, laboratory=laboratory)
     qtbot.waitUntil(lambda: window.frame.step == 60)
     SCREENS[screen](window, qtbot)
-    qtbot.wait(400)
-    seen = shrunk(window)
+    seen = settled(window, qtbot)
     path = STORED / f"{screen}-{mode}.png"
     if os.environ.get("LOGITSCOPE_RENEW_SCREENS"):
         assert seen.save(str(path))

@@ -221,9 +221,7 @@ def test_that_the_run_list_opens_the_newest_and_any_other(qtbot, theme, tmp_path
 def test_that_an_empty_directory_says_how_to_begin(qtbot, theme, tmp_path):
     window = MainWindow(theme, watcher=RunWatcher([tmp_path]), empty="No runs yet.")
     window.show()
-    qtbot.wait(50)
-    assert window.welcome.message.isVisible()
-    assert window.runs.empty.isVisible()
+    qtbot.waitUntil(lambda: window.welcome.message.isVisible() and window.runs.empty.isVisible())
     window.close()
     window.deleteLater()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from logitscope import record
-from logitscope.record import inside
+from logitscope.record import inside, survey
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
@@ -203,7 +203,7 @@ def test_that_passes_that_are_not_due_are_left_alone(path, monkeypatch):
 
 
 def test_that_only_modules_with_calls_are_looked_into_until_fewer_are_seen(path, monkeypatch):
-    monkeypatch.setattr(inside, "SURVEY_EVERY", 4)
+    monkeypatch.setattr(survey, "SURVEY_EVERY", 4)
     whole = []
     opens = inside.Passage.open
     monkeypatch.setattr(inside.Passage, "open", lambda self: whole.append(watch._step) or opens(self))

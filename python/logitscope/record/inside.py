@@ -10,6 +10,7 @@ from logitscope.record.activations import ActivationBoard
 from logitscope.record.compiled import Plain, around
 from logitscope.record.parts import bare, is_observable, part_of
 from logitscope.record.passage import Passage
+from logitscope.record.survey import Survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from logitscope.record.recorder import Recorder
     from logitscope.record.schedule import Schedule
 
-SURVEY_EVERY = 16
-"""Of so many passes that are looked at one is looked at as a whole: the model may have begun to call more."""
 _FUNCTIONS = plain_attention.FUNCTIONS | activations.FUNCTIONS
 
 
@@ -54,9 +53,7 @@ class Inside:
         self._step: int | None = None
         self._looked = False
         self._count: int | None = None
-        self._is_survey = True
-        self._callers: dict[int, Any] = {}
-        self._calls = self._surveyed = self._looks = 0
+        self._survey = Survey(model)
         self._bins: tuple[int, ...] | None = None
         self._numbers: Any = None
         self._told = False
@@ -81,9 +78,7 @@ class Inside:
 
     def before(self, name: str, module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
         """Look at what a function is given."""
-        self._calls += 1
-        if self._is_survey:
-            self._callers[id(module)] = module
+        self._survey.note(module)
         if name in activations.FUNCTIONS:
             part = part_of(self._names.get(id(module), "")) or "model"
             self._guarded("activations", self._activations.take, part, name, arguments, options)
@@ -117,25 +112,17 @@ class Inside:
 
     def _open(self) -> None:
         """Look at all of the pass, or, once it is known which modules call something, at those."""
-        self._calls = 0
+        self._survey.begin()
         self._plain.on()
-        if self._is_survey:
-            self._callers.clear()
+        if self._survey.is_due:
             self._passage.open()
         else:
-            self._passage.open_within(list(self._callers.values()))
+            self._passage.open_within(self._survey.callers)
 
     def _close(self) -> None:
         self._passage.close()
         self._plain.off()
-        if self._is_survey:
-            self._surveyed = self._calls
-        self._looks += 1
-        self._is_survey = (
-            self._calls != self._surveyed
-            or id(self._model) in self._callers
-            or self._looks % SURVEY_EVERY == 0
-        )
+        self._survey.end()
 
     def _on_passed(self, model: Any, arguments: Any, options: Any, output: Any) -> None:
         if self._passage.is_open:

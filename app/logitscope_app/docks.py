@@ -157,7 +157,7 @@ class Docks(QObject):
 
     def _share(self, name: str) -> float:
         """How much of its column a view of an experiment gets beside the training's: by the number of panels."""
-        own, others = len(self.grids[name].cards), len(self.grids["Training"].cards)
+        own, others = self.grids[name].count, self.grids["Training"].count
         return min(max(own / max(own + others, 1), _LEAST_SHARE), 1 - _LEAST_SHARE)
 
     def _resize(self, sizes: dict[str, float], way: Qt.Orientation) -> None:

@@ -44,8 +44,25 @@ def _in_view(grid):
     return [index for index, card in enumerate(grid.cards) if not card.visibleRegion().isEmpty()]
 
 
+def test_that_cards_come_in_batches_into_places_known_at_once(qtbot, grid):
+    early = [card.geometry() for card in grid.cards]
+    height = grid.verticalScrollBar().maximum()
+    assert 0 < len(early) < COUNT // 2
+    assert grid.count == COUNT
+    qtbot.waitUntil(lambda: len(grid.cards) == COUNT)
+    assert [card.state for card in grid.cards] == STATES
+    assert [card.geometry() for card in grid.cards][: len(early)] == early
+    assert grid.verticalScrollBar().maximum() == height
+    grid.set_states(STATES[50:])
+    assert [card.state for card in grid.cards] == STATES[50:]
+    grid.set_states(STATES[::-1])
+    grid.finish()
+    assert [card.state for card in grid.cards] == STATES[::-1]
+
+
 def test_that_what_is_in_view_is_made_and_nothing_else(qtbot, grid):
     assert len(_made(grid)) < 4  # a turn of the window's loop makes one or two
+    qtbot.waitUntil(lambda: len(grid.cards) == COUNT)
     assert [card.title.text() for card in grid.cards] == [state.panel.title for state in STATES]
     assert grid.verticalScrollBar().maximum() > 5 * grid.height()  # the scroll bar knows of all
     first = _in_view(grid)

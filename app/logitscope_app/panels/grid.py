@@ -9,7 +9,7 @@ from PySide6.QtCore import QPoint, QRect, Qt, QTimer, Signal
 from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 
 from logitscope_app.models.arrange import Need, arrange
-from logitscope_app.panels.kinds import card_for
+from logitscope_app.panels.kinds import CARDS, card_for
 from logitscope_app.panels.label import named
 from logitscope_app.theme.palette import GAP
 
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
     from logitscope_app.models.states import PanelState
     from logitscope_app.panels.card import Card
-from logitscope_app.theme.palette import Palette
+    from logitscope_app.theme.palette import Palette
 
+_BATCH = 20
+"""So many cards are made before the window may do something else: one takes some 0.6 ms."""
 _TURN = 0.012
-"""Seconds after which the making of cards gives way to what else the window has to do."""
+"""Seconds after which the making of what is inside gives way to what else the window has to do."""
+_Key = tuple[str, type["PanelState"], int]
+"""Title and kind of a panel, and its number among those alike."""
 _SCROLLING = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
 
 
@@ -41,7 +45,8 @@ class PanelGrid(QScrollArea):
         self._page = named(QWidget(), "grid")
         self.setWidget(self._page)
         self._palette = palette
-        self._cards: dict[tuple[str, type[PanelState], int], Card] = {}
+        self._states: dict[_Key, PanelState] = {}
+        self._cards: dict[_Key, Card] = {}
         self._alone: Card | None = None
         self._making = QTimer(self, singleShot=True)
         self._making.timeout.connect(self._make_some)
@@ -49,34 +54,34 @@ class PanelGrid(QScrollArea):
 
     @property
     def cards(self) -> tuple[Card, ...]:
-        """The cards in order."""
+        """The cards in order, as far as they are made."""
         return tuple(self._cards.values())
+
+    @property
+    def count(self) -> int:
+        """How many cards there are when all are made."""
+        return len(self._states)
 
     def set_states(self, states: Sequence[PanelState]) -> None:
         """Hand each card its state; cards come and go with their panels."""
-        seen: dict[tuple[str, type[PanelState]], int] = {}
-        cards: dict[tuple[str, type[PanelState], int], Card] = {}
-        for state in states:
-            name = (state.panel.title, type(state))
-            seen[name] = seen.get(name, -1) + 1
-            key = (*name, seen[name])
-            cards[key] = self._cards.get(key) or self._new_card(state)
-        changed = list(cards) != list(self._cards)
-        for key in self._cards.keys() - cards.keys():
-            gone = self._cards[key]
+        before, self._states = list(self._states), _keyed(states)
+        for key in self._cards.keys() - self._states.keys():
+            gone = self._cards.pop(key)
             if gone is self._alone:
                 self._alone = None
             gone.hide()
             gone.deleteLater()
-        self._cards = cards
-        if changed:
+        made = self._make_cards(_BATCH)
+        if made or before != list(self._states):
             self._place()
-        for card, state in zip(cards.values(), states, strict=True):
-            card.set_state(state)
+        for key, card in self._cards.items():
+            card.set_state(self._states[key])
         self._make_soon()
 
     def finish(self) -> None:
-        """Make all that is in view now; for who takes a picture."""
+        """Make all cards, and what is inside those in view, now; for who takes a picture."""
+        if self._make_cards(len(self._states)):
+            self._place()
         for card in self._cards_to_make():
             card.bring()
 
@@ -117,6 +122,16 @@ class PanelGrid(QScrollArea):
             self.ensureWidgetVisible(focus)
         return moved
 
+    def _make_cards(self, most: int) -> bool:
+        """Make the next cards, so many at most; whether there were any to make."""
+        missing = [key for key in self._states if key not in self._cards][:most]
+        new = {key: self._new_card(self._states[key]) for key in missing}
+        known = self._cards | new
+        self._cards = {key: known[key] for key in self._states if key in known}
+        for key, card in new.items():
+            card.set_state(self._states[key])
+        return bool(new)
+
     def _new_card(self, state: PanelState) -> Card:
         card = card_for(state, self._palette)
         card.patient = True
@@ -126,19 +141,23 @@ class PanelGrid(QScrollArea):
         return card
 
     def _place(self) -> None:
-        shown = [self._alone] if self._alone is not None else list(self._cards.values())
+        """Give each card its place; those that are still to be made leave theirs free."""
+        shown = {key: state for key, state in self._states.items() if self._is_shown(key)}
         width, height = self.viewport().width(), self.viewport().height()
-        needs = [Need(card.HEIGHT, card.WEIGHT, card.WIDE, card.TALLEST) for card in shown]
+        kinds = [CARDS[type(state)] for state in shown.values()]
+        needs = [Need(kind.HEIGHT, kind.WEIGHT, kind.WIDE, kind.TALLEST) for kind in kinds]
         placed = arrange(needs, width, height, GAP // 2)
         self._page.setGeometry(QRect(QPoint(0, 0), self.viewport().size()))
         self._page.resize(width, max(placed.height, height))
-        for card in self._cards.values():
-            if card not in shown:
-                card.hide()
-        for card, box in zip(shown, placed.boxes, strict=True):
-            card.setGeometry(*box)
-            card.show()
+        boxes = dict(zip(shown, placed.boxes, strict=True))
+        for key, card in self._cards.items():
+            if key in boxes:
+                card.setGeometry(*boxes[key])
+            card.setVisible(key in boxes)
         self._make_soon()
+
+    def _is_shown(self, key: _Key) -> bool:
+        return self._alone is None or self._cards.get(key) is self._alone
 
     def _cards_to_make(self) -> list[Card]:
         return [
@@ -146,13 +165,29 @@ class PanelGrid(QScrollArea):
         ]
 
     def _make_soon(self) -> None:
-        if any(card.is_waiting for card in self._cards.values()):
+        if len(self._cards) < len(self._states) or any(card.is_waiting for card in self._cards.values()):
             self._making.start(0)
 
     def _make_some(self) -> None:
         end = time.monotonic() + _TURN
-        for card in self._cards_to_make():
+        waiting = self._cards_to_make()
+        for card in waiting:
             card.bring()
             if time.monotonic() > end:
-                self._making.start(0)
                 break
+        if waiting:
+            self._make_soon()
+        elif self._make_cards(_BATCH):
+            self._place()
+
+
+def _keyed(states: Sequence[PanelState]) -> dict[_Key, PanelState]:
+    """States by what their cards are known by from frame to frame."""
+    seen: dict[tuple[str, type[PanelState]], int] = {}
+    keyed: dict[_Key, PanelState] = {}
+    for state in states:
+        title, kind = state.panel.title, type(state)
+        number = seen.get((title, kind), 0)
+        seen[title, kind] = number + 1
+        keyed[title, kind, number] = state
+    return keyed

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 
 import logitscope
 from gpu_agreement import assert_agree
+from gpu_attention_cases import (
+    BIAS,
+    FIGURES,
+    HQ,
+    LK,
+    LQ,
+    MASK,
+    OPTIONS,
+    B,
+    D,
+    in_layout,
+    inputs,
+    parted_device,
+)
 from gpu_device import open_device
 from logitscope.errors import (
     ArgumentError,
@@ -20,71 +32,6 @@ from logitscope.errors import (
 from logitscope.gpu import GpuArray
 
 INF, NAN = np.inf, np.nan
-FIGURES = (
-    "out", "lse", "max_logit", "inv_sum", "entropy", "logit_count", "logit_mean", "logit_m2", "variance",
-)  # fmt: skip
-B, HQ, HK, LQ, LK, D, DV = 2, 4, 2, 19, 35, 24, 17
-RNG = np.random.default_rng(0)
-BIAS = RNG.standard_normal((1, HQ, LQ, LK)).astype(np.float32)
-BIAS[:, :, 3, ::2] = -INF
-MASK = RNG.random((B, 1, LQ, LK)) > 0.3
-OPTIONS = {
-    "plain": {},
-    "scale": {"scale": 0.3},
-    "temperature": {"inv_temperature": RNG.uniform(-1, 2, (B, HQ, LQ)).astype(np.float32)},
-    "temperature of heads": {"inv_temperature": RNG.uniform(0, 2, (HQ, 1)).astype(np.float32)},
-    "softcap": {"softcap": 1.5},
-    "bias": {"bias": BIAS},
-    "bias of keys": {"bias": BIAS[:, :1, :1]},
-    "mask": {"mask": MASK},
-    "mask and bias": {"mask": MASK, "bias": BIAS},
-    "slopes": {"alibi_slopes": np.array([0.0, 0.1, 0.5, 2.0], np.float32)},
-    "causal": {"is_causal": True},
-    "causal, top left": {"is_causal": True, "causal_align": "top_left"},
-    "window": {"window": (5, 3)},
-    "window, top left": {"window": (2, 1), "causal_align": "top_left"},
-    "lengths": {"q_len": [19, 7], "kv_len": [35, 11]},
-    "lengths and causal": {"q_len": [12, 0], "kv_len": [20, 35], "is_causal": True},
-    "no keys": {"kv_len": 0},
-    "sinks": {"sinks": np.array([0.0, -INF, 3.0, -2.0], np.float32)},
-    "sinks without keys": {"sinks": np.array([0.0, -INF, 3.0, -2.0], np.float32), "kv_len": [0, 5]},
-    "sigmoid": {"kind": "sigmoid"},
-    "sigmoid by rows": {"kind": "sigmoid", "sigmoid_bias": "auto_row", "mask": MASK, "is_causal": True},
-    "dropout": {"dropout_p": 0.3, "seed": 2**63 + 5},
-    "dropout of a causal sigmoid": {"dropout_p": 0.5, "seed": 1, "kind": "sigmoid", "is_causal": True},
-    "gates": {"value_gate": RNG.uniform(-1, 2, (B, HK, LK)).astype(np.float32), "kv_len": [35, 11]},
-    "gates of keys": {"value_gate": RNG.uniform(-1, 2, LK).astype(np.float32), "dropout_p": 0.1, "seed": 3},
-    "positions first": {"layout": "blhd", "is_causal": True, "bias": BIAS},
-    "sigmoid of heads": {
-        "kind": "sigmoid",
-        "sigmoid_bias": np.array([-1.0, 0.0, 2.0, -30.0], np.float32),
-        "softcap": 2.0,
-        "is_causal": True,
-    },
-    "all": {
-        "softcap": 2.0,
-        "bias": BIAS,
-        "alibi_slopes": np.array([0.0, 0.1, 0.5, 2.0], np.float32),
-        "sinks": np.array([0.0, -INF, 3.0, -2.0], np.float32),
-        "is_causal": True,
-        "kv_len": [35, 21],
-        "inv_temperature": np.full((B, HQ, LQ), 0.7, np.float32),
-        "dropout_p": 0.2,
-        "seed": 7,
-    },
-}
-
-
-def inputs(seed=0, shape=(B, HQ, HK, LQ, LK, D, DV), dtype=np.float32):
-    rng = np.random.default_rng(seed)
-    batch, heads, key_heads, queries, keys, dim, value_dim = shape
-    shapes = (
-        (batch, heads, queries, dim),
-        (batch, key_heads, keys, dim),
-        (batch, key_heads, keys, value_dim),
-        (batch, heads, queries, value_dim),
-    )
-    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
 
 
 def assert_same_attention(device, q, k, v, dout, tolerance=1e-4, **options):
@@ -141,16 +88,6 @@ def assert_same_attention(device, q, k, v, dout, tolerance=1e-4, **options):
             )
 
 
-@functools.cache
-def parted_device(limit):
-    """A device that can bind so little that the keys of a head are in parts."""
-    return open_device(binding_bytes=limit)
-
-
-def in_layout(arrays, options):
-    return [array.swapaxes(1, 2) for array in arrays] if options.get("layout") == "blhd" else arrays
-
-
 @pytest.mark.parametrize("name", OPTIONS)
 def test_that_every_option_agrees_with_the_cpu(name, gpu_device):
     options = {"bins": (4, 6), "top": 5} | OPTIONS[name]
@@ -179,22 +116,6 @@ def test_that_the_largest_weights_of_bins_agree_with_the_cpu(name, gpu_device):
     q, k, v, _ = in_layout(inputs(), OPTIONS[name])
     options = {"bins": (4, 6), "pooling": "max"} | OPTIONS[name]
     assert_same_attention(gpu_device, q, k, v, None, **options)
-
-
-def test_that_a_common_offset_costs_the_moments_no_digits(gpu_device):
-    q, k, v, _ = inputs()
-    bias = np.full((1, 1, 1, 1), 1e4, np.float32)
-    device = parted_device(1024)
-    plain = logitscope.attention(
-        q.astype(float), k.astype(float), v.astype(float), stats=("logits", "variance")
-    )
-    for there in (gpu_device, device):
-        given = [GpuArray(x, there) for x in (q, k, v)]
-        found = logitscope.attention(*given, bias=bias, stats=("logits", "variance"))
-        # A score is rounded to 1e-3 there.
-        np.testing.assert_allclose(found.logit_std, plain.logit_std, rtol=2e-3)
-        np.testing.assert_allclose(found.variance.numpy(), plain.variance, rtol=1e-2)
-        np.testing.assert_allclose(found.logit_mean.numpy() - 1e4, plain.logit_mean, atol=2e-3)
 
 
 PARTS = ["plain", "all", "sigmoid of heads", "sigmoid by rows", "lengths and causal", "bias of keys", "gates"]
@@ -335,29 +256,6 @@ def test_that_a_nan_reaches_the_rows_that_see_it_and_no_other(gpu_device):
         assert_same_attention(gpu_device, q, k, v, None, is_causal=True)
 
 
-@pytest.mark.parametrize("layout", ["bhld", "blhd"])
-@pytest.mark.parametrize("place", range(3))
-def test_that_the_first_row_with_a_nan_is_named(place, layout, gpu_device, monkeypatch):
-    arrays = inputs(shape=(2, 2, 1, 6, 6, 8, 8))[:3]
-    named = []
-    for spoilt in (False, True):
-        if spoilt:
-            arrays[place][1, 0, 3, 2] = NAN
-            arrays[2][0, 0, 5] = [INF, -INF] * 4
-        given = [GpuArray(x, gpu_device) for x in in_layout(arrays, {"layout": layout})]
-        named.append(logitscope.attention(*given, layout=layout, is_causal=True).first_nan)
-    expected = logitscope.attention(*arrays, is_causal=True).first_nan
-    assert named == [None, expected]
-    assert expected == (1, 0, 3)
-    result = logitscope.attention(*given, layout=layout, is_causal=True)
-    largest = []
-    read = GpuArray.numpy
-    monkeypatch.setattr(GpuArray, "numpy", lambda x: largest.append(x.size) or read(x))
-    assert result.first_nan == expected
-    # Two numbers of each row come back.
-    assert largest == [2 * 2 * 6] * 2
-
-
 FAR_KEYS = {
     "one above": [1e20, 2e20, 1.0],
     "two above": [2e20, 2e20, 1.0],
@@ -451,19 +349,6 @@ def test_that_float16_is_stored_where_the_device_can(name, gpu_device):
         one, got = getattr(wanted, part), getattr(gradients, part).numpy()
         assert got.dtype == np.float16
         np.testing.assert_allclose(got, one, rtol=2e-3, atol=2e-3 * np.abs(one).max(), err_msg=part)
-
-
-def test_that_repeated_runs_have_the_same_bits(gpu_device):
-    q, k, v, dout = (GpuArray(x, gpu_device) for x in inputs())
-
-    def once():
-        result = logitscope.attention(q, k, v, is_causal=True, stats=("entropy",))
-        gradients = logitscope.attention_backward(dout, q, k, v, result, is_causal=True)
-        arrays = (result.out, result.lse, result.entropy, gradients.dq, gradients.dk, gradients.dv)
-        return b"".join(array.numpy().tobytes() for array in arrays)
-
-    first = once()
-    assert all(once() == first for _ in range(2))
 
 
 def test_that_a_large_offset_costs_the_gradient_no_digits(gpu_device):

@@ -147,6 +147,11 @@ def test_that_the_document_of_verdicts_is_renewed_entry_by_entry(toy, capsys) ->
         (["lamb", "--set", "steps=-1"], "lamb: steps is -1; use what is like 4"),
         (["lamb", "--set", "pause=()"], "lamb: pause is (); use what is like 0.0"),
         (["lamb", "--set", "sizes=()"], "lamb: sizes is (); use what is like (1, 2)"),
+        (
+            ["grokking-stability", "--set", "perp=5,6,8,0.5"],
+            "perp is (5, 6, 8, 0.5); use what is like (47, 0.5, 128, 300)",
+        ),
+        (["grokking-stability", "--set", "perp=5,0.6,8"], "perp is (5, 0.6, 8); use what is like (47, "),
         (["lamb", "--seed", "-1"], "argument --seed: invalid seed value: '-1'"),
         (["lamb", "--set", "steps"], "argument --set: 'steps' sets nothing; use NAME=VALUE"),
         (["lamb", "--seeds", "one"], "argument --seeds: invalid list of seeds value: 'one'"),

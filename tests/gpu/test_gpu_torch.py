@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
@@ -256,18 +254,6 @@ def test_that_the_demo_sends_a_loss_that_a_gpu_has_and_leaves_others(name, where
         losses[device] = learner.step(1e-3, 1.0)
     np.testing.assert_allclose(losses["gpu"], losses["cpu"], rtol=1e-4)
     assert getattr(learner.loss, "device", None) == where
-
-
-def test_that_an_experiment_runs_there_and_says_what_did(tmp_path, monkeypatch, capsys):
-    from logitscope.__main__ import main
-
-    monkeypatch.setenv("LOGITSCOPE_RUNS", str(tmp_path))
-    short = ["--smoke", "--seed", "0", "--device", "gpu", "--set", "steps=1", "--set", "windows=1"]
-    assert main(["run", "sigmoid-attention", *short]) == 0
-    told = capsys.readouterr().err
-    assert re.search(r"sigmoid-attention: calls on .*: \d+ of attention.*; the rest ran on the CPU", told)
-    assert main(["run", "neural-tangent-kernel", "--smoke", "--seed", "0", "--device", "gpu"]) == 0
-    assert "neural-tangent-kernel: none of its operations has a way to a GPU" in capsys.readouterr().err
 
 
 def test_that_the_demo_without_a_gpu_ends_in_a_line(monkeypatch, capsys):

@@ -159,7 +159,12 @@ def _like(default: Any, value: Any) -> Any:
     """A value of the kind of a default, a number where it has several as several; None for another kind."""
     if isinstance(default, tuple | list | range):
         values = tuple(value) if isinstance(value, tuple | list) else (value,)
-        found = [_like(default[0], value) for value in values]
+        # Numbers of several kinds have a place each.
+        is_mixed = len({type(one) for one in default}) > 1
+        models = default if is_mixed else [default[0]] * len(values)
+        if len(models) != len(values):
+            return None
+        found = [_like(model, value) for model, value in zip(models, values, strict=True)]
         return None if not found or None in found else tuple(found)
     number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
     fits = number and (isinstance(default, float) or isinstance(value, int))

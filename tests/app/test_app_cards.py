@@ -9,10 +9,11 @@ from PySide6.QtCore import QPointF, Qt
 
 from logitscope.record import Panel
 from logitscope_app.models.run_data import RunData
-from logitscope_app.models.series import piled
+from logitscope_app.models.series import Points, piled
 from logitscope_app.models.states import (
     BarsState,
     Cloud,
+    Curve,
     Guides,
     HeadsState,
     HeatmapState,
@@ -89,6 +90,11 @@ STATES = _states()
 
 def _titled(title):
     return next(state for state in _frame().panels if state.panel.title == title)
+
+
+def _lines(values, **options):
+    points = Points(np.arange(len(values)), values)
+    return LinesState(Panel("A", "lines", ("a",)), 0, "", (Curve("a", "a", points, None),), **options)
 
 
 @pytest.fixture
@@ -189,6 +195,24 @@ def test_that_a_single_curve_has_its_value_beside_the_title(show, theme):
     card = show(_titled("Weight norm"))
     assert not card.legend.isVisible()
     assert float(card.aside.text()) > 60
+
+
+def test_that_an_axis_shows_the_run_and_that_nothing_is_below_zero(show, theme):
+    state = _lines(np.zeros(1), span=(0, 200))
+    card = show(state)
+    across, up = card.plot.view.viewRange()
+    assert across[0] <= 0
+    assert 200 <= across[1] < 220
+    assert -0.1 < up[0] < 0 < up[1]
+    card.set_state(_lines(np.array([-3.0, 4.0])))
+    card.grab()
+    across, up = card.plot.view.viewRange()
+    assert across[1] < 2
+    assert up[0] < -3
+    card.log_action.setChecked(True)
+    card.set_state(dataclasses.replace(state, span=(0, 300)))
+    card.grab()
+    assert card.plot.view.viewRange()[0][1] >= 300
 
 
 @pytest.mark.parametrize("values", [[np.nan] * 5, [1.0, np.nan, np.inf, 2.0], [0.0, -1.0], [3.0]])

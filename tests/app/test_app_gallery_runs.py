@@ -25,6 +25,7 @@ def window(qtbot, theme, tmp_path, monkeypatch):
     made.deleteLater()
 
 
+@pytest.mark.timeout(1200)  # all experiments, one after the other
 def test_that_every_experiment_starts_and_its_panels_have_something_to_show(qtbot, window):
     gallery, laboratory = window.gallery, window.laboratory
     window.toggle_gallery()

@@ -23,6 +23,9 @@ class _Data:
     def __init__(self, points=None, arrays=None, texts=None):
         self._points, self._arrays, self._texts = points or {}, arrays or {}, texts or {}
 
+    def span(self):
+        return 0, 20
+
     def names(self):
         return [*self._points, *self._arrays, *self._texts]
 
@@ -57,6 +60,12 @@ def test_that_lines_have_short_labels_and_their_value_at_the_step():
     assert [(curve.label, curve.at) for curve in state.curves] == [("train", (0, 5.0)), ("test", (5, 4.0))]
     assert not state.ordered
     assert not state.message
+
+
+def test_that_curves_over_steps_share_an_axis_and_others_do_not():
+    data = _Data({"a": {0: 1.0}})
+    spans = [resolve(Panel("A", "lines", ("a",), x_label=x), data, 0).span for x in ("step", "size")]
+    assert spans == [(0, 20), None]
 
 
 def test_that_layers_are_a_row():

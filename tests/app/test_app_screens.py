@@ -24,8 +24,8 @@ STORED = Path(__file__).parent / "screens"
 SIZE = (160, 100)
 BLOCK, CLOSE = 10, 14.0
 """Pictures are the same whose blocks of so many pixels differ by no more than this on average, of 255."""
-LOOKS = 10
-"""A window that looks the same so many times in a row is done."""
+LOOKS, STILL = 10, 2.0
+"""A window that looks the same so many times in a row, but for a cursor that blinks, is done."""
 
 
 def shrunk(window):
@@ -44,11 +44,12 @@ def settled(window, qtbot):
     def is_done():
         cards = (card for grid in window.docks.grids.values() for card in grid.cards)
         waiting = any(card.is_waiting and not card.visibleRegion().isEmpty() for card in cards)
-        looks.append(shrunk(window))
-        return not waiting and len(looks) > LOOKS and all(look == looks[-1] for look in looks[-LOOKS:])
+        looks.append(pixels(shrunk(window)))
+        still = all(largest_difference(look, looks[-1]) < STILL for look in looks[-LOOKS:])
+        return not waiting and len(looks) > LOOKS and still
 
     qtbot.waitUntil(is_done)
-    return looks[-1]
+    return shrunk(window)
 
 
 def pixels(image):

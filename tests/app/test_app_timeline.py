@@ -31,8 +31,13 @@ def test_that_playing_takes_the_same_time_for_every_run_and_stops_at_the_end():
     assert STEPS.advanced(90, PLAY_SECONDS, 4.0) == 100
 
 
+@pytest.mark.parametrize(("last", "end"), [(0, 0), (19, 19), (239, 240), (1043, 1050), (9999, 10000)])
+def test_that_axes_end_at_a_round_step_soon_after_the_last(last, end):
+    assert Timeline(np.array([0, last])).span == (0, end)
+
+
 def test_that_an_empty_run_has_no_steps():
     empty = Timeline()
-    assert empty.first is empty.last is empty.snapped(3) is empty.picture_at(None) is None
+    assert empty.span is empty.first is empty.last is empty.snapped(3) is empty.picture_at(None) is None
     assert empty.moved(7, 1) == 7
     assert empty.advanced(7.0, 1.0, 1.0) == 7.0

@@ -50,6 +50,9 @@ class Data(Protocol):
     def names(self) -> Sequence[str]:
         """All tags."""
 
+    def span(self) -> tuple[int, int] | None:
+        """The steps that curves are drawn over at least."""
+
     def points(self, tag: str) -> Points:
         """The scalar points of a tag; empty when it has none."""
 
@@ -103,7 +106,9 @@ def _lines(panel: Panel, data: Data, step: int | None) -> LinesState:
     guides = guides_of(panel, data.points, step)
     parts = [curve.points for curve in curves if curve.run == 0] if panel.options.get("stacked") else []
     piles = tuple(piled(parts)) if parts else ()
-    return LinesState(panel, step, message, tuple(curves), _is_ordered(labels), guides, piles)
+    # An axis of something else than steps is only as long as its curves.
+    span = data.span() if panel.x_label == "step" else None
+    return LinesState(panel, step, message, tuple(curves), _is_ordered(labels), guides, piles, span)
 
 
 def _is_ordered(labels: Sequence[str]) -> bool:

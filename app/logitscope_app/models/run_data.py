@@ -170,6 +170,10 @@ class RunData:
         """Names and points of the runs that this one is compared with."""
         return [(other.name, other.points(tag)) for other in self._compared]
 
+    def span(self) -> tuple[int, int] | None:
+        """The steps that curves are drawn over at least."""
+        return self._timeline.span
+
     def compared_arrays(self, tag: str, step: int | None) -> Sequence[tuple[str, StepArray]]:
         """Names and arrays of the runs that this one is compared with, of those that have one."""
         found = [(other.name, other.array(tag, step)) for other in self._compared]
@@ -254,7 +258,8 @@ class RunData:
         key: tuple[object, ...] = (panel, followed, *self._inputs(panel, step))
         if panel.kind == "lines":
             tags = expand(panel.tags, self.names()) if self._compared else ()
-            key = (*key, *((name, len(points)) for tag in tags for name, points in self.compared(tag)))
+            compared = ((name, len(points)) for tag in tags for name, points in self.compared(tag))
+            key = (*key, self.span(), *compared)
         if panel.kind == "heads" and panel.tags:
             key = (*key, *((other.name, other._picture(panel.tags[0], step)) for other in self._compared))
         known = self._states.get(index)

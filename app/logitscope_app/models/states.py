@@ -71,6 +71,8 @@ class LinesState(PanelState):
     guides: Guides = field(default_factory=Guides)
     piles: tuple[Points, ...] = ()
     """Where the curves are parts of a whole: each on top of those before it."""
+    span: tuple[int, int] | None = None
+    """The steps that are drawn at least, so that the curves of a run lie below each other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

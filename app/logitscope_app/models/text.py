@@ -31,7 +31,7 @@ def number(value: float, digits: int = 4) -> str:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
         text = f"{mantissa}e{int(exponent)}"
-    return text.replace("-", "−") if text.startswith("-") else text
+    return text.replace("-", "−")
 
 
 def step_number(step: int | None) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PLAY_SECONDS = 20.0
 """Playing a whole run at speed 1 takes this long, whatever its length."""
+_SPAN_UNITS = 20
+"""Into so many parts a power of ten is cut for the end of the axes."""
 
 
 def _no_steps() -> NDArray[np.int64]:
@@ -39,6 +41,14 @@ class Timeline:
     def last(self) -> int | None:
         """The last recorded step."""
         return int(self.steps[-1]) if len(self.steps) else None
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """What the axes of the run's curves show at least: to the last step, rounded up so that it rarely changes."""
+        if self.first is None or self.last is None:
+            return None
+        unit = max(1, 10 ** (len(str(abs(self.last))) - 1) // _SPAN_UNITS)
+        return self.first, -(-self.last // unit) * unit
 
     def snapped(self, step: float) -> int | None:
         """The recorded step nearest to ``step``."""

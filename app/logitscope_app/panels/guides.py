@@ -8,6 +8,7 @@ import pyqtgraph as pg
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 
+from logitscope_app.panels.plot import pen
 from logitscope_app.theme.style import small_font
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class GuideLines:
         line = pg.InfiniteLine(
             place,
             angle=90 if upright else 0,
-            pen=pg.mkPen(colour, width=1, style=Qt.PenStyle.DotLine),
+            pen=pen(colour, 1.0, style=Qt.PenStyle.DotLine),
             label=label or None,
             labelOpts={
                 "position": at,

@@ -97,7 +97,7 @@ class KnobRow(QWidget):
 
     def _show(self, value: float, source: QWidget | None = None) -> None:
         self._asked = value
-        self.field.setText(number(value))
+        self.field.setText(number(value).replace(",", ""))  # typed, a comma is a decimal point
         self.field.setModified(False)
         if source is not self.slider:
             blocked = self.slider.blockSignals(True)

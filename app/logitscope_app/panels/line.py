@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,10 +113,14 @@ class Line:
         else:
             self._faint.setData(steps, points.values)
         # A line through a single point would be invisible.
-        symbol = "o" if len(points) == 1 else None
+        symbol = "o" if len(points) == 1 and self._can_be_seen(self._heights[0]) else None
         self._strong.setData(
             steps, self._heights, symbol=symbol, symbolBrush=colour, symbolPen=None, symbolSize=_MARK_SIZE - 1
         )
+
+    def _can_be_seen(self, height: float) -> bool:
+        place = self._plot.place(float(height), upright=False)
+        return place is not None and math.isfinite(place)
 
     def _draw_window(self, *_: Any) -> None:
         """Of a long curve draw what is seen, from about as many points as there are pixels."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 _LOOKED_AT = 20_000
+_BELOW_ZERO, _ANYTHING = -0.03, -1e307
+"""Where an axis begins whose curves are all at zero, as a share or a count is never below it; and any other."""
 _MANY = 3
 """From so many curves on their values are written shorter."""
 
@@ -64,7 +66,10 @@ class LinesCard(PlotCard):
             line.show(curve.points, state.step, colour, dashed=_is_dashed(curve, several))
         for line in self._lines[len(state.piles or shown) :]:
             line.clear()
-        self.plot.view.setLimits(maxYRange=_height_of_flat(state))
+        flat = _level_of_flat(state)
+        lowest = _BELOW_ZERO if flat == 0 and not self.plot.log_y else _ANYTHING
+        self.plot.view.setLimits(maxYRange=abs(flat) if flat else None, yMin=lowest)
+        self.plot.set_span(state.span)
         self.plot.set_cursor(state.step)
         self.guides.show(state.guides, self.palette_)
         self._write(state)
@@ -105,14 +110,12 @@ class LinesCard(PlotCard):
             self._write(self.state)
 
 
-def _height_of_flat(state: LinesState) -> float | None:
-    """How high an axis may be whose curves are all at one value, so that this can be read on it; None for others."""
+def _level_of_flat(state: LinesState) -> float | None:
+    """The one value at which all curves are, which an axis must be cut to; None where there are several."""
     if state.piles or sum(len(curve.points) for curve in state.curves) > _LOOKED_AT:
         return None
     values = np.concatenate([np.empty(0), *(curve.points.values for curve in state.curves)])
-    if not values.size or not values[0] or (values != values[0]).any():
-        return None
-    return abs(float(values[0]))
+    return None if not values.size or (values != values[0]).any() else float(values[0])
 
 
 def _are_several(state: LinesState) -> bool:

@@ -6,8 +6,9 @@ import math
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QEvent, QObject, Qt, Signal
+from PySide6.QtCore import QEvent, QObject, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QGuiApplication
 
 from logitscope_app.panels.axis import Axis
@@ -58,6 +59,8 @@ class Plot(QObject):
                 line.setZValue(-5)
                 line.hide()
                 self.item.addItem(line, ignoreBounds=True)
+        self._span = Span()
+        self.item.addItem(self._span)
         self.widget.viewport().installEventFilter(self)
         self.widget.scene().sigMouseMoved.connect(self._on_moved)
         self.widget.scene().sigMouseClicked.connect(self._on_clicked)
@@ -68,14 +71,14 @@ class Plot(QObject):
         self.widget.setBackground(palette.surface)
         for side in ("left", "bottom"):
             axis = self.item.getAxis(side)
-            axis.setPen(pg.mkPen(palette.border))
+            axis.setPen(pen(palette.border, 1.0))
             axis.setTextPen(pg.mkPen(palette.muted))
         if self._x_label:
             self._write_x_label(palette.muted)
         self.item.showGrid(x=False, y=True, alpha=0.16)
         if self._cursor is not None:
-            self._cursor.setPen(pg.mkPen(palette.accent, width=1))
-        self._hover.setPen(pg.mkPen(palette.faint, width=1, style=Qt.PenStyle.DashLine))
+            self._cursor.setPen(pen(palette.accent, 1.0))
+        self._hover.setPen(pen(palette.faint, 1.0, style=Qt.PenStyle.DashLine))
 
     def add_whole(self, item: pg.PlotDataItem) -> None:
         """Add what is drawn as it is: thinning out and cutting off need one y for each x, and xs that only grow."""
@@ -90,6 +93,12 @@ class Plot(QObject):
             self._cursor.setVisible(place is not None)
             if place is not None:
                 self._cursor.setValue(place)
+
+    def set_span(self, span: tuple[float, float] | None) -> None:
+        """Have the horizontal axis reach from one x to another at least; None leaves it to what is plotted."""
+        places = [self.place(x, upright=True) for x in span or ()]
+        edges = [x for x in places if x is not None]
+        self._span.reach(*((edges[0], edges[-1]) if edges else (math.nan, math.nan)))
 
     def set_log_x(self, on: bool) -> None:
         """A logarithmic horizontal axis; what is not positive is left out."""
@@ -160,6 +169,29 @@ class Plot(QObject):
             self.item.enableAutoRange()
         elif self.view.sceneBoundingRect().contains(event.scenePos()):
             self.picked.emit(self._x_at(event.scenePos()))
+
+
+class Span(pg.GraphicsObject):  # type: ignore[misc]
+    """Draws nothing; an axis that fits itself to what is plotted reaches over it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFlag(self.GraphicsItemFlag.ItemHasNoContents)
+        self._edges = math.nan, math.nan
+
+    def reach(self, low: float, high: float) -> None:
+        """From one x to another; NaN for nowhere."""
+        before, self._edges = self._edges, (low, high)
+        if not np.array_equal(before, self._edges, equal_nan=True):
+            self.informViewBoundsChanged()
+
+    def dataBounds(self, axis: int, *_: Any, **__: Any) -> tuple[float, float] | None:
+        """What pyqtgraph asks."""
+        return self._edges if axis == 0 else None
+
+    def boundingRect(self) -> QRectF:
+        """Nothing is drawn."""
+        return QRectF()
 
 
 def pen(

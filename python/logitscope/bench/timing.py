@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from logitscope.bench.cases import Settings
 
-_SHORT, _LONG = 20e-3, 0.3
+_LONG = 0.3
 _TURN = 2e-3
 _MOST_CALLS = 25
 
@@ -39,12 +39,14 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Seconds of each, one number a round; every number of a round was measured beside the others.
 
-    A short one is called once before its turn, which brings its arrays back into the cache, and then several times,
-    of which the median counts. Who begins changes from round to round, and who follows whom: what one leaves behind
-    does not always meet the same. ``tick`` gets the share that is done.
+    Each is called once before its turn. That brings its arrays back into the cache, and its results get the memory
+    that it has just given back, as in a training; else they would get what another has left or what a virtual machine
+    must first ask its host for, which takes a tenth of a second for 60 MB. A short one is then called several times, of
+    which the median counts. Who begins changes from round to round, and who follows whom. ``tick`` gets the share that
+    is done.
     """
     estimates = {name: _estimate(run) for name, run in runs.items()}
-    turn = sum(max(estimate, _TURN) * (1 if estimate > _SHORT else 2) for estimate in estimates.values())
+    turn = sum(2 * max(estimate, _TURN) for estimate in estimates.values())
     rounds = int(min(max(settings.seconds / turn, settings.least_rounds), settings.most_rounds))
     times: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
@@ -70,8 +72,6 @@ def _estimate(run: Callable[[], Any]) -> float:
 
 
 def _turn(run: Callable[[], Any], estimate: float) -> float:
-    if estimate > _SHORT:
-        return _seconds(run)
     run()
     calls = min(max(int(_TURN / max(estimate, 1e-7)), 1), _MOST_CALLS)
     return median([_seconds(run) for _ in range(calls)])

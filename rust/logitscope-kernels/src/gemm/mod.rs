@@ -23,8 +23,11 @@ use pack::Scratch;
 /// How far a micro-tile walks before its sums are added to `c`.
 const DEPTH: usize = 512;
 
-/// Rows of a tile at most: a multiple of the rows of every micro-tile; with [`DEPTH`] half a megabyte of `a`.
-pub(crate) const TILE_ROWS: usize = 264;
+/// Rows of every micro-tile.
+pub(crate) const MICRO_ROWS: usize = 6;
+
+/// Rows of a tile at most: whole micro-tiles; with [`DEPTH`] half a megabyte of `a`.
+pub(crate) const TILE_ROWS: usize = 44 * MICRO_ROWS;
 
 /// Columns of a tile at most: so many that packing `a` costs little.
 const TILE_COLUMNS: usize = 1024;
@@ -164,9 +167,9 @@ impl<X: Stored> Kernel<X::Wide> for TileKernel<'_, '_, X> {
     fn run<S: Simd<X::Wide>>(self, simd: S) {
         let vectors = self.tile.c[0].len().div_ceil(X::Wide::LANES);
         match (S::REGISTERS >= 32, vectors) {
-            (true, 3..) => walk::<X, S, 6, 4>(simd, self.tile, self.scratch),
-            (true, _) => walk::<X, S, 6, 2>(simd, self.tile, self.scratch),
-            (false, _) => walk::<X, S, 6, 1>(simd, self.tile, self.scratch),
+            (true, 3..) => walk::<X, S, MICRO_ROWS, 4>(simd, self.tile, self.scratch),
+            (true, _) => walk::<X, S, MICRO_ROWS, 2>(simd, self.tile, self.scratch),
+            (false, _) => walk::<X, S, MICRO_ROWS, 1>(simd, self.tile, self.scratch),
         }
     }
 }

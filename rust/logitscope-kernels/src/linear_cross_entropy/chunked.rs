@@ -5,7 +5,7 @@ use super::problem::{Checked, Output, Problem, Terms};
 use super::{Losses, gather};
 use crate::cross_entropy::{Question, RowLoss, Scratch, Target, Wanted, row_loss};
 use crate::error::Result;
-use crate::gemm::{Factor, Start, product};
+use crate::gemm::{Factor, MICRO_ROWS, Start, product};
 use crate::rows;
 use crate::threads::{self, Cancel};
 use crate::view::Matrix;
@@ -31,7 +31,8 @@ pub fn chunked<X: Stored>(
     let mut sums = gradients.as_mut().map(|gradients| Sums::new(&checked, gradients, &rows));
     let (mut logits, mut input) = (Vec::new(), Vec::new());
     let start = problem.bias.map_or(Start::Zero, Start::Row);
-    let chunk = chunk.max(1);
+    // Rows that are missing of a micro-tile cost as much as those that are there.
+    let chunk = chunk.max(1).next_multiple_of(MICRO_ROWS);
     for (index, rows) in rows.chunks(chunk).enumerate() {
         gather(problem.input, rows, &mut input);
         logits.resize(rows.len() * classes, X::Wide::ZERO);

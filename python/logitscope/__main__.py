@@ -176,8 +176,11 @@ def _export(arguments: argparse.Namespace) -> int:
 
     if arguments.format not in (*command.PICTURES, *command.FILMS):
         return command.run_export(arguments)
-    option = "--film" if arguments.format in command.FILMS else "--screenshot"
-    return _dashboard([str(arguments.run), option, str(command.target_of(arguments))])
+    is_film, target = arguments.format in command.FILMS, command.target_of(arguments)
+    code = _dashboard([str(arguments.run), "--film" if is_film else "--screenshot", str(target)])
+    if code == 0:
+        print(f"{target}: {'a film' if is_film else 'a picture'} of the dashboard")
+    return code
 
 
 def _dashboard(words: Sequence[str]) -> int:

@@ -42,7 +42,7 @@ class _Data:
         return []
 
     def steps(self, tag):
-        return np.array([0], np.int64)
+        return np.array([0] if tag in self._arrays else [], np.int64)
 
     def array(self, tag, step):
         found = self._arrays.get(tag)
@@ -60,6 +60,19 @@ def test_that_lines_have_short_labels_and_their_value_at_the_step():
     assert [(curve.label, curve.at) for curve in state.curves] == [("train", (0, 5.0)), ("test", (5, 4.0))]
     assert not state.ordered
     assert not state.message
+
+
+def test_that_what_is_not_there_yet_is_told_from_what_comes_later():
+    class Later(_Data):
+        def steps(self, tag):
+            return np.array([9])
+
+    panels = [Panel("A", kind, ("a",)) for kind in ("heatmap", "text")]
+    for panel in panels:
+        assert resolve(panel, _Data(), 3).message == "Nothing recorded yet: a."
+        assert "up to this step" in resolve(panel, Later(), 3).message
+    verdict = Panel("Verdict", "text", ("verdict", "verdict_data"))
+    assert resolve(verdict, _Data(), 3).message == "The verdict comes at the end of the run."
 
 
 def test_that_curves_over_steps_share_an_axis_and_others_do_not():

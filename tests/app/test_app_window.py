@@ -2,6 +2,8 @@ import pytest
 from fake_run import FakeReader, record_step, write_run
 from PySide6.QtCore import QSettings, Qt
 from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QToolButton
+from shiboken6 import isValid
 
 from logitscope.errors import RunFileError
 from logitscope.record import Panel, RunReader
@@ -222,6 +224,8 @@ def test_that_an_empty_directory_says_how_to_begin(qtbot, theme, tmp_path):
     window = MainWindow(theme, watcher=RunWatcher([tmp_path]), empty="No runs yet.")
     window.show()
     qtbot.waitUntil(lambda: window.welcome.message.isVisible() and window.runs.empty.isVisible())
+    assert not window.timeline.caption.text()
+    assert not any(button.isEnabled() for button in window.timeline.findChildren(QToolButton))
     window.close()
     window.deleteLater()
 
@@ -270,6 +274,22 @@ def test_that_the_help_page_lists_every_command_and_any_key_closes_it(make_windo
     assert window.focusWidget() is window.timeline.track
     QTest.keyClick(window, "?")
     assert window.help.isVisible()
+
+
+def test_that_the_gallery_gives_the_keyboard_back(qtbot, make_window, reader):
+    window = make_window(reader)
+    before = window.focusWidget()
+    window.toggle_gallery()
+    assert window.focusWidget() is window.gallery.filter
+    QTest.keyClick(window.gallery, Qt.Key.Key_Escape)
+    assert window.focusWidget() is before
+    passing = window.knobs.rows["temperature"].field
+    passing.setFocus()
+    window.toggle_gallery()
+    window.knobs.set_knobs((), live=False)
+    qtbot.waitUntil(lambda: not isValid(passing))
+    window.toggle_gallery()
+    assert window.gallery.isHidden()
 
 
 def test_that_every_command_can_be_done_and_no_key_is_given_twice():

@@ -129,6 +129,9 @@ def test_that_a_picture_is_made(run, tmp_path, kind):
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "-m", "logitscope", "export", str(run), "--format", kind], check=True)
+    told = subprocess.check_output(
+        [sys.executable, "-m", "logitscope", "export", str(run), "--format", kind], text=True
+    )
+    assert told == f"{run.with_suffix(f'.{kind}')}: a picture of the dashboard\n"
     data = (tmp_path / f"run.{kind}").read_bytes()
     assert data.startswith(b"\x89PNG" if kind == "png" else b"<?xml")

@@ -52,6 +52,10 @@ def test_that_ranks_are_merged_and_a_missing_one_is_told(as_rank, storage):
             "rank_of_max": [2, 2, 2, 2],
         }
         assert run.info.meta["missing ranks"] == "1"
+        assert [(panel.title, len(panel.tags)) for panel in run.panels()] == [
+            ("loss/train", 4),
+            ("loss/train: rank of the largest", 1),
+        ]
         assert [event.message for event in run.events()] == [
             "no run file of rank 1: it has not begun, or writes elsewhere",
             "rank 2: hot",

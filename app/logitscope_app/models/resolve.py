@@ -254,7 +254,7 @@ def _scatter(panel: Panel, data: Data, step: int | None) -> ScatterState:
     wrong = next((tag for tag, _, array in found if not _is_cloud(array.array)), None)
     if wrong is not None or not found:
         told = f"Points are stored as (2, n), x and y; those of {wrong} are not."
-        return ScatterState(panel, step, told if found else f"No points yet for {_listed(panel.tags)}.")
+        return ScatterState(panel, step, told if found else f"Nothing recorded yet: {_listed(panel.tags)}.")
     clouds = tuple(Cloud(tag, label, *_floats(array.array)) for tag, label, array in found)
     joined, log_x, log_y = (bool(panel.options.get(name, False)) for name in ("joined", "log_x", "log_y"))
     last = max(array.step for *_, array in found)
@@ -285,7 +285,9 @@ def _text(panel: Panel, data: Data, step: int | None) -> TextState | VerdictStat
         found = data.text(tag, step)
         if found is not None:
             return TextState(panel, found.step, tag=tag, text=found.text)
-    return TextState(panel, step, f"No text up to this step for {_listed(panel.tags)}.")
+    if verdict.TAG in panel.tags:
+        return TextState(panel, step, "The verdict comes at the end of the run.")
+    return TextState(panel, step, _not_there(panel.tags, data, "text"))
 
 
 _RESOLVERS: dict[str, Callable[[Panel, Data, int | None], PanelState]] = {
@@ -307,7 +309,7 @@ def _first_array(panel: Panel, data: Data, step: int | None) -> tuple[StepArray 
         return None, "This panel names no tag."
     found = data.array(panel.tags[0], step)
     if found is None:
-        return None, f"No picture up to this step for {panel.tags[0]}."
+        return None, _not_there(panel.tags[:1], data, "picture")
     return found, ""
 
 
@@ -359,6 +361,13 @@ def _nothing_yet(panel: Panel) -> str:
     own = f'scope.scalar("{tag.replace("*", "…")}", value, step)'
     source = next((source for start, source in _FILLED_BY if tag.startswith(start)), own)
     return f"Nothing recorded yet.\n{source} fills this panel."
+
+
+def _not_there(tags: Sequence[str], data: Data, what: str) -> str:
+    """What a panel says that has nothing at a step: whether there is something later."""
+    if any(len(data.steps(tag)) for tag in tags):
+        return f"No {what} of {_listed(tags)} up to this step; the next one is later."
+    return f"Nothing recorded yet: {_listed(tags)}."
 
 
 def _listed(tags: Sequence[str]) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _ROOM = {"left": (26.0, 20.0, 15.0), "bottom": (64.0, 52.0, 40.0)}
 """Pixels from one number to the next: as wished, and less, down to where there are two numbers."""
+_MOST = {"left": 9, "bottom": 14}
+"""Numbers at most on an axis that has room for more."""
 _HALF = {"left": 6.0, "bottom": 9.0}
 """Pixels: a number nearer than that to an end of the axis is left out, as half of it would be cut off."""
 _MANTISSAS = (1.0, 2.0, 5.0)
@@ -41,7 +43,9 @@ class Axis(pg.AxisItem):  # type: ignore[misc]
             return []
         pixel = (high - low) / max(size, 1.0)
         edge = _HALF[self._side] * pixel
-        steps = [rounded(room * pixel) for room in _ROOM[self._side]]
+        wished, *less = _ROOM[self._side]
+        rooms = [max(wished, size / _MOST[self._side]), *less]
+        steps = [rounded(room * pixel) for room in rooms]
         steps = [max(step, 1.0) if self.logMode else step for step in steps]
         return [
             (next((step for step in steps if _numbers(low + edge, high - edge, step) > 1), steps[-1]), 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QObject, Qt, QUrl, Signal
+from PySide6.QtCore import Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import (
     QCheckBox,
@@ -24,6 +24,7 @@ from logitscope_app.models.experiments import last_run, sifted
 from logitscope_app.models.text import ago, step_number
 from logitscope_app.panels.events import dot
 from logitscope_app.panels.label import label, named
+from logitscope_app.panels.overlay import Overlay
 from logitscope_app.panels.two_lines import TwoLines
 from logitscope_app.panels.verdict import VerdictView
 from logitscope_app.services.verdicts import Verdicts
@@ -50,7 +51,7 @@ _NOW = {
 }
 
 
-class Gallery(QWidget):
+class Gallery(Overlay):
     """Covers its parent. ``opened`` asks for a run to be shown."""
 
     opened = Signal(object)
@@ -60,8 +61,6 @@ class Gallery(QWidget):
         self._palette = palette
         self._runs: Sequence[RunInfo] = ()
         self.laboratory = laboratory
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setObjectName("overlay")
         self.setAccessibleName("Experiments")
 
@@ -103,8 +102,6 @@ class Gallery(QWidget):
         laboratory.listed.connect(self._fill)
         laboratory.changed.connect(self._on_changed)
         self.verdicts.found.connect(lambda _path: self._show())
-        parent.installEventFilter(self)
-        self.hide()
 
     def _lay_out(self) -> None:
         card = named(QFrame(), "panel")
@@ -149,11 +146,8 @@ class Gallery(QWidget):
             self.hide()
             return
         self.laboratory.load()
-        self._cover()
         self._fill()
-        self.show()
-        self.raise_()
-        self.filter.setFocus()
+        self.cover(self.filter)
 
     def set_runs(self, runs: Sequence[RunInfo]) -> None:
         """Take over which runs there are, to tell of the last of each experiment."""
@@ -173,12 +167,6 @@ class Gallery(QWidget):
         if event.key() == Qt.Key.Key_Escape:
             self.hide()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Keep covering a window that changes its size."""
-        if event.type() == QEvent.Type.Resize and self.isVisible():
-            self._cover()
-        return False
-
     @property
     def current(self) -> Experiment | None:
         """The experiment that is told of."""
@@ -193,11 +181,6 @@ class Gallery(QWidget):
                 self.list.setCurrentRow(row)
                 return True
         return False
-
-    def _cover(self) -> None:
-        parent = self.parentWidget()
-        if parent is not None:
-            self.setGeometry(parent.rect())
 
     def _fill(self) -> None:
         chosen = self.current

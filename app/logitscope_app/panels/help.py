@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QObject, Qt
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from logitscope_app.panels.label import label, named
+from logitscope_app.panels.overlay import Overlay
 from logitscope_app.theme.palette import GAP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from PySide6.QtGui import QHideEvent, QKeyEvent, QMouseEvent
+    from PySide6.QtGui import QKeyEvent, QMouseEvent
 
 
-class HelpOverlay(QWidget):
+class HelpOverlay(Overlay):
     """Covers its parent; any key or click closes it."""
 
     def __init__(self, parent: QWidget, keys: Mapping[str, Sequence[tuple[str, str]]]) -> None:
         super().__init__(parent)
-        self._before: QWidget | None = None
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setStyleSheet("HelpOverlay { background: rgba(0, 0, 0, 150); }")
         card = named(QFrame(), "panel")
         layout = QVBoxLayout(card)
@@ -47,26 +45,13 @@ class HelpOverlay(QWidget):
         layout.addWidget(label("small", "Any key closes this."))
         outer = QVBoxLayout(self)
         outer.addWidget(card, alignment=Qt.AlignmentFlag.AlignCenter)
-        parent.installEventFilter(self)
-        self.hide()
 
     def toggle(self) -> None:
         """Open or close."""
         if self.isVisible():
             self.close()
         else:
-            self._cover()
-            self._before = self.window().focusWidget()
-            self.show()
-            self.raise_()
-            self.setFocus()
-
-    def hideEvent(self, event: QHideEvent) -> None:
-        """Give the keyboard back."""
-        super().hideEvent(event)
-        if self._before is not None:
-            self._before.setFocus()
-            self._before = None
+            self.cover(self)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Close."""
@@ -75,14 +60,3 @@ class HelpOverlay(QWidget):
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Close."""
         self.close()
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Keep covering a window that changes its size."""
-        if event.type() == QEvent.Type.Resize and self.isVisible():
-            self._cover()
-        return False
-
-    def _cover(self) -> None:
-        parent = self.parentWidget()
-        if parent is not None:
-            self.setGeometry(parent.rect())

@@ -191,13 +191,17 @@ class TimelineBar(QWidget):
         p = self._palette
         live = self._wish is None
         self.track.set_step(self.shown)
-        self.number.setText(step_number(self.shown))
-        self.caption.setText(f"of {step_number(self._timeline.last)} steps")
+        last = self._timeline.last
+        self.number.setText("" if last is None else step_number(self.shown))
+        self.caption.setText("" if last is None else f"of {step_number(last)} steps")
+        self._speed_button.setEnabled(last is not None)
         for name, button in self._buttons.items():
+            button.setEnabled(last is not None)
             button.setIcon(icon("pause" if name == "play" and self.playing else name, p.text))
         follow = self._buttons["live"]
         follow.setText("Live" if self._running else "Newest")
-        follow.setIcon(icon("live", p.on_accent if live else p.good if self._running else p.faint))
+        idle = p.good if self._running else p.faint
+        follow.setIcon(icon("live", p.on_accent if live and last is not None else idle))
         follow.setChecked(live)
 
     def _button(self, name: str, hint: str, action: Callable[[], None]) -> QToolButton:

@@ -131,7 +131,7 @@ QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus, QDoubleS
 QPushButton:default, QPushButton:checked, QToolButton:checked {{
     background: {p.accent}; color: {p.on_accent}; border-color: {p.accent}; }}
 QPushButton:disabled, QToolButton:disabled, QDoubleSpinBox:disabled, QComboBox:disabled {{
-    color: {p.faint}; }}
+    background: {p.raised}; color: {p.faint}; border-color: {p.border}; }}
 QToolButton#quiet {{ background: transparent; border: none; padding: 2px; }}
 QToolButton#quiet:hover, QToolButton#quiet:focus {{ background: {p.raised}; }}
 QToolButton::menu-indicator {{ image: none; }}

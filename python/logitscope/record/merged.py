@@ -218,12 +218,16 @@ class MergedReader:
         return next((value for value in found if value is not None), None)
 
     def panels(self) -> list[Panel]:
-        """The lowest rank's panels, and one with the figures over the ranks for each scalar tag."""
-        extra = [
-            Panel(name, "lines", (name, *(f"{FOLDER}/{name}/{figure}" for figure in FIGURES)), "Ranks")
-            for name in self._tags
-        ]
-        return self._lead[-1].panels() + extra
+        """The lowest rank's panels, and for each scalar tag the figures over the ranks and who has the largest."""
+        *figures, rank = FIGURES
+        panels = self._lead[-1].panels()
+        for name in self._tags:
+            tags = (name, *(f"{FOLDER}/{name}/{figure}" for figure in figures))
+            panels.append(Panel(name, "lines", tags, "Ranks"))
+            panels.append(
+                Panel(f"{name}: rank of the largest", "lines", (f"{FOLDER}/{name}/{rank}",), "Ranks")
+            )
+        return panels
 
     def events(self, after_row: int = 0) -> list[Event]:
         """Events of all ranks as they were read."""

@@ -2,7 +2,7 @@
 //!
 //! Two by two tiles at a time; what is left of the depth, and rows fewer than a tile has, go through vectors.
 
-use super::{Extent, Panel, RowsLhs, Target, micro_tile};
+use super::{Extent, Panel, ROWS, RowsLhs, Target, micro_tile};
 use logitscope_simd::{Element, Simd, TileProduct};
 
 /// Computes `COLUMNS` vectors from `n` on of all rows that fill tiles; gives the first row that is left.
@@ -59,8 +59,8 @@ fn tiles<T: Element, S: Simd<T>, const COLUMNS: usize>(
         target = Target::AddedTo;
     }
     if whole == 0 || !rest.is_empty() {
-        for m in rows.step_by(8) {
-            micro_tile::<T, S, _, 8, COLUMNS, true>(simd, lhs, &rest, b, c, m, n, target);
+        for m in rows.step_by(ROWS) {
+            micro_tile::<T, S, _, ROWS, COLUMNS, true>(simd, lhs, &rest, b, c, m, n, target);
         }
     }
 }

@@ -5,7 +5,8 @@
 //! output in registers. Whatever rows are taken together, a row's numbers come from the same operations.
 //!
 //! Both are read line after line and without a prefetch: that is what the caches themselves fetch ahead best. Asking for
-//! lines, or reading four keys side by side, had 0.6 of the speed.
+//! lines, or reading four keys side by side, had 0.6 of the speed. The keys of neighbouring chunks are read before the first
+//! of their values, so that the caches have to find out less often what comes next.
 
 use super::CHUNK;
 use super::problem::{Decoding, Run};
@@ -44,22 +45,25 @@ impl<T: Element> State<T> {
 pub(super) struct Scratch<T: Element> {
     /// The queries of a token, padded and multiplied by their factors.
     queries: Vec<T::Block>,
-    /// Rows of scores, and then of weights, of the length of a chunk.
+    /// Rows of scores, and then of weights, of the length of a chunk; those of a chunk one after the other.
     scores: Vec<T>,
+    /// How many keys there are in each chunk.
+    counts: Vec<usize>,
 }
 
 impl<T: Element> Default for Scratch<T> {
     fn default() -> Self {
-        Self { queries: Vec::new(), scores: Vec::new() }
+        Self { queries: Vec::new(), scores: Vec::new(), counts: Vec::new() }
     }
 }
 
-/// A chunk of a key head, and where its states go: one a row, tokens outside, with the sum of the weighted values.
-pub(super) struct Chunk<'a, X: Stored> {
+/// Neighbouring chunks of a key head, and where their states go: one a row, chunks outside, then tokens, with the sums of the
+/// weighted values.
+pub(super) struct Chunks<'a, X: Stored> {
     pub(super) problem: &'a Decoding<'a, X>,
     pub(super) batch: usize,
     pub(super) key_head: usize,
-    pub(super) number: usize,
+    pub(super) numbers: Range<usize>,
     pub(super) tokens: Range<usize>,
     /// Whether the squares of the states, and their logits, are wanted.
     pub(super) with_moments: bool,
@@ -67,52 +71,69 @@ pub(super) struct Chunk<'a, X: Stored> {
     pub(super) sums: &'a mut [<X::Wide as Element>::Block],
 }
 
-pub(super) struct ChunkKernel<'a, 'b, X: Stored> {
-    pub(super) chunk: Chunk<'a, X>,
+pub(super) struct ChunksKernel<'a, 'b, X: Stored> {
+    pub(super) chunks: Chunks<'a, X>,
     pub(super) scratch: &'b mut Scratch<X::Wide>,
 }
 
-impl<X: Stored> Kernel<X::Wide> for ChunkKernel<'_, '_, X> {
+impl<X: Stored> Kernel<X::Wide> for ChunksKernel<'_, '_, X> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<X::Wide>>(self, simd: S) {
-        let Self { chunk, scratch } = self;
-        let Chunk { problem, batch, key_head, .. } = chunk;
-        let group = problem.group();
-        let width = problem.queries.shape()[3].div_ceil(X::Wide::LANES);
-        let value_width = chunk.sums.len() / chunk.states.len();
-        scratch.queries.resize(group * width, X::Wide::block(X::Wide::ZERO));
-        scratch.scores.resize(group * CHUNK, X::Wide::ZERO);
-        let rows = chunk.states.chunks_exact_mut(group).zip(chunk.sums.chunks_exact_mut(group * value_width));
-        for (token, (states, sums)) in chunk.tokens.zip(rows) {
-            let seen = problem.seen(batch, token);
-            let mut count = 0;
-            for run in problem.runs(batch, key_head, chunk.number, &seen) {
-                if count == 0 {
-                    load_queries(simd, problem, batch, key_head * group, token, width, &mut scratch.queries);
-                }
-                let at = Place { token: seen.end - 1, head: key_head * group, first: count };
-                score(simd, problem, &run, &at, &scratch.queries, width, &mut scratch.scores);
-                count += run.keys.rows();
+        attend(simd, self.chunks, self.scratch);
+    }
+}
+
+/// Fills the states and sums.
+#[inline(always)]
+fn attend<X: Stored, S: Simd<X::Wide>>(simd: S, chunks: Chunks<'_, X>, scratch: &mut Scratch<X::Wide>) {
+    let Chunks { problem, batch, key_head, with_moments, states, sums, .. } = chunks;
+    let group = problem.group();
+    let (tokens, count) = (chunks.tokens.len(), chunks.numbers.len());
+    let value_dim = problem.values.shape()[3];
+    let value_width = sums.len() / states.len();
+    let width = problem.queries.shape()[3].div_ceil(X::Wide::LANES);
+    scratch.queries.resize(group * width, X::Wide::block(X::Wide::ZERO));
+    scratch.scores.resize(count * group * CHUNK, X::Wide::ZERO);
+    scratch.counts.resize(count, 0);
+    let Scratch { queries, scores, counts } = scratch;
+    for (index, token) in chunks.tokens.enumerate() {
+        let seen = problem.seen(batch, token);
+        load_queries(simd, problem, batch, key_head * group, token, width, queries);
+        for ((number, keys), scores) in
+            chunks.numbers.clone().zip(&mut *counts).zip(scores.chunks_exact_mut(group * CHUNK))
+        {
+            *keys = 0;
+            for run in problem.runs(batch, key_head, number, &seen) {
+                let at = Place { token: seen.end - 1, head: key_head * group, first: *keys };
+                score(simd, problem, &run, &at, queries, width, scores);
+                *keys += run.keys.rows();
             }
-            if count == 0 {
+        }
+        for ((part, number), scores) in
+            chunks.numbers.clone().enumerate().zip(scores.chunks_exact_mut(group * CHUNK))
+        {
+            let rows = (part * tokens + index) * group..(part * tokens + index + 1) * group;
+            let sums = &mut sums[rows.start * value_width..rows.end * value_width];
+            let states = &mut states[rows];
+            let keys = counts[part];
+            if keys == 0 {
                 states.fill(State::empty());
                 continue;
             }
-            for (state, scores) in states.iter_mut().zip(scratch.scores.chunks_exact_mut(CHUNK)) {
-                let scores = &mut scores[..count.next_multiple_of(X::Wide::LANES)];
-                *state = if chunk.with_moments {
-                    weigh::<X::Wide, S, true>(simd, scores, count)
+            for (state, scores) in states.iter_mut().zip(scores.chunks_exact_mut(CHUNK)) {
+                let scores = &mut scores[..keys.next_multiple_of(X::Wide::LANES)];
+                *state = if with_moments {
+                    weigh::<X::Wide, S, true>(simd, scores, keys)
                 } else {
-                    weigh::<X::Wide, S, false>(simd, scores, count)
+                    weigh::<X::Wide, S, false>(simd, scores, keys)
                 };
             }
             sums.fill(X::Wide::block(X::Wide::ZERO));
-            let value_dim = problem.values.shape()[3];
             let mut first = 0;
-            for run in problem.runs(batch, key_head, chunk.number, &seen) {
-                add_values(simd, run.values, &scratch.scores[first..], group, value_width, sums);
+            for run in problem.runs(batch, key_head, number, &seen) {
+                add_values(simd, run.values, &scores[first..], group, value_width, sums);
                 first += run.values.rows();
             }
             put_in_order::<X>(value_dim, value_width, sums);
@@ -210,6 +231,14 @@ fn score_block<X: Stored, S: Simd<X::Wide>, const R: usize>(
 ) {
     let mut lanes = [[simd.splat(X::Wide::ZERO); LANES]; R];
     let mut key = keys.start;
+    // A single query of a usual size stays in registers.
+    if R == 1 && run.keys.columns() == width * X::Wide::LANES {
+        match width {
+            8 => key = dots_of_one::<X, S, 8>(simd, run.keys, keys.clone(), queries, &mut lanes[0]),
+            4 => key = dots_of_one::<X, S, 4>(simd, run.keys, keys.clone(), queries, &mut lanes[0]),
+            _ => {}
+        }
+    }
     // Two keys at a time where that saves reading queries again.
     while R > 1 && key + 2 <= keys.end {
         dots::<X, S, R, 2>(simd, run.keys, key, queries, width, &mut lanes, key - keys.start);
@@ -236,6 +265,32 @@ fn score_block<X: Stored, S: Simd<X::Wide>, const R: usize>(
         let start = index * CHUNK;
         simd.store_partial(score, &mut scores[start..start + keys.len()]);
     }
+}
+
+/// The products of one query of `W` vectors with the keys `keys`, summed but for the lanes; gives the end of the keys.
+#[inline(always)]
+fn dots_of_one<X: Stored, S: Simd<X::Wide>, const W: usize>(
+    simd: S,
+    keys: Matrix<'_, X>,
+    range: Range<usize>,
+    query: &[<X::Wide as Element>::Block],
+    lanes: &mut [S::Vector; LANES],
+) -> usize {
+    let mut numbers = [simd.splat(X::Wide::ZERO); W];
+    for (number, block) in numbers.iter_mut().zip(&query[..W]) {
+        *number = simd.load(block);
+    }
+    for (lane, key) in lanes.iter_mut().zip(range.clone()) {
+        let packs = &X::packs(keys.row(key)).0[..W];
+        let mut sum = simd.splat(X::Wide::ZERO);
+        for (two, numbers) in packs.as_chunks::<2>().0.iter().zip(numbers.as_chunks::<2>().0) {
+            let [a, b] = X::load_two(simd, two);
+            sum = simd.mul_add(numbers[0], a, sum);
+            sum = simd.mul_add(numbers[1], b, sum);
+        }
+        *lane = sum;
+    }
+    range.end
 }
 
 /// The products of `R` queries with the keys `key..key + K`, summed but for the lanes.

@@ -17,7 +17,7 @@ pub use problem::Decoding;
 use super::statistics::{Logits, Statistics};
 use crate::error::Result;
 use crate::threads::{self, Cancel};
-use chunk::{Chunk, ChunkKernel, Scratch, State};
+use chunk::{Chunks, ChunksKernel, Scratch, State};
 use logitscope_simd::{Element, Stored};
 use merge::{Row, merge};
 
@@ -26,6 +26,12 @@ pub const CHUNK: usize = 1024;
 
 /// Tokens whose states are kept at the same time.
 const TOKENS: usize = 8;
+
+/// A piece of work has several chunks where there are more than so many, enough for the threads of a common machine.
+const PIECES: usize = 64;
+
+/// The most chunks of a piece.
+const MOST_CHUNKS: usize = 8;
 
 /// Computes attention over a cache and the statistics of its rows; `out` is (batch, heads, tokens, value dim) in
 /// row-major order.
@@ -56,17 +62,30 @@ pub fn decode<X: Stored>(
         let parts = batch * key_heads * chunks * rows_a_chunk;
         let mut states = vec![State::empty(); parts];
         let mut sums = vec![X::Wide::block(X::Wide::ZERO); parts * value_width.max(1)];
-        let of_chunks = states.chunks_mut(rows_a_chunk.max(1));
-        let sums_of_chunks = sums.chunks_mut((rows_a_chunk * value_width.max(1)).max(1));
-        let mut pieces = Vec::with_capacity(batch * key_heads * chunks);
-        for (index, (states, sums)) in of_chunks.zip(sums_of_chunks).enumerate() {
-            let (number, key_head) = (index % chunks, index / chunks % key_heads);
-            let batch = index / chunks / key_heads;
-            let tokens = slab.clone();
-            pieces.push(Chunk { problem, batch, key_head, number, tokens, with_moments, states, sums });
+        // Further tokens find the keys of one chunk in the caches, not those of several.
+        let several = (batch * key_heads * chunks / PIECES).clamp(1, MOST_CHUNKS);
+        let step = if slab.len() == 1 { several } else { 1 };
+        let of_heads = states.chunks_mut((chunks * rows_a_chunk).max(1));
+        let sums_of_heads = sums.chunks_mut((chunks * rows_a_chunk * value_width.max(1)).max(1));
+        let mut pieces = Vec::with_capacity(batch * key_heads * chunks.div_ceil(step));
+        for (head, (states, sums)) in of_heads.zip(sums_of_heads).enumerate() {
+            let of_pieces = states.chunks_mut((step * rows_a_chunk).max(1));
+            let sums_of_pieces = sums.chunks_mut((step * rows_a_chunk * value_width.max(1)).max(1));
+            for (index, (states, sums)) in of_pieces.zip(sums_of_pieces).enumerate() {
+                pieces.push(Chunks {
+                    problem,
+                    batch: head / key_heads,
+                    key_head: head % key_heads,
+                    numbers: index * step..chunks.min((index + 1) * step),
+                    tokens: slab.clone(),
+                    with_moments,
+                    states,
+                    sums,
+                });
+            }
         }
-        threads::for_each(pieces, problem.work(), cancel, Scratch::default, |scratch, chunk| {
-            X::Wide::dispatch(ChunkKernel { chunk, scratch });
+        threads::for_each(pieces, problem.work(), cancel, Scratch::default, |scratch, chunks| {
+            X::Wide::dispatch(ChunksKernel { chunks, scratch });
         })?;
         for batch in 0..batch {
             for head in 0..heads {

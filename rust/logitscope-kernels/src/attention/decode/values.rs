@@ -35,8 +35,10 @@ pub(super) fn add_values<X: Stored, S: Simd<X::Wide>>(
     width: usize,
     sums: &mut [<X::Wide as Element>::Block],
 ) {
-    for first in (0..values.rows()).step_by(VALUES) {
-        let part = values.part(first..values.rows().min(first + VALUES));
+    // Rows that all queries take in at once need not be read again.
+    let step = if group <= 2 { values.rows().max(1) } else { VALUES };
+    for first in (0..values.rows()).step_by(step) {
+        let part = values.part(first..values.rows().min(first + step));
         let mut row = 0;
         while row < group {
             let weights = &weights[row * CHUNK + first..];

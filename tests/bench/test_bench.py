@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,6 +139,20 @@ def test_that_suites_are_found_by_their_files():
         cases = list(suites.cases(name, Settings(smoke=True), Peers({}, {}, {})))
         assert cases or (name == "gpu" and not gpu.available(allow_software=True))
         assert len({(case.group, case.title) for case in cases}) == len(cases)
+
+
+def test_that_the_page_of_gpus_shows_the_kept_figures():
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "how-to" / "gpu.md").read_text()
+    (kept,) = re.findall(r"kept in `(benches/\S+)\.md`", page)
+    numbers = json.loads((root / f"{kept}.json").read_text())
+    assert numbers["device"].partition(" (software")[0] in page
+    for result in numbers["results"]:
+        by_name = {one["name"]: one for one in result["measured"]}
+        times = [report._time(by_name[name]["seconds"][0]) for name in ("CPU", "GPU", "GPU with copies")]
+        ratio = by_name["GPU with copies"]["ratios"]["CPU"][0]
+        cells = (result["name"], str(result["shape"][0]), *times, f"{ratio:.4f}")
+        assert f"| {' | '.join(cells)} |" in page
 
 
 def test_that_the_command_keeps_numbers_and_tables(tmp_path):

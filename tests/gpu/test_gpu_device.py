@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -194,3 +195,14 @@ def test_that_the_other_operations_name_the_way_to_the_cpu(gpu_device):
     x = GpuArray(np.zeros((1, 1, 2, 4), np.float32), gpu_device)
     with pytest.raises(DeviceError, match=r"softmax_stats: x is on a GPU; use x.numpy\(\)"):
         logitscope.softmax_stats(x)
+
+
+def test_that_the_bench_names_what_it_measured_on(gpu_device, tmp_path, monkeypatch, capsys):
+    from logitscope.__main__ import main
+
+    monkeypatch.setenv("LOGITSCOPE_GPU_ADAPTER", gpu_device.info.name)
+    assert main(["bench", "gpu", "--quick", "--sizes", "2x9", "--save", str(tmp_path)]) == 0
+    assert f"measured on {gpu_device.info.name}" in capsys.readouterr().err
+    (numbers,), (page,) = tmp_path.rglob("gpu.json"), tmp_path.rglob("gpu.md")
+    assert json.loads(numbers.read_text())["device"].startswith(gpu_device.info.name)
+    assert gpu_device.info.name in page.read_text()

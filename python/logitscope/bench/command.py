@@ -100,6 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
             "quick": arguments.quick,
         }
         numbers, tables = _measured(arguments.suite, settings, peers)
+        device = suites.measured_on(arguments.suite)
+        if device is not None:
+            head["device"] = device
+            _say(f"measured on {device}")
     report.show(tables)
     for file in files:
         report.write(file, head | numbers, tables)

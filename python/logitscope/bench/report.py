@@ -137,5 +137,7 @@ def write(path: Path, numbers: dict[str, Any], made: Sequence[Table]) -> None:
     machine, quick = numbers["machine"], "; a quick run" if numbers["quick"] else ""
     libraries = ", ".join(f"{name} {version}" for name, version in numbers["versions"].items())
     facts = f"{machine['cpu']}, {machine['isa']}, one thread; {numbers['date']}{quick}"
+    if "device" in numbers:
+        facts = f"{numbers['device']}; CPU {facts}"
     page = f"# logitscope bench {numbers['suite']}\n\n{facts}\n\n{libraries}\n\n{markdown(made)}"
     path.with_suffix(".md").write_text(page, encoding="utf-8")

@@ -1,5 +1,7 @@
 """The suites: one file each, with a docstring that says what it measures and ``cases(settings, peers)``.
 
+One that measures something else than the CPU has ``measured_on()``, the name of that.
+
 A suite is found by the name of its file; a new one is a new file here.
 """
 
@@ -24,3 +26,9 @@ def cases(name: str, settings: Settings, peers: Peers) -> Iterator[Case]:
     """Make the cases of a suite."""
     made: Iterator[Case] = import_module(f"{__name__}.{name}").cases(settings, peers)
     return made
+
+
+def measured_on(name: str) -> str | None:
+    """Name what a suite has measured if that is not the CPU."""
+    say = getattr(import_module(f"{__name__}.{name}"), "measured_on", None) if name in NAMES else None
+    return None if say is None else str(say())

@@ -59,6 +59,12 @@ def cases(settings: Settings, peers: Peers) -> Iterator[Case]:
         yield Case("attention", "attention on a GPU", shape, settings.dtype, work, make_attention, 1e-3)
 
 
+def measured_on() -> str:
+    """Name the GPU, its driver with it."""
+    info = default_device().info
+    return f"{info.name} ({info.kind}, {info.backend}, {info.driver})"
+
+
 def _contenders(
     function: Callable[..., Any],
     arrays: list[Any],

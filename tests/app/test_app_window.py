@@ -2,7 +2,15 @@ import pytest
 from fake_run import FakeReader, record_step, write_run
 from PySide6.QtCore import QSettings, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QToolButton
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QComboBox,
+    QLineEdit,
+    QListWidget,
+    QSlider,
+    QToolButton,
+    QTreeWidget,
+)
 from shiboken6 import isValid
 
 from logitscope.errors import RunFileError
@@ -10,6 +18,7 @@ from logitscope.record import Panel, RunReader
 from logitscope_app.commands import COMMANDS, help_page
 from logitscope_app.main_window import MainWindow
 from logitscope_app.models.states import HeadsState, LinesState, TextState
+from logitscope_app.panels.card import Card
 from logitscope_app.services.run_watcher import RunWatcher
 from logitscope_app.services.session import Session
 from logitscope_app.settings import Settings
@@ -290,6 +299,26 @@ def test_that_the_gallery_gives_the_keyboard_back(qtbot, make_window, reader):
     qtbot.waitUntil(lambda: not isValid(passing))
     window.toggle_gallery()
     assert window.gallery.isHidden()
+
+
+def test_that_all_that_can_be_used_has_a_name(make_window, reader):
+    window = make_window(reader)
+    window.docks.finish()
+    window.toggle_gallery()
+    kinds = (QAbstractButton, QLineEdit, QComboBox, QSlider, QListWidget, QTreeWidget, Card)
+    used = [widget for kind in kinds for widget in window.findChildren(kind)]
+    used = [widget for widget in used if not isinstance(widget.parentWidget(), QLineEdit | QComboBox)]
+    assert len(used) > 40
+    used = [widget for widget in used if not widget.objectName().startswith("qt_")]  # parts of Qt's own
+    unnamed = [widget for widget in used if not widget.accessibleName() and not _text(widget)]
+    assert [(type(each), type(each.parentWidget()), each.objectName()) for each in unnamed] == []
+    loss = window.docks.grids["Training"].cards[0]
+    assert loss.accessibleName() == "Loss"
+    assert "train" in loss.accessibleDescription()
+
+
+def _text(widget):
+    return widget.text() if isinstance(widget, QAbstractButton) else ""
 
 
 def test_that_every_command_can_be_done_and_no_key_is_given_twice():

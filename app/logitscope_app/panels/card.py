@@ -211,6 +211,8 @@ class Card(QFrame):
         if self._named != state.panel:
             self._named = state.panel
             self.title.setText(state.panel.title)
+            self.setAccessibleName(state.panel.title)
+            self.more.setAccessibleName(f"Menu of {state.panel.title}")
             self.unit.setText(state.panel.y_label)
             hints = [tooltip(tag) for tag in state.panel.tags[:3]]
             self.title.setToolTip("\n\n".join(([state.panel.notes] if state.panel.notes else []) + hints))

@@ -63,6 +63,7 @@ class CommandPalette(QDialog):
         self.field.returnPressed.connect(self._do)
         self.field.installEventFilter(self)
         self.list = named(QTreeWidget(), "commands")
+        self.list.setAccessibleName("Commands")
         self.list.setColumnCount(2)
         self.list.setHeaderHidden(True)
         self.list.setRootIsDecorated(False)

@@ -22,6 +22,7 @@ class HelpOverlay(Overlay):
 
     def __init__(self, parent: QWidget, keys: Mapping[str, Sequence[tuple[str, str]]]) -> None:
         super().__init__(parent)
+        self.setAccessibleName("Keys")
         self.setStyleSheet("HelpOverlay { background: rgba(0, 0, 0, 150); }")
         card = named(QFrame(), "panel")
         layout = QVBoxLayout(card)

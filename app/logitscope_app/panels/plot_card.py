@@ -56,6 +56,7 @@ class PlotCard(Card):
         self.legend.setVisible(not single)
         self.legend.set_entries(entries)
         self.aside.setText(f"{where}   {entries[0].value}".strip() if single else where)
+        self.setAccessibleDescription(", ".join(f"{entry.label} {entry.value}" for entry in entries))
 
     def redraw(self) -> None:
         """Draw once more what is shown, if something is."""

@@ -76,6 +76,12 @@ def test_that_the_map_follows_the_knobs_at_once(qtbot, card):
     np.testing.assert_allclose(card.recorded._values, weights(Q[1, 3], K[1, 1]), atol=2e-6)
     card.normaliser.setCurrentText("sparsemax")
     assert (card.map._values[-1] == 0).any()
+    card.normaliser.setCurrentText("softmax")
+    card.causal.click()
+    np.testing.assert_allclose(card.map._values, weights(Q[1, 3], K[1, 1], 0.5, causal=False), atol=2e-6)
+    card.set_state(WhatIfState(PANEL, 6, query=Q, key=K[:, :2]))
+    assert not card.question.causal  # another step leaves the question as it is
+    np.testing.assert_allclose(card.recorded._values, weights(Q[1, 3], K[1, 1]), atol=2e-6)
     card.reset()
     assert card.question == Question()
     assert changed(card) == []

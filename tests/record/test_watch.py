@@ -134,6 +134,7 @@ def test_that_the_standard_tags_are_written_at_their_steps(path, model):
         }
         layers.update({f"attention/sink/layer{i}": 3 for i in (0, 1)})
         names = ("max", "std", "lse_mean", "entropy", "saturation", "lost_mass")
+        names += ("lost_mass/float16", "lost_mass/bfloat16")
         arrays = {
             f"attention/{name}": 3 for name in ("map", "entropy", "max_logit", "lse", "sink_mass", "tokens")
         }
@@ -350,6 +351,8 @@ def test_that_the_figures_of_class_logits_are_right():
             "logits/entropy": -(np.where(p == 0, 0, p * np.log(np.where(p == 0, 1, p)))).sum(1).mean(),
             "logits/saturation": np.mean(p.max(1) > 0.99),
             "logits/lost_mass": 10 / finite.size,
+            "logits/lost_mass/float16": np.mean(p[np.isfinite(rows)].astype(np.float16) == 0),
+            "logits/lost_mass/bfloat16": np.mean(p[np.isfinite(rows)] < 2.0**-134),
         },
         rel=1e-6,
     )

@@ -177,8 +177,14 @@ GLOSSARY = (
         "of rows",
     ),
     Meaning(
+        "logits/lost_mass/*",
+        "Share of entries whose probability would round to 0 if it were kept in that type.",
+        "0 where the softmax is computed in that type; float16 loses what is 17 below the maximum.",
+        "of entries",
+    ),
+    Meaning(
         "logits/lost_mass*",
-        "Share of entries so far below the row's maximum that their probability rounds to 0.",
+        "Share of entries so far below the row's maximum that their probability rounds to 0 in float32.",
         "0. Above that, the softmax loses classes to rounding.",
         "of entries",
     ),

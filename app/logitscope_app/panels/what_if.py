@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QComboBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from logitscope_app.models.colour import Scale
 from logitscope_app.models.states import WhatIfState
@@ -45,13 +45,17 @@ class WhatIfCard(Card):
         self.recorded = MapView(palette, square=True)
         self.head = QComboBox()
         self.normaliser = QComboBox()
+        self.causal = QCheckBox("Causal mask")
+        self._was_causal: bool | None = None
         self.figures: list[tuple[QLabel, QLabel, QLabel]] = []
         self.rows = {knob.name: KnobRow(knob) for knob in KNOBS}
         super().__init__(palette)
         self.head.setAccessibleName("Head")
         self.normaliser.setAccessibleName("Normaliser")
+        self.causal.setToolTip("A query sees the keys up to itself only.")
         self.normaliser.addItems(NORMALISERS)
         self.normaliser.currentTextChanged.connect(lambda name: self.ask(normaliser=name))
+        self.causal.toggled.connect(lambda on: self.ask(causal=on))
         self.head.currentIndexChanged.connect(lambda _: self._compute())
         controls = QWidget()
         controls.setFixedWidth(_CONTROLS_WIDTH)
@@ -62,6 +66,7 @@ class WhatIfCard(Card):
         choices.addWidget(self.head)
         choices.addWidget(self.normaliser, 1)
         column.addLayout(choices)
+        column.addWidget(self.causal)
         for knob in KNOBS:
             row = self.rows[knob.name]
             row.set_knob(knob, live=True)
@@ -103,14 +108,15 @@ class WhatIfCard(Card):
         super().resizeEvent(event)
         self._sides[0].setVisible(self.width() > _ROOM_FOR_BOTH)
 
-    def ask(self, **changes: float | str) -> None:
+    def ask(self, **changes: float | str | bool) -> None:
         """Change some of the question; the map follows at once."""
         self.question = replace(self.question, **changes)  # type: ignore[arg-type]
         self._compute()
 
     def reset(self) -> None:
         """Ask for what was recorded."""
-        default = Question(causal=self.question.causal)
+        default = Question(causal=bool(self._was_causal))
+        self.causal.setChecked(default.causal)
         for knob in KNOBS:
             self.rows[knob.name].turn(knob.default)
         self.normaliser.setCurrentText(default.normaliser)
@@ -129,7 +135,10 @@ class WhatIfCard(Card):
             self.head.clear()
             self.head.addItems(names)
             self.head.blockSignals(False)
-        self.question = replace(self.question, causal=state.causal)
+        if state.causal != self._was_causal:
+            self._was_causal = state.causal
+            self.question = replace(self.question, causal=state.causal)
+            self.causal.setChecked(state.causal)
         self._compute()
 
     def _compute(self) -> None:

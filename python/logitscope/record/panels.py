@@ -53,7 +53,12 @@ SLICES = (
 LOGITS = (
     Panel("Class logits", "lines", ("logits/max", "logits/std", "logits/lse_mean"), "Logit scaling"),
     Panel("Prediction entropy", "lines", ("logits/entropy",), "Logit scaling", y_label="nats"),
-    Panel("Saturation and lost mass", "lines", ("logits/saturation", "logits/lost_mass"), "Logit scaling"),
+    Panel(
+        "Saturation and lost mass",
+        "lines",
+        ("logits/saturation", "logits/lost_mass", "logits/lost_mass/*"),
+        "Logit scaling",
+    ),
 )
 
 

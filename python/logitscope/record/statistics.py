@@ -13,8 +13,8 @@ from logitscope.record.arguments import to_numpy
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-LOG_SMALLEST = -103.97
-"""Below this a probability rounds to 0 in float32: ln of half the smallest subnormal number."""
+LOG_SMALLEST = {"": -103.97, "/float16": -17.33, "/bfloat16": -92.88}
+"""Below this a probability rounds to 0: ln of half the smallest subnormal number, of float32 first."""
 SATURATED = 0.99
 SAMPLED_ENTRIES = 1 << 13
 SAMPLED_ROWS = 16
@@ -179,7 +179,7 @@ def summarize_logits(logits: Any) -> dict[str, float]:
             "logits/lse_mean": float((largest[:, 0] + log_total).mean()),
             "logits/entropy": float((log_total - weighted / total).mean()),
             "logits/saturation": _share(top, top > SATURATED),
-            "logits/lost_mass": _share(logs, logs < LOG_SMALLEST),
+            **{f"logits/lost_mass{kind}": _share(logs, logs < least) for kind, least in LOG_SMALLEST.items()},
         }
 
 

@@ -103,21 +103,19 @@ def poison(model: GPT, step: int) -> None:
 @torch.no_grad()
 def pull_to_the_first(model: GPT, step: int) -> None:
     """Have every query of the first layer like the first key more and more."""
-    qkv = model.blocks[0].attention.qkv
+    attention = model.blocks[0].attention
     if step == BEGIN:
-        width = qkv.weight.shape[1]
+        project = attention.project
 
-        def hook(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor:
-            pull = torch.zeros_like(output)
-            pull[:, :, :width] = hook.strength
-            pull[:, 0, width : 2 * width] = hook.strength
-            return output + pull
+        def pulled(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            query, key, value = project(x)
+            pull = torch.zeros_like(key)
+            pull[:, :, 0] = attention.pull
+            return query + attention.pull, key + pull, value
 
-        hook.strength = 0.0
-        qkv.register_forward_hook(hook)
-        qkv.pull = hook
+        attention.pull, attention.project = 0.0, pulled
     if step > BEGIN:
-        qkv.pull.strength += 0.02
+        attention.pull += 0.02
 
 
 def failing(seed: int) -> list[Case]:

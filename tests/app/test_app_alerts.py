@@ -156,3 +156,22 @@ def test_that_a_seeded_training_is_told_from_a_healthy_one(tmp_path, kind):
     alerts, _ = seeded_trainings.alerts_of(tmp_path / "run.scope")
     assert bool({alert.rule for alert in alerts} & set(case.expected)) == (kind == "failing")
     assert alerts == () or kind == "failing"
+
+
+def test_that_each_failing_training_is_really_made_to_fail():
+    torch = pytest.importorskip("torch")
+    seeded_trainings = pytest.importorskip("seeded_trainings")
+    from logitscope.nn import GPT, GPTConfig
+
+    tokens = torch.arange(24).reshape(2, 12)
+    for case in seeded_trainings.failing(0):
+        torch.manual_seed(0)
+        model = GPT(GPTConfig(30, 64, case.layers, case.heads, case.width))
+        before = model(tokens)
+        last = seeded_trainings.BEGIN + 190
+        for step in range(seeded_trainings.BEGIN, last + 1):
+            case.sabotage(model, step)
+        after = case.logits_at(model(tokens), last)
+        touched = not torch.allclose(before, after, rtol=1e-3) or case.rate != type(case).rate
+        jumps = any(case.rate_at(step) != 1.0 for step in range(seeded_trainings.STEPS))
+        assert touched or jumps, case.name

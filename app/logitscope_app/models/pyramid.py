@@ -23,6 +23,7 @@ class Pyramid:
 
     def __init__(self, values: FloatArray) -> None:
         self._levels = [values]
+        self._is_signed: bool | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -32,8 +33,10 @@ class Pyramid:
 
     def level(self, number: int) -> FloatArray:
         """The matrix halved so many times."""
+        if number and self._is_signed is None:
+            self._is_signed = bool((self._levels[0] < 0).any())
         while len(self._levels) <= number:
-            self._levels.append(_halved(_halved(self._levels[-1]).T).T)
+            self._levels.append(_quartered(self._levels[-1], signed=bool(self._is_signed)))
         return self._levels[number]
 
     def window(
@@ -60,11 +63,20 @@ class Pyramid:
         )
 
 
-def _halved(values: FloatArray) -> FloatArray:
-    """Of each two rows the entry that is farther from 0."""
-    even, odd = values[0::2], values[1::2]
-    paired = even[: len(odd)]
-    with np.errstate(invalid="ignore"):
-        halved = np.where((np.abs(odd) > np.abs(paired)) | np.isnan(odd), odd, paired)
-    rest: FloatArray = even[len(odd) :]
-    return np.concatenate([halved, rest]) if len(rest) else halved
+def _quartered(values: FloatArray, *, signed: bool) -> FloatArray:
+    """Of each two by two entries the one that is farthest from 0, of equal ones the positive."""
+    top = _reduced(values, np.maximum)
+    if not signed:
+        return top
+    low = _reduced(values, np.minimum)
+    farthest: FloatArray = np.where(top >= -low, top, low)  # a NaN is in both
+    return farthest
+
+
+def _reduced(values: FloatArray, better: np.ufunc) -> FloatArray:
+    """Of each two by two entries the better; both ufuncs hand a NaN on. Rows first: they lie together in memory."""
+    for _ in range(2):
+        even, odd = values[0::2], values[1::2]
+        halved: FloatArray = better(even[: len(odd)], odd)
+        values = (np.concatenate([halved, even[len(odd) :]]) if len(even) > len(odd) else halved).T
+    return values

@@ -197,7 +197,8 @@ class TimelineBar(QWidget):
         self._speed_button.setEnabled(last is not None)
         for name, button in self._buttons.items():
             button.setEnabled(last is not None)
-            button.setIcon(icon("pause" if name == "play" and self.playing else name, p.text))
+            shape = "pause" if name == "play" and self.playing else name
+            button.setIcon(icon(shape, p.faint if last is None else p.text))
         follow = self._buttons["live"]
         follow.setText("Live" if self._running else "Newest")
         idle = p.good if self._running else p.faint

@@ -1,5 +1,7 @@
 """Decoding over caches, packed sequences, merged states and windows of the map against plain attention."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,76 @@ def test_one_query_gives_the_last_row_of_the_full_pass(isa, heads, length):
     got = logitscope.attention_decode(q[:, :, -1:], filled(k, v), stats=("entropy",), **options)
     for name in ("out", "lse", "max_logit", "entropy"):
         np.testing.assert_allclose(getattr(got, name), getattr(wanted, name)[:, :, -1:], rtol=1e-5, atol=2e-6)
+
+
+SINGLE = {
+    "plain": {},
+    "causal": {"is_causal": True},
+    "window": {"window": (300, 0)},
+    "lengths": {"kv_len": [1100, 0]},
+    "scores": {
+        "softcap": 2.0,
+        "inv_temperature": np.float32(0.7),
+        "sinks": np.linspace(-1, 1, 4, dtype=np.float32),
+        "alibi_slopes": np.linspace(0, 0.1, 4, dtype=np.float32),
+    },
+    "top_left": {"causal_align": "top_left", "scale": -0.4},
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("poison", [None, np.nan, np.inf, -np.inf])
+def test_a_single_query_is_decoded_with_the_results_of_the_tiles(name, poison):
+    rng = np.random.default_rng(0)
+    q, k, v = (
+        rng.standard_normal((2, heads, n, 32), np.float32) for heads, n in ((4, 1), (2, 1200), (2, 1200))
+    )
+    if poison is not None:
+        # Two keys that all see, one that lengths hide, and a value.
+        k[0, 0, [1000, 1099]], k[0, 1, 1150] = poison, poison
+        v[1, 0, 1050, 3] = poison
+    options = {"stats": ("entropy", "logits", "variance"), **SINGLE[name]}
+    told = logitscope.explain(q, k, v, **options)
+    assert told.steps[0].kernel.startswith("attention_decode")
+    assert told.steps[0].tiles is None
+    # Who wants the map gets it from tiles.
+    tiled = logitscope.attention(q, k, v, map_bins=(1, 7), **options)
+    names = ("out", "lse", "max_logit", "entropy", "logit_count", "logit_mean", "logit_m2", "variance")
+    for part in names:
+        got, wanted = getattr(told.result, part), getattr(tiled, part)
+        np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-5, err_msg=part)
+    dout = rng.standard_normal(told.result.out.shape, np.float32)
+    asked = {key: option for key, option in options.items() if key != "stats"}
+    for part in ("dq", "dk", "dv"):
+        got, wanted = (
+            getattr(logitscope.attention_backward(dout, q, k, v, result, **asked), part)
+            for result in (told.result, tiled)
+        )
+        np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-5, err_msg=part)
+
+
+def test_a_single_query_at_the_first_key_is_not_decoded():
+    q, k, v = (x[:, :, : 1 if i == 0 else 9] for i, x in enumerate(sequence(1, 2, 2, 9)))
+    got = logitscope.attention(q, k, v, is_causal=True, causal_align="top_left")
+    np.testing.assert_array_equal(got.out, v[:, :, :1])
+
+
+def test_packed_single_queries_have_the_bits_of_calls_of_their_own():
+    q, k, v = (x[0].swapaxes(0, 1) for x in sequence(1, 4, 2, 1500))
+    for starts_q, starts_k in (([0, 1, 2], [0, 1100, 1500]), ([0, 1, 3, 4], [0, 1100, 1110, 1500])):
+        got = logitscope.attention_varlen(
+            q[: starts_q[-1]], k, v, starts_q, starts_k, is_causal=True, stats=("entropy",)
+        )
+        for (first, end), (start, stop) in zip(pairwise(starts_q), pairwise(starts_k), strict=True):
+            own = logitscope.attention(
+                *(q[None, first:end], k[None, start:stop], v[None, start:stop]),
+                is_causal=True,
+                layout="blhd",
+                stats=("entropy",),
+            )
+            assert (got.out[first:end] == own.out[0]).all()
+            for name in ("lse", "max_logit", "inv_sum", "entropy"):
+                assert (getattr(got, name)[:, first:end] == getattr(own, name)[0]).all()
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 8])

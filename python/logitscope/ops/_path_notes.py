@@ -47,7 +47,7 @@ class PathStep:
     threads: int
     """How many the operations may use."""
     tiles: TileCount | None
-    """None on the composite path."""
+    """None on the composite path, and where a single query reads its keys as decoding does."""
     wide_rows: int
     """Rows whose scores left the range of the type and were computed again in float64."""
     products: Literal["tiles", "pairs"] | None
@@ -105,8 +105,13 @@ def note_native(
     problem: Problem,
     inv_sum: NDArray[Any],
     sequences: Callable[[], Iterable[Problem]] | None = None,
+    *,
+    is_decoded: bool = False,
 ) -> None:
-    """Note that the kernel has run; ``sequences`` gives the problems that a packed one stands for."""
+    """Note that the kernel has run; ``sequences`` gives the problems that a packed one stands for.
+
+    ``is_decoded`` says that it was the one for few queries, which has no tiles and widens 16-bit numbers.
+    """
     notes = _ACTIVE.get()
     if notes is None:
         return
@@ -121,10 +126,14 @@ def note_native(
     if problem.dropout_p:
         refused.append("dropout draws a random number for each score")
     products = None
-    if name_of(problem.q.dtype) == "bfloat16":
+    if name_of(problem.q.dtype) == "bfloat16" and not is_decoded:
         products = products_of_bfloat16()
         refused += bfloat16_refusals()
-    counts = [_native.attention_tiles(part) for part in ([problem] if sequences is None else sequences())]
+    counts = [
+        _native.attention_tiles(part)
+        for part in ([problem] if sequences is None else sequences())
+        if not is_decoded
+    ]
     notes.steps.append(
         PathStep(
             operation=operation,
@@ -133,7 +142,7 @@ def note_native(
             dtype=name_of(problem.q.dtype),
             shapes=(problem.q.shape, problem.k.shape),
             threads=_native.get_num_threads(),
-            tiles=TileCount(*map(sum, zip(*counts, strict=True))),
+            tiles=TileCount(*map(sum, zip(*counts, strict=True))) if counts else None,
             wide_rows=wide_rows,
             products=products,
             refused=tuple(refused),

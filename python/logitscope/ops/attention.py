@@ -24,6 +24,7 @@ from logitscope.ops._attention_problem import (
     heads_first,
     new_heads,
 )
+from logitscope.ops._decoding import Decoding
 from logitscope.ops._path_notes import note_native
 from logitscope.ops._row_figures import RowFigures
 from logitscope.ops.attention_result import AttentionResult
@@ -217,8 +218,12 @@ def attention(
     top = None
     if chosen:
         top = np.empty((*rows, chosen), np.int64), np.empty((*rows, chosen), dtype)
-    _native.attention_forward(problem, out, figures, None if map_ is None else (map_, map_pooling), top)
-    note_native("attention", problem, figures.inv_sum)
+    decoding = Decoding.of_single_query(problem) if map_ is None and top is None else None
+    if decoding is None:
+        _native.attention_forward(problem, out, figures, None if map_ is None else (map_, map_pooling), top)
+    else:
+        _native.attention_decode(decoding, out, figures)
+    note_native("attention", problem, figures.inv_sum, is_decoded=decoding is not None)
     if empty == "nan":
         unseen = np.isneginf(figures.max_logit)
         out[unseen] = narrow(np.full((), np.nan, dtype), out.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from logitscope._arrays import as_floats, like, same_dtype
 from logitscope._dtypes import wide
 from logitscope.errors import ArgumentError, ShapeError
 from logitscope.ops._attention_problem import as_computed, check_options, row_contiguous
+from logitscope.ops._decoding import Decoding
 from logitscope.ops._row_figures import RowFigures
 from logitscope.ops.attention_result import AttentionResult
 
@@ -129,7 +130,7 @@ def attention_decode(
         except ValueError:
             message = f"{_OPERATION}: inv_temperature has shape {temperature.shape}; use one that broadcasts to {rows}"
             raise ShapeError(message) from None
-    problem = _Decoding(
+    problem = Decoding(
         q=row_contiguous("q", queries),
         keys=cache.keys,
         values=cache.values,
@@ -147,20 +148,3 @@ def attention_decode(
     figures = RowFigures.empty(rows, wide(dtype), stats)
     _native.attention_decode(problem, out, figures)
     return AttentionResult(out=like(q, out), **figures.like(q))
-
-
-class _Decoding(NamedTuple):
-    """Checked inputs; the compiled module reads them by these names."""
-
-    q: NDArray[Any]
-    keys: NDArray[Any]
-    values: NDArray[Any]
-    pages: list[int]
-    lengths: list[int]
-    capacity: int
-    window: int | None
-    scale: float
-    inv_temperature: NDArray[Any] | None
-    softcap: float
-    alibi_slopes: NDArray[Any] | None
-    sinks: NDArray[Any] | None

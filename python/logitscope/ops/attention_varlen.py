@@ -13,12 +13,15 @@ from logitscope._arrays import as_numpy, like, needs_autograd
 from logitscope._dtypes import narrow, wide
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.ops._attention_problem import Problem, check_options
+from logitscope.ops._decoding import Decoding
 from logitscope.ops._path_notes import note_native
 from logitscope.ops._row_figures import RowFigures
 from logitscope.ops.attention_result import AttentionResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+
+    from numpy.typing import NDArray
 
     from logitscope.ops._attention_problem import CausalAlign, Kind, Window
 
@@ -95,13 +98,30 @@ def attention_varlen(
     out = np.empty((queries, heads, packed.problem.v.shape[3]), packed.problem.q.dtype)
     dtype, rows = wide(out.dtype), (heads, queries)
     figures = RowFigures.empty(rows, dtype, stats)
-    _native.attention_varlen_forward(packed.problem, packed.starts, out, figures)
-    note_native(_OPERATION, packed.problem, figures.inv_sum, packed.sequences)
+    decodings = [Decoding.of_single_query(sequence) for sequence in packed.sequences()]
+    if not all(decodings):
+        _native.attention_varlen_forward(packed.problem, packed.starts, out, figures)
+    for row, decoding in zip(packed.starts[0], decodings, strict=False):
+        if decoding is not None:
+            _decode(decoding, row, out, figures, stats)
+    note_native(_OPERATION, packed.problem, figures.inv_sum, packed.sequences, is_decoded=all(decodings))
     if empty == "nan":
         unseen = np.isneginf(figures.max_logit)
         out.swapaxes(0, 1)[unseen] = narrow(np.full((), np.nan, dtype), out.dtype)
         figures.spoil(unseen)
     return AttentionResult(out=like(q, out), **figures.like(q))
+
+
+def _decode(
+    decoding: Decoding, row: int, out: NDArray[Any], figures: RowFigures, stats: Collection[str]
+) -> None:
+    """Fill the one row of a sequence, as a call of its own would."""
+    heads = out.shape[1]
+    own = RowFigures.empty((1, heads, 1), figures.lse.dtype, stats)
+    _native.attention_decode(decoding, out[row].reshape(1, heads, 1, -1), own)
+    for target, source in zip(figures, own, strict=True):
+        if target is not None and source is not None:
+            target[:, row] = source[0, :, 0]
 
 
 class Packed(NamedTuple):

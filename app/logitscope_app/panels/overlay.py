@@ -32,8 +32,10 @@ class Overlay(QWidget):
         focus.setFocus()
 
     def hideEvent(self, event: QHideEvent) -> None:
-        """Give the keyboard back."""
+        """Give the keyboard back, unless the whole window is put aside for a while."""
         super().hideEvent(event)
+        if event.spontaneous():
+            return
         before, self._before = self._before, None
         if before is not None and isValid(before):  # it may have gone with its run
             before.setFocus()

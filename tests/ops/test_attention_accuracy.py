@@ -1,4 +1,4 @@
-"""16-bit attention over a pairwise grid of options: its errors beside those of plain torch in the same type."""
+"""Attention over a pairwise grid of options: its errors beside those of plain torch in the same type."""
 
 import ml_dtypes
 import numpy as np
@@ -7,7 +7,11 @@ import torch
 
 import logitscope
 
-TYPES = {"float16": (np.float16, torch.float16), "bfloat16": (ml_dtypes.bfloat16, torch.bfloat16)}
+TYPES = {
+    "float16": (np.float16, torch.float16),
+    "bfloat16": (ml_dtypes.bfloat16, torch.bfloat16),
+    "float32": (np.float32, torch.float32),
+}
 BATCH, HEADS, QUERIES, KEYS = 2, 4, 70, 131
 
 # Each pair of choices of two columns is in some row.
@@ -97,5 +101,7 @@ def test_errors_over_the_grid_are_within_those_of_plain_torch(name, row):
 
     truth, theirs = by_torch(torch.float64), by_torch(torch_type)
     for index, (exact, got, other) in enumerate(zip(truth, ours, theirs, strict=True)):
-        error, limit = (np.abs(np.float64(x) - exact).max() for x in (got, other))
+        # In float32 the largest of thousands of errors is a matter of luck, their mean square is not.
+        norm = np.inf if dtype != np.float32 else 2
+        error, limit = (np.linalg.norm((np.float64(x) - exact).ravel(), norm) for x in (got, other))
         assert error <= (3 if index else 2) * limit, ("out", "dq", "dk", "dv", "dbias")[index]

@@ -100,6 +100,17 @@ def test_that_a_chain_of_many_calls_gives_what_the_cpu_gives(gpu_device):
     np.testing.assert_allclose(array.numpy(), expected, rtol=1e-4)
 
 
+def test_that_a_chain_is_one_submission_up_to_32_calls(gpu_device):
+    array = GpuArray(np.zeros((2, 8), np.float32), gpu_device)
+    for calls, expected in ((1, 1), (30, 1), (31, 1), (40, 2)):
+        before, result = gpu_device.submissions, array
+        for _ in range(calls):
+            result = logitscope.softmax(result)
+        assert gpu_device.submissions == before + calls // 32
+        result.numpy()
+        assert gpu_device.submissions == before + expected
+
+
 def test_that_an_upload_does_not_overtake_calls_that_read_the_same_memory(gpu_device):
     # The first array is given back before the call that reads it has run, and the next one is as large.
     results = []

@@ -10,7 +10,7 @@ from logitscope import _native
 from logitscope.errors import GpuDeviceLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Reduction = Literal["auto", "tree", "subgroup"]
 
@@ -86,6 +86,8 @@ class Device:
     adapter
         Index in :func:`adapters`, or a part of the name; by default what the environment variable
         ``LOGITSCOPE_GPU_ADAPTER`` says, else the best.
+    backends
+        The interfaces that it may be driven through, of ``"vulkan"``, ``"metal"`` and ``"dx12"``; all by default.
     allow_software
         Whether the best may be software (such as Mesa's lavapipe), which is slower than the CPU's own kernels.
     reduction
@@ -120,6 +122,7 @@ class Device:
         self,
         adapter: int | str | None = None,
         *,
+        backends: Sequence[str] | None = None,
         allow_software: bool = False,
         reduction: Reduction = "auto",
         binding_bytes: int | None = None,
@@ -127,7 +130,8 @@ class Device:
     ) -> None:
         wanted = adapter if adapter is not None else os.environ.get(ADAPTER_VARIABLE) or None
         name = None if wanted is None else str(wanted)
-        self._native = _native.GpuDevice(name, allow_software, reduction, binding_bytes, timeout)
+        through = None if backends is None else [backends] if isinstance(backends, str) else list(backends)
+        self._native = _native.GpuDevice(name, through, allow_software, reduction, binding_bytes, timeout)
         self.info = AdapterInfo.of(self._native.facts())
 
     @property
@@ -139,6 +143,21 @@ class Device:
     def pool_bytes(self) -> int:
         """Bytes that were given back and are kept for later arrays."""
         return self._native.pool_bytes()
+
+    @property
+    def submissions(self) -> int:
+        """How often recorded calls were submitted: once for each result that is read, and every 32 calls."""
+        return self._native.submissions()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Which of the features that are used it has, as :attr:`AdapterInfo.features`."""
+        return self.info.features
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """Its limits, as :attr:`AdapterInfo.limits`."""
+        return self.info.limits
 
     @property
     def has_f16(self) -> bool:

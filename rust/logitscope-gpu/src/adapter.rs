@@ -31,8 +31,19 @@ pub fn adapters() -> Vec<AdapterFacts> {
     found().iter().enumerate().map(|(index, adapter)| facts(index, adapter)).collect()
 }
 
-/// The adapter with an index, or whose name has a part (in any case), or else the best one that is no software.
-pub(crate) fn choose(wanted: Option<&str>, allow_software: bool) -> Result<(Adapter, AdapterFacts)> {
+/// The interfaces that adapters are driven through.
+const BACKENDS: [&str; 3] = ["vulkan", "metal", "dx12"];
+
+/// The adapter with an index, or whose name has a part (in any case), or else the best one that is no software; of those
+/// that are driven through one of `backends`.
+pub(crate) fn choose(
+    wanted: Option<&str>,
+    backends: Option<&[String]>,
+    allow_software: bool,
+) -> Result<(Adapter, AdapterFacts)> {
+    if let Some(unknown) = backends.unwrap_or_default().iter().find(|one| !BACKENDS.contains(&one.as_str())) {
+        return Err(Error::Unavailable(format!("gpu: no backend '{unknown}'; use {}", BACKENDS.join(", "))));
+    }
     let mut all: Vec<_> = found()
         .into_iter()
         .enumerate()
@@ -40,9 +51,19 @@ pub(crate) fn choose(wanted: Option<&str>, allow_software: bool) -> Result<(Adap
             let facts = facts(index, &adapter);
             (adapter, facts)
         })
+        .filter(|(_, facts)| backends.is_none_or(|backends| backends.contains(&facts.backend)))
         .collect();
     let names: Vec<_> =
         all.iter().map(|(_, facts)| format!("{} '{}' ({})", facts.index, facts.name, facts.kind)).collect();
+    if names.is_empty() && backends.is_some_and(|_| !adapters().is_empty()) {
+        let asked = backends.unwrap_or_default().join(", ");
+        let had: Vec<_> =
+            adapters().iter().map(|facts| format!("'{}' ({})", facts.name, facts.backend)).collect();
+        return Err(Error::Unavailable(format!(
+            "gpu: no adapter through {asked}; there are {}",
+            had.join(", ")
+        )));
+    }
     if names.is_empty() {
         let message =
             "gpu: no adapter; install a Vulkan driver (on Debian mesa-vulkan-drivers), or use the CPU";

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::{self, Pipeline};
 use crate::shader::Variant;
 use crate::tensor::Tensor;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use wgpu::{BufferUsages, PollType, SubmissionIndex};
@@ -101,6 +102,7 @@ impl Device {
         let commands = std::mem::take(chain).encoder.map(wgpu::CommandEncoder::finish);
         let turn = self.turn();
         let index = self.0.queue.submit(commands);
+        self.0.submissions.fetch_add(1, Ordering::Relaxed);
         drop(turn);
         self.0.pool.submitted();
         index

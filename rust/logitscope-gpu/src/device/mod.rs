@@ -13,6 +13,7 @@ use crate::pipeline::Pipeline;
 use crate::pool::Pool;
 use crate::shader::{Reduction, Variant};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use trouble::{Trouble, watch};
@@ -26,6 +27,8 @@ const SOFTWARE_ROUNDS: usize = 65_535;
 pub struct Settings {
     /// Index or part of the name of an adapter; the best if there is none.
     pub adapter: Option<String>,
+    /// The interfaces that it may be driven through; all if none are given.
+    pub backends: Option<Vec<String>>,
     /// Whether the best may be software.
     pub allow_software: bool,
     /// How threads add up; by default through subgroups on real GPUs that have them.
@@ -40,6 +43,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             adapter: None,
+            backends: None,
             allow_software: false,
             reduction: None,
             binding_bytes: None,
@@ -67,6 +71,7 @@ struct Inner {
     chain: Mutex<Chain>,
     /// Held by who submits and who waits: `wgpu` panics where a submission ends while two threads look for it.
     turn: Mutex<()>,
+    submissions: AtomicU64,
     trouble: Arc<Mutex<Trouble>>,
     #[cfg(feature = "cooperative-matrix")]
     matrices: Option<Matrices>,
@@ -78,7 +83,11 @@ impl Device {
     /// # Errors
     /// [`Error::Unavailable`] where there is none that fits, or none that can do what is asked for.
     pub fn open(settings: &Settings) -> Result<Self> {
-        let (adapter, facts) = adapter::choose(settings.adapter.as_deref(), settings.allow_software)?;
+        let (adapter, facts) = adapter::choose(
+            settings.adapter.as_deref(),
+            settings.backends.as_deref(),
+            settings.allow_software,
+        )?;
         let features = adapter.features() & adapter::WANTED;
         let mut limits = adapter.limits();
         if let Some(bytes) = settings.binding_bytes {
@@ -123,6 +132,7 @@ impl Device {
             pipelines: Mutex::default(),
             chain: Mutex::default(),
             turn: Mutex::default(),
+            submissions: AtomicU64::new(0),
             trouble,
             #[cfg(feature = "cooperative-matrix")]
             matrices,
@@ -199,6 +209,11 @@ impl Device {
         self.0.pool.free_bytes()
     }
 
+    /// How often recorded calls were submitted.
+    pub fn submissions(&self) -> u64 {
+        self.0.submissions.load(Ordering::Relaxed)
+    }
+
     /// Whether two are the same.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -209,6 +224,7 @@ impl Device {
         self.trouble().lost.get_or_insert_with(|| "it was closed".to_owned());
         *self.chain() = Chain::default();
         self.0.pool.clear();
+        self.0.pipelines.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.0.raw.destroy();
     }
 

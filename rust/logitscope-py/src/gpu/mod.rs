@@ -63,6 +63,7 @@ impl GpuDevice {
     fn open(
         py: Python<'_>,
         adapter: Option<String>,
+        backends: Option<Vec<String>>,
         allow_software: bool,
         reduction: &str,
         binding_bytes: Option<u64>,
@@ -80,7 +81,7 @@ impl GpuDevice {
         let timeout = Duration::try_from_secs_f64(timeout).map_err(|_| {
             ArgumentError::new_err(format!("Device: timeout is {timeout}; use seconds, at least 0"))
         })?;
-        let settings = Settings { adapter, allow_software, reduction, binding_bytes, timeout };
+        let settings = Settings { adapter, backends, allow_software, reduction, binding_bytes, timeout };
         let device = py.detach(|| Device::open(&settings)).map_err(|error| to_python(&error))?;
         Ok(Self(device))
     }
@@ -91,6 +92,10 @@ impl GpuDevice {
 
     fn pool_bytes(&self) -> u64 {
         self.0.pool_bytes()
+    }
+
+    fn submissions(&self) -> u64 {
+        self.0.submissions()
     }
 
     fn close(&self, py: Python<'_>) {

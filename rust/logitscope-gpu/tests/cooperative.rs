@@ -3,8 +3,8 @@
 #![cfg(feature = "cooperative-matrix")]
 
 use logitscope_gpu::{
-    Attention, AttentionOptions, Device, Dropout, Error, Format, Matrices, STATE, Settings, Shape, Tensor,
-    convert, every_variant,
+    Attention, AttentionOptions, Device, Dropout, Error, Format, MOMENTS, Matrices, STATE, Settings, Shape,
+    Tensor, convert, every_variant,
 };
 use naga::back::spv;
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
@@ -87,13 +87,8 @@ fn read(device: &Device, tensor: &Tensor) -> Vec<f32> {
     bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes"))).collect()
 }
 
-/// Output and statistics of the rows of two batch elements; the second has 20 real keys, and what follows may be NaN.
-fn attention(
-    device: &Device,
-    dims: [usize; 2],
-    options: AttentionOptions,
-    spoilt: bool,
-) -> (Vec<f32>, Vec<f32>) {
+/// Output, statistics and moments of the rows of two batch elements; the second has 20 real keys, and what follows may be NaN.
+fn attention(device: &Device, dims: [usize; 2], options: AttentionOptions, spoilt: bool) -> [Vec<f32>; 3] {
     let [dim, value_dim] = dims;
     let (batch, heads, key_heads, queries, keys) = (2, 4, 2, 37, 70);
     let mut aside = vec![0.0_f32; 3 * heads];
@@ -108,8 +103,13 @@ fn attention(
         bias: None,
         options,
     };
-    let output = inputs.forward(device, false).expect("attention");
-    (read(device, &output.out), read(device, &output.state))
+    // With moments it is another kernel, whose output is that of the one without.
+    let [without, output] = [false, true].map(|moments| inputs.forward(device, moments).expect("attention"));
+    let [out, state] = [&output.out, &output.state].map(|tensor| read(device, tensor));
+    let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&read(device, &without.out)), bits(&out), "{dims:?} {options:?}");
+    assert_eq!(bits(&read(device, &without.state)), bits(&state), "{dims:?} {options:?}");
+    [out, state, read(device, output.moments.as_ref().expect("moments"))]
 }
 
 #[test]
@@ -162,11 +162,12 @@ fn assert_agrees(matrices: Matrices) {
     for dims in [[16, 16], [40, 64], [80, 24], [128, 128]] {
         for options in all {
             for spoilt in [false, true] {
-                let (out, state) = attention(&plain, dims, options, spoilt);
-                let (found, found_state) = attention(&matrices, dims, options, spoilt);
+                let [out, state, moments] = attention(&plain, dims, options, spoilt);
+                let [found, found_state, found_moments] = attention(&matrices, dims, options, spoilt);
                 // The last keys of the first batch element are real: a NaN there reaches the rows that see it.
                 let classes = |numbers: &[f32]| numbers.iter().map(|x| x.is_nan()).collect::<Vec<_>>();
                 assert_eq!(classes(&found), classes(&out), "{dims:?} {options:?}");
+                assert_eq!(classes(&found_moments), classes(&moments), "{dims:?} {options:?}");
                 // Weights are rounded to float16: the error grows with their sum, which is some 35 for the sigmoid.
                 let tolerance = if options.sigmoid { 6e-3 } else { 2e-3 };
                 let differ = |a: f32, b: f32, tolerance: f32| (a - b).abs() > tolerance * b.abs().max(1.0);
@@ -174,6 +175,9 @@ fn assert_agrees(matrices: Matrices) {
                 assert_eq!(worst, None, "{dims:?} {options:?}");
                 assert_eq!(found_state.len(), out.len() / dims[1] * STATE);
                 let worst = found_state.iter().zip(&state).find(|&(&a, &b)| differ(a, b, 1e-4));
+                assert_eq!(worst, None, "{dims:?} {options:?}");
+                assert_eq!(found_moments.len(), out.len() / dims[1] * MOMENTS);
+                let worst = found_moments.iter().zip(&moments).find(|&(&a, &b)| differ(a, b, 1e-4));
                 assert_eq!(worst, None, "{dims:?} {options:?}");
             }
         }

@@ -98,7 +98,10 @@ def attention_varlen(
     out = np.empty((queries, heads, packed.problem.v.shape[3]), packed.problem.q.dtype)
     dtype, rows = wide(out.dtype), (heads, queries)
     figures = RowFigures.empty(rows, dtype, stats)
-    decodings = [Decoding.of_single_query(sequence) for sequence in packed.sequences()]
+    decodings = [
+        Decoding.of_single_query(packed.sequence(index)) if end - first == 1 else None
+        for index, (first, end) in enumerate(pairwise(packed.starts[0]))
+    ]
     if not all(decodings):
         _native.attention_varlen_forward(packed.problem, packed.starts, out, figures)
     for row, decoding in zip(packed.starts[0], decodings, strict=False):
@@ -180,17 +183,20 @@ class Packed(NamedTuple):
             raise ShapeError(message)
         return starts_q, starts_k
 
+    def sequence(self, index: int) -> Problem:
+        """The problem of one sequence, as far as its scores are concerned."""
+        queries, keys = (slice(starts[index], starts[index + 1]) for starts in self.starts)
+        problem = self.problem
+        return problem._replace(
+            q=problem.q[:, :, queries],
+            k=problem.k[:, :, keys],
+            v=problem.v[:, :, keys],
+            sigmoid_bias=None,
+        )
+
     def sequences(self) -> Iterator[Problem]:
-        """The problem of each sequence, as far as its scores are concerned."""
-        for (first_q, end_q), (first_k, end_k) in zip(*map(pairwise, self.starts), strict=True):
-            queries, keys = slice(first_q, end_q), slice(first_k, end_k)
-            problem = self.problem
-            yield problem._replace(
-                q=problem.q[:, :, queries],
-                k=problem.k[:, :, keys],
-                v=problem.v[:, :, keys],
-                sigmoid_bias=None,
-            )
+        """The problems of all of them."""
+        return map(self.sequence, range(len(self.starts[0]) - 1))
 
 
 def _starts(name: str, value: Any, of: str, length: int) -> list[int]:

@@ -87,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     if load is not None and load > BUSY and timed:
         _say(f"{load:.1f} processes want a CPU on average; measure on a machine that does nothing else")
     with machine.one_thread() as cpu:
+        machine.age_memory()
         peers = Peers.load() if timed else Peers.load(("torch",))
         for name, reason in peers.missing.items():
             _say(f"{name} is not measured: {reason}")

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from logitscope import _native
 
 if TYPE_CHECKING:
@@ -55,6 +57,15 @@ def one_thread() -> Iterator[int | None]:
         _native.set_num_threads(threads)
         if cpus:
             os.sched_setaffinity(0, cpus)
+
+
+def age_memory() -> None:
+    """Free a large array once.
+
+    Until then glibc gives freed memory back to the system at once, and results of half a megabyte take half of their
+    time to get it again. A process that has worked for a while keeps it.
+    """
+    np.ones(30 << 20, np.uint8)
 
 
 def caches() -> dict[str, int]:

@@ -14,6 +14,9 @@ use wgpu::{BufferUsages, PollType, SubmissionIndex};
 /// How often a wait looks whether somebody wants it to stop.
 const TICK: Duration = Duration::from_millis(50);
 
+/// What a look counts at most: a process that was suspended meanwhile did not wait.
+const LONGEST_TICK: Duration = Duration::from_secs(1);
+
 impl Device {
     /// Submits what is recorded, without waiting.
     ///
@@ -109,8 +112,9 @@ impl Device {
     }
 
     pub(super) fn wait(&self, index: &SubmissionIndex, go_on: &mut dyn FnMut() -> bool) -> Result<()> {
-        let start = Instant::now();
+        let mut waited = Duration::ZERO;
         loop {
+            let start = Instant::now();
             let poll = PollType::Wait { submission_index: Some(index.clone()), timeout: Some(TICK) };
             let turn = self.turn();
             let answer = self.0.raw.poll(poll);
@@ -124,7 +128,8 @@ impl Device {
             if !go_on() {
                 return Err(Error::Interrupted);
             }
-            if start.elapsed() >= self.0.timeout {
+            waited += start.elapsed().min(LONGEST_TICK);
+            if waited >= self.0.timeout {
                 let (name, seconds) = (&self.0.facts.name, self.0.timeout.as_secs_f64());
                 return Err(Error::Timeout(format!(
                     "gpu: {name} has not answered for {seconds} s; give it less at once, or a longer timeout"

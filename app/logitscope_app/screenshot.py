@@ -11,6 +11,7 @@ from PySide6.QtCore import QCoreApplication, QEventLoop, qInstallMessageHandler
 from logitscope_app.main_window import MainWindow
 from logitscope_app.models.export import write_whole
 from logitscope_app.panels.card import png_bytes, svg_bytes
+from logitscope_app.panels.map_view import is_preparing
 from logitscope_app.services.filming import Filming
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def save_screenshot(
             _wait_for_frame(window, step=wanted)
         window.docks.finish()
         _settle()
+        _wait(lambda: not is_preparing(window), "a large map was not ready")
         write_whole(target, svg_bytes(window) if target.suffix.lower() == ".svg" else png_bytes(window))
     finally:
         window.close()

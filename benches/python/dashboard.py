@@ -132,6 +132,10 @@ def large_map(app: QApplication) -> None:
     view.show()
     view.show_map(np.random.default_rng(0).random((4096, 4096), np.float32), Scale(0.0, 1.0))
     view.grab()
+    while view.preparing:
+        time.sleep(0.01)
+        app.processEvents()
+        view.grab()
     cells = iter(range(1000))
     moved = seconds(lambda: (view.point_at((next(cells), 5)), view.grab()), 20)
 

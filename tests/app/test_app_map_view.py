@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -116,3 +118,60 @@ def test_that_a_large_map_is_drawn_from_as_many_cells_as_there_are_pixels(view):
     view.point_at((5, 5))
     view.grab()
     assert view._image is image  # a moved cursor colours nothing anew
+
+
+def large(value, rows=3000):
+    values = np.zeros((rows, 3000), np.float32)
+    values[1501, 1501] = value  # no cell of the first, rough look
+    return values
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Pyramids are built only when this event is set; the threads that built them are in its list."""
+    go, build = threading.Event(), Pyramid.build
+    go.threads, go.built = [], []
+
+    def wait(pyramid):
+        assert go.wait(60)
+        go.threads.append(threading.current_thread())
+        go.built.append(pyramid)
+        build(pyramid)
+
+    monkeypatch.setattr(Pyramid, "build", wait)
+    yield go
+    go.set()
+
+
+def test_that_a_large_map_is_halved_by_another_thread_and_shown_roughly_before(qtbot, view, held):
+    view.show_map(large(1.0), Scale(0.0, 1.0))
+    rough = view.grab().toImage()
+    assert view.preparing
+    assert len(view._pyramid._levels) == 1  # nothing was halved to paint it
+    held.set()
+    qtbot.waitUntil(lambda: (view.grab(), not view.preparing)[1], timeout=60_000)
+    assert held.threads
+    assert threading.main_thread() not in held.threads
+    assert view.grab().toImage() != rough
+    assert view._pyramid.window(0, 0, 3000, 3000, (300.0, 300.0))[0].max() == 1.0
+
+
+def test_that_a_zoomed_large_map_needs_no_preparing(view, held):
+    view.show_map(large(1.0), Scale(0.0, 1.0))
+    view._look_at(QRect(1400, 1400, 200, 200))
+    view.grab()
+    assert not view.preparing
+    assert view._image.width() == 200
+
+
+def test_that_a_newer_map_takes_the_place_of_one_that_is_prepared(qtbot, view, held):
+    maps = [large(value) for value in (1.0, 2.0, 3.0)]
+    pyramids = []
+    for values in maps:
+        view.show_map(values, Scale(0.0, 3.0))
+        view.grab()
+        pyramids.append(view._pyramid)
+    held.set()
+    qtbot.waitUntil(lambda: (view.grab(), not view.preparing)[1], timeout=60_000)
+    assert held.built == [pyramids[0], pyramids[2]]  # the one between was never begun
+    assert view._pyramid.window(0, 0, 3000, 3000, (300.0, 300.0))[0].max() == 3.0

@@ -232,8 +232,10 @@ def test_that_a_deleted_log_is_begun_anew(path, monkeypatch):
         scope.scalar("a", 0, 0)
         path.unlink()
         scope.scalar("a", 1, 1)
+        assert scope.lost_files == 1
     with record.RunReader(scope.path) as run:
         assert run.scalars("a").values.tolist() == [1]
+        assert [event.level for event in run.events()] == ["warning"]
         assert run.info.status == "finished"
 
 

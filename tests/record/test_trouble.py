@@ -126,7 +126,7 @@ def test_that_what_waited_keeps_its_order_whatever_its_number(path, monkeypatch)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be deleted there")
 @pytest.mark.parametrize("suffixes", [[""], ["", "-wal", "-shm"]])
-def test_that_a_deleted_file_is_made_anew(path, suffixes):
+def test_that_a_deleted_file_is_told_of_and_made_anew(path, suffixes, caplog):
     with record.start("gone", path=path) as scope:
         scope.panel("A", "lines", ["a"])
         scope.knob("k", 1, 0, 2)
@@ -136,11 +136,18 @@ def test_that_a_deleted_file_is_made_anew(path, suffixes):
         scope.scalar("a", 2, 2)
         scope.array("b", np.ones(3), 2)
         assert scope.path == path
+        assert (scope.lost_files, scope.waiting, scope.dropped) == (1, 0, {})
+    assert [record.message.split(": ")[1] for record in caplog.records] == [
+        "deleted or replaced while written; going on in a new one"
+    ]
     with record.RunReader(path) as run:
         assert run.scalars("a").values.tolist() == [2]
         assert run.array("b").array.tolist() == [1, 1, 1]
         assert len(run.panels()) == len(run.knobs()) == 1
         assert run.info.status == "finished"
+        assert [(event.level, event.message.split(" was ")[0]) for event in run.events()] == [
+            ("warning", "run.scope")
+        ]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be deleted there")

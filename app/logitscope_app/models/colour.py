@@ -45,7 +45,9 @@ class Scale:
 
 def scale_of(values: FloatArray, *, log: bool = False, signed: bool | None = None) -> Scale:
     """A scale over the finite ``values``; symmetric about 0 when they have both signs (or ``signed``)."""
-    finite = values[np.isfinite(values)]
+    finite = values
+    if not values.size or not np.isfinite([values.min(), values.max()]).all():  # else a copy of all is saved
+        finite = values[np.isfinite(values)]
     if not finite.size:
         return Scale(0.1 if log else 0.0, 1.0, log=log)
     low, high = float(finite.min()), float(finite.max())

@@ -9,6 +9,7 @@ from PySide6.QtCore import QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPen
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
+from logitscope_app.models.pyramid import sketch
 from logitscope_app.models.text import number
 from logitscope_app.panels.map_image import map_image
 from logitscope_app.theme.style import small_font
@@ -73,7 +74,7 @@ class HeadGrid(QWidget):
         self._maps, self._figure, self._palette, self._selected = maps, figure, palette, selected
         self._images = [
             [
-                map_image(values, scale_of_head(layer, head), palette, blank_zeros=True)
+                map_image(sketch(values), scale_of_head(layer, head), palette, blank_zeros=True)
                 for head, values in enumerate(heads)
             ]
             for layer, heads in enumerate(maps)

@@ -8,6 +8,7 @@ import numpy as np
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from logitscope_app.models.colour import Scale, scale_of
+from logitscope_app.models.pyramid import sketch
 from logitscope_app.models.states import HeadsState
 from logitscope_app.models.text import number, step_number
 from logitscope_app.panels.card import Card
@@ -239,8 +240,11 @@ def _linear(values: np.ndarray) -> Scale:
     The first rows of a causal map see few tokens: their weights are near 1 in every head and would leave the
     rest dark.
     """
-    seen = values[np.isfinite(values) & (values > 0)]
-    if not seen.size or (values < 0).any():
+    if (values < 0).any():
+        return scale_of(values)
+    few = sketch(values.reshape(-1, values.shape[-1]))  # a quantile of a million cells is that of all
+    seen = few[np.isfinite(few) & (few > 0)]
+    if not seen.size:
         return scale_of(values)
     return Scale(0.0, float(np.quantile(seen, 0.98)))
 

@@ -13,6 +13,7 @@ from logitscope_app.models.colour import Scale
 from logitscope_app.models.pyramid import Pyramid
 from logitscope_app.models.text import number
 from logitscope_app.panels.map_image import map_image
+from logitscope_app.services.preparer import Preparer
 from logitscope_app.theme.colormaps import sample
 from logitscope_app.theme.palette import GAP
 from logitscope_app.theme.style import small_font
@@ -33,12 +34,15 @@ _WIDEST_LABEL = 84.0
 _ZOOM = 1.25
 _FEWEST = 4
 """Rows and columns that are seen at the largest zoom."""
+_AT_ONCE = 1 << 22
+"""Cells up to which a map is halved at once, some 10 ms; a larger one is made ready on another thread."""
 _KEYS = {Qt.Key.Key_Left: (0, -1), Qt.Key.Key_Right: (0, 1), Qt.Key.Key_Up: (-1, 0), Qt.Key.Key_Down: (1, 0)}
 
 
 class MapView(QWidget):
     """Paints a matrix. ``pointed`` says what the cursor reads, or nothing when there is no cursor.
 
+    A large one is shown roughly, one cell for many, until it is halved as far as the pixels need.
     Ctrl and the wheel, or ``Z`` and ``Shift+Z``, zoom; dragging moves a map that is zoomed; a double click shows all.
     """
 
@@ -54,6 +58,10 @@ class MapView(QWidget):
         self._columns: Sequence[str] = ()
         self._blank_zeros = False
         self._pyramid = Pyramid(self._values)
+        self._preparer = Preparer()
+        self._preparer.done.connect(self._prepared)
+        self._asked: Pyramid | None = None
+        self._is_rough = False
         self._view = QRect(0, 0, 0, 0)
         self._drawn: tuple[object, ...] = ()
         self._image = QImage()
@@ -98,6 +106,11 @@ class MapView(QWidget):
         """Wear other colours."""
         self._palette = palette
         self.update()
+
+    @property
+    def preparing(self) -> bool:
+        """Whether what was painted is only a rough look, soon to be replaced."""
+        return self._asked is self._pyramid
 
     @property
     def view(self) -> QRect:
@@ -233,6 +246,8 @@ class MapView(QWidget):
         self._paint_rows(painter, area)
         self._paint_columns(painter, area)
         self._paint_bar(painter, area)
+        if self._is_rough:
+            self._paint_note(painter, area)
         if self._cell is not None:
             painter.setClipRect(area.adjusted(-2, -2, 2, 2))
             self._paint_cursor(painter, area)
@@ -240,16 +255,26 @@ class MapView(QWidget):
 
     def _make_image(self, area: QRectF) -> None:
         """Colour the cells that are seen, as many as there are pixels; kept until something changes."""
-        view, pixels = self._view, (area.height(), area.width())
-        key = (self._pyramid, self._scale, self._palette, self._blank_zeros, view.getRect(), pixels)
+        view, pixels, pyramid = self._view, (area.height(), area.width()), self._pyramid
+        rough = self._values.size > _AT_ONCE and not pyramid.is_ready(view.height(), view.width(), pixels)
+        key = (pyramid, rough, self._scale, self._palette, self._blank_zeros, view.getRect(), pixels)
         if key == self._drawn:
             return
-        self._drawn = key
-        cells, (top, left, rows, columns) = self._pyramid.window(
-            view.top(), view.left(), view.height(), view.width(), pixels
+        self._drawn, self._is_rough = key, rough
+        if rough and pyramid is not self._asked:
+            self._asked = pyramid
+            self._preparer.ask(pyramid.build)
+        cells, (top, left, rows, columns) = pyramid.window(
+            view.top(), view.left(), view.height(), view.width(), pixels, rough=rough
         )
         self._image = map_image(cells, self._scale, self._palette, blank_zeros=self._blank_zeros)
         self._covered = QRectF(left, top, columns, rows)
+
+    def _prepared(self) -> None:
+        """Paint anew if it was the map asked for last that became ready."""
+        if self._asked is not None and self._asked.is_built:
+            self._asked = None
+            self.update()
 
     def _box(self, area: QRectF, cells: QRectF) -> QRectF:
         """Where cells lie in the widget."""
@@ -372,6 +397,21 @@ class MapView(QWidget):
             y = bar.bottom() - position * (bar.height() - metrics.height()) - metrics.height()
             painter.drawText(QPointF(bar.right() + 4, y + metrics.ascent()), text)
 
+    def _paint_note(self, painter: QPainter, area: QRectF) -> None:
+        """Say that this is a rough look yet."""
+        text = "preparing …"
+        metrics = QFontMetricsF(self._label_font)
+        box = QRectF(
+            area.left() + 4, area.top() + 4, metrics.horizontalAdvance(text) + GAP, metrics.height() + 4
+        )
+        painter.setPen(QPen(QColor(self._palette.border), 1))
+        painter.setBrush(QColor(self._palette.raised))
+        painter.drawRoundedRect(box, 4, 4)
+        painter.setFont(self._label_font)
+        painter.setPen(QColor(self._palette.text))
+        painter.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+
     def _paint_cursor(self, painter: QPainter, area: QRectF) -> None:
         assert self._cell is not None
         cell = self._box(area, QRectF(self._cell[1], self._cell[0], 1, 1))
@@ -381,6 +421,11 @@ class MapView(QWidget):
         painter.fillRect(QRectF(cell.left(), area.top(), cell.width(), area.height()), line)
         painter.setPen(QPen(QColor(self._palette.text), 1.5))
         painter.drawRect(cell.adjusted(-1, -1, 1, 1))
+
+
+def is_preparing(widget: QWidget) -> bool:
+    """Whether a map in a widget is shown roughly, since it is still made ready."""
+    return any(view.preparing for view in widget.findChildren(MapView))
 
 
 def _shown(first: int, count: int, every: int, *, named: bool) -> range:

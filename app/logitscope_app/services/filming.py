@@ -9,6 +9,7 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from PySide6.QtGui import QImage
 
 from logitscope_app.models.film import Film
+from logitscope_app.panels.map_view import is_preparing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,6 +79,9 @@ class Filming(QObject):
         if self._ended:
             return
         self._window.docks.finish()
+        if is_preparing(self._window):
+            QTimer.singleShot(_SETTLE_MS, self, self._take)
+            return
         last = len(self._film) + 1 == len(self._steps)
         length = _LAST_MS if last else round(1000 * self._seconds / max(len(self._steps) - 1, 1))
         self._film.add(picture_of(self._window), length)

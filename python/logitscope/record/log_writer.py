@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from logitscope.record.log_format import HEADER, encode, encode_row, encode_scalars
-from logitscope.record.outbox import Outbox, Row, logger
+from logitscope.record.outbox import Outbox, Row
 from logitscope.record.writer import free_path
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class LogWriter(Outbox):
             there = None
         if there is not None and (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
             return
-        logger.warning("run file %s: deleted or replaced while written; going on in a new one", self.path)
+        self._tell_of_loss()
         self._disconnect()
         self.path = free_path(self.path)
 

@@ -73,6 +73,7 @@ class Outbox(ABC):
     def __init__(self, path: Path, run: tuple[object, ...], *, buffer: int = 4096) -> None:
         self.path = path
         self.dropped: Counter[str] = Counter()
+        self.lost_files = 0
         self.lock = threading.RLock()
         self.clock: Callable[[], float] = time.time
         self._run = run
@@ -195,6 +196,14 @@ class Outbox(ABC):
 
     def _after(self, error: Exception) -> None:  # noqa: B027 -- nothing to do where a file cannot do so
         """Find out what a failed commit has left."""
+
+    def _tell_of_loss(self) -> None:
+        """The file was deleted or replaced: say so, in the one that follows too."""
+        self.lost_files += 1
+        logger.warning("run file %s: deleted or replaced while written; going on in a new one", self.path)
+        note = f"{self.path.name} was deleted or replaced while written; what it held is not in this file"
+        values = (self._state.last_step, self.clock(), "warning", note)
+        self._waiting.append(Row("events", "event", 1, None, values))
 
     def _is_failing(self) -> bool:
         return self._pause > 0.0

@@ -160,6 +160,11 @@ class Recorder:
         """How many calls are in memory only, until the file can be written again; 0 when all went well."""
         return self._writer.waiting
 
+    @property
+    def lost_files(self) -> int:
+        """How often the run file was deleted or replaced while it was written; looked at once a second."""
+        return self._writer.lost_files
+
     def scalar(self, tag: str, value: Any, step: int) -> None:
         """Record a number: a Python, NumPy or torch scalar; NaN and infinities are kept as they are."""
         known = self._tag_sets.get((tag,))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from logitscope.record import schema
 from logitscope.record.checkpoint import Checkpointer, leak
 from logitscope.record.mover import Mover
-from logitscope.record.outbox import Outbox, Row, State, logger
+from logitscope.record.outbox import Outbox, Row, State
 from logitscope.record.tail import SUFFIX, Tail
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ class Writer(Outbox):
         if identity[0] == self._identity[0]:
             self._disconnect()  # only the WAL is gone: closing writes what it held into the file
             return
-        logger.warning("run file %s: deleted or replaced while written; going on in a new one", self.path)
+        self._tell_of_loss()
         if identity[1] == self._identity[1]:  # what is still beside it must not be taken for another run's
             for suffix in ("-wal", "-shm"):
                 with contextlib.suppress(OSError):

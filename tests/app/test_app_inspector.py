@@ -83,3 +83,16 @@ def test_that_a_key_opens_it(make_window, qtbot, tmp_path):
     qtbot.keyClick(window.timeline.track, "I")
     assert window.inspector.filter.hasFocus()
     assert window.inspector.model.rowCount() == len(window.frame.inspected) > 5
+
+
+def test_that_the_columns_fill_a_wide_panel_until_one_is_drawn(panel):
+    header, view = panel.table.horizontalHeader(), panel.table.viewport()
+    for width in (1600, 1000):
+        panel.resize(width, 300)
+        assert 0 <= view.width() - header.length() < len(COLUMNS)
+        assert header.sectionSize(0) > 2 * header.sectionSize(1)
+    panel.resize(400, 300)
+    assert header.length() > view.width()  # a narrow one is scrolled
+    header.resizeSection(0, 100)
+    panel.resize(1600, 300)
+    assert header.sectionSize(0) == 100

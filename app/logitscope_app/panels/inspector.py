@@ -31,7 +31,7 @@ from logitscope_app.theme.palette import GAP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from PySide6.QtGui import QKeyEvent
+    from PySide6.QtGui import QKeyEvent, QResizeEvent
 
 _SORTED = Qt.ItemDataRole.UserRole
 _HINTS = (
@@ -45,6 +45,8 @@ _HINTS = (
     "Step of the value that is seen",
     "What is recorded under the tag",
 )
+_WIDTHS = (230, *(84,) * (len(COLUMNS) - 1))
+"""Of the columns where there is no more room."""
 _Index = QModelIndex | QPersistentModelIndex
 
 
@@ -132,9 +134,32 @@ class _Sorted(QSortFilterProxyModel):
 
 
 class _Table(QTableView):
-    """A table whose copy takes rows, not the cell that the cursor is on."""
+    """A table whose copy takes rows, not the cell that the cursor is on.
+
+    Its columns fill it, each by its share, until one of them is drawn wider or narrower.
+    """
 
     copied = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fits = True
+        self._is_fitting = False
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Give every column its share of the room."""
+        super().resizeEvent(event)
+        header = self.horizontalHeader()
+        if self._fits and header.count() == len(_WIDTHS):
+            self._is_fitting = True
+            share = max(1.0, self.viewport().width() / sum(_WIDTHS))
+            for column, width in enumerate(_WIDTHS):
+                header.resizeSection(column, int(width * share))
+            self._is_fitting = False
+
+    def keep_widths(self) -> None:
+        """Leave the columns as wide as they are, if it was not for the room that one has changed."""
+        self._fits = self._fits and self._is_fitting
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Take the key for copying."""
@@ -174,9 +199,9 @@ class InspectorPanel(QWidget):
         header.setHighlightSections(False)
         header.setSectionsMovable(True)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        header.resizeSection(0, 230)
-        for column in range(1, len(COLUMNS)):
-            header.resizeSection(column, 84)
+        for column, width in enumerate(_WIDTHS):
+            header.resizeSection(column, width)
+        header.sectionResized.connect(self.table.keep_widths)
         copy = QAction("Copy rows", self.table)
         copy.triggered.connect(self.copy)
         self.table.addAction(copy)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _EDGE = 10.0
 _FILL_ALPHA = 46
 _HANDLE = 5.0
+_BELOW = _HANDLE + 2.0
+"""From the line to the numbers below it: they keep clear of the handle."""
 
 
 class Track(QWidget):
@@ -97,7 +99,7 @@ class Track(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         p = self._palette
         metrics = QFontMetricsF(self.font())
-        base = self.height() - metrics.height() - 4
+        base = self.height() - metrics.height() - _BELOW
         if self._timeline.last is None:
             painter.setPen(QColor(p.muted))
             painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, "No step recorded yet")
@@ -182,7 +184,7 @@ class Track(QWidget):
             width = metrics.horizontalAdvance(text) + 2
             left = min(max(self.place(step) - width / 2, 0.0), self.width() - width)
             painter.drawText(
-                QRectF(left, base + 4, width, metrics.height()), Qt.AlignmentFlag.AlignCenter, text
+                QRectF(left, base + _BELOW, width, metrics.height()), Qt.AlignmentFlag.AlignCenter, text
             )
 
     def _paint_cursor(self, painter: QPainter, base: float) -> None:

@@ -21,6 +21,7 @@ from logitscope.bench.results import evaluate, summarise
 from logitscope.bench.roofline import Roofline, least_seconds
 from logitscope.bench.timing import Quartiles, take_turns
 from logitscope.errors import ArgumentError
+from logitscope.record import RunReader
 
 RATES = {"read": 10.0, "copied": 5.0, "exps": 2.0, "flops": 100.0}
 TINY = Settings(seconds=0.0, least_rounds=2, most_rounds=2)
@@ -167,6 +168,8 @@ def test_that_the_command_keeps_numbers_and_tables(tmp_path):
         str(numbers),
         "--save",
         str(tmp_path / "kept"),
+        "--record",
+        str(tmp_path / "bench.scope"),
     ]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "logitscope", *words],
@@ -186,6 +189,18 @@ def test_that_the_command_keeps_numbers_and_tables(tmp_path):
         "loss.json",
         "loss.md",
     }
+    (result,) = found["results"]
+    with RunReader(tmp_path / "bench.scope") as run:
+        assert (run.info.status, run.info.meta["suite"]) == ("finished", "loss")
+        shown = {
+            panel.title: [run.scalars(tag).values[0] for tag in panel.tags] for panel in run.panels()[:3]
+        }
+        assert found["machine"]["cpu"] in run.text("facts").text
+    measured = result["measured"]
+    assert shown.pop("Share of the roofline") == [100 * one["of_roofline"] for one in measured]
+    ours = [one for one in measured if one["best_peer"]]
+    assert shown.pop("Against the best peer") == [one["ratios"][one["best_peer"]][0] for one in ours]
+    assert shown == {"Time, 4x9": pytest.approx([1e6 * one["seconds"][0] for one in measured])}
 
 
 @pytest.mark.parametrize(
@@ -196,6 +211,8 @@ def test_that_the_command_keeps_numbers_and_tables(tmp_path):
         (["loss", "--sizes", "0x3"], "argument --sizes: '0x3' has no elements; use 1 or more"),
         (["loss", "--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
         (["loss", "--json", "/proc/none/x"], "bench: /proc/none/x cannot be written"),
+        (["loss", "--record", "/proc/none/x"], "bench: /proc/none/x cannot be written"),
+        (["memory", "--record"], "memory has a table alone, nothing to draw; use it without --record"),
         (["memory", "--sizes", "9x9"], "memory has arrays of its own; use it without --sizes"),
         (["accuracy", "--dtype", "float16"], "accuracy has arrays of its own, in float32; use it without"),
     ],

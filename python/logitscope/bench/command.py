@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +22,18 @@ from logitscope.errors import ArgumentError, DTypeError, LogitscopeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from logitscope.bench.cases import Case, Contender
+    from logitscope.record import Recorder
 
 ACCURACY, MEMORY, STATISTICS = "accuracy", "memory", "statistics"
 _UNTIMED = (ACCURACY, MEMORY)
 _OWN = (*_UNTIMED, STATISTICS)
 """What has arrays of its own."""
 RESULTS = Path("benches/results")
+_IN_RUNS = Path()
+"""``--record`` without a file."""
 BUSY = 0.5
 ROUNDING = {"float16": 2e-3, "bfloat16": 2e-2}
 """How far results in 16 bits may lie apart: peers round more often than once."""
@@ -38,6 +43,7 @@ EXAMPLES = """examples:
   logitscope bench loss --quick          a first impression
   logitscope bench softmax --sizes 64x1000,1x1000000 --dtype float64
   logitscope bench softmax --save        keep the results in benches/results/<cpu>/
+  logitscope bench softmax --record      for the dashboard, in ./runs
   logitscope bench accuracy              errors in units in the last place, ours beside torch's
   logitscope bench memory                peak memory of a linear layer with its loss, beside torch's
   logitscope bench statistics            what the statistics of attention cost in time and memory"""
@@ -66,6 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"keep numbers and tables below this directory (default: {RESULTS}), by the name of the CPU",
     )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        nargs="?",
+        const=_IN_RUNS,
+        metavar="FILE",
+        help="write a run file for the dashboard (default: runs/bench-SUITE-<time>.scope)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -80,13 +94,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.suite in _OWN and arguments.suite != MEMORY and arguments.dtype != "float32":
         message = f"{arguments.suite} has arrays of its own, in float32; use it without --dtype"
         raise ArgumentError(message)
+    if arguments.suite in _OWN and arguments.record:
+        message = f"{arguments.suite} has a table alone, nothing to draw; use it without --record, or --json"
+        raise ArgumentError(message)
     settings = Settings(dtype=arguments.dtype, sizes=arguments.sizes)
     if arguments.quick:
         settings = Settings(dtype=arguments.dtype, sizes=arguments.sizes, seconds=0.8, least_rounds=3)
     load = machine.load()
-    if load is not None and load > BUSY and timed:
-        _say(f"{load:.1f} processes want a CPU on average; measure on a machine that does nothing else")
-    with machine.one_thread() as cpu:
+    with _recorder(arguments) as scope, machine.one_thread() as cpu:
+        if load is not None and load > BUSY and timed:
+            _say(f"{load:.1f} processes want a CPU on average; measure on a machine that does nothing else")
         machine.age_memory()
         peers = Peers.load() if timed else Peers.load(("torch",))
         for name, reason in peers.missing.items():
@@ -100,37 +117,49 @@ def run(arguments: argparse.Namespace) -> int:
             "missing": peers.missing,
             "quick": arguments.quick,
         }
-        numbers, tables = _measured(arguments.suite, settings, peers)
+        numbers, tables, results = _measured(arguments.suite, settings, peers)
         device = suites.measured_on(arguments.suite)
         if device is not None:
             head["device"] = device
             _say(f"measured on {device}")
+        if scope is not None:
+            from logitscope.bench import recording
+
+            recording.write(scope, results, recording.facts(head))
     report.show(tables)
     for file in files:
         report.write(file, head | numbers, tables)
         _say(f"wrote {file}")
+    if scope is not None:
+        _say(f"wrote {scope.path}; logitscope dashboard shows it")
     return 0
 
 
-def _measured(suite: str, settings: Settings, peers: Peers) -> tuple[dict[str, Any], list[report.Table]]:
+def _recorder(arguments: argparse.Namespace) -> AbstractContextManager[Recorder | None]:
+    if arguments.record is None:
+        return nullcontext()
+    from logitscope.bench import recording  # which imports what only a run file needs
+
+    return recording.started(arguments.suite, None if arguments.record == _IN_RUNS else arguments.record)
+
+
+def _measured(
+    suite: str, settings: Settings, peers: Peers
+) -> tuple[dict[str, Any], list[report.Table], list[CaseResult]]:
     if suite == ACCURACY:
         errors = accuracy.measure(peers.torch)
-        return {"results": list(map(asdict, errors))}, [accuracy.table(errors)]
+        return {"results": list(map(asdict, errors))}, [accuracy.table(errors)], []
     if suite == MEMORY:
         peaks = memory.measure(dtype=settings.dtype)
-        return {"results": list(map(asdict, peaks))}, [memory.table(peaks, settings.dtype)]
+        return {"results": list(map(asdict, peaks))}, [memory.table(peaks, settings.dtype)], []
     if suite == STATISTICS:
         checks = statistics.measure(settings)
         numbers = [{**asdict(check), "met": check.met} for check in checks]
-        return {"results": numbers}, [statistics.table(checks)]
-    return _times(suite, settings, peers)
-
-
-def _times(suite: str, settings: Settings, peers: Peers) -> tuple[dict[str, Any], list[report.Table]]:
+        return {"results": numbers}, [statistics.table(checks)], []
     results = measure(suite, settings, peers)
     summary = summarise(results)
-    numbers = {"summary": list(map(asdict, summary)), "results": list(map(asdict, results))}
-    return numbers, report.tables(results)
+    kept = {"summary": list(map(asdict, summary)), "results": list(map(asdict, results))}
+    return kept, report.tables(results), results
 
 
 def _saved(arguments: argparse.Namespace) -> Path | None:

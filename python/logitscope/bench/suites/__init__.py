@@ -1,6 +1,6 @@
 """The suites: one file each, with a docstring that says what it measures and ``cases(settings, peers)``.
 
-One that measures something else than the CPU has ``measured_on()``, the name of that.
+One that measures something else than the CPU has ``measured_on()``, the name of that, and ``facts()``, what it can do.
 
 A suite is found by the name of its file; a new one is a new file here.
 """
@@ -32,3 +32,9 @@ def measured_on(name: str) -> str | None:
     """Name what a suite has measured if that is not the CPU."""
     say = getattr(import_module(f"{__name__}.{name}"), "measured_on", None) if name in NAMES else None
     return None if say is None else str(say())
+
+
+def facts(name: str) -> dict[str, str]:
+    """What is known of that which a suite has measured, beyond the CPU."""
+    say = getattr(import_module(f"{__name__}.{name}"), "facts", None)
+    return {} if say is None else dict(say())

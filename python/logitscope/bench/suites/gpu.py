@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     OpenDevice = Callable[[], Device]
     Limit = Callable[[Device, list[GpuArray]], object]
 
-SHAPES = ((1, 1000), (64, 1000), (1024, 1000), (8192, 1000), (2048, 32_000))
+ON_CPU, THERE, COPIED = "CPU", "GPU", "GPU with copies"
+LIMIT = "GPU's "
+"""How the names of the card's own limits begin."""
+SHAPES = ((1, 1000), (64, 1000), (1024, 1000), (65_536, 128), (8192, 1000), (2048, 4096), (2048, 32_000))
 LINEAR = ((256, 128, 8192), (2048, 512, 32_000))
 ATTENTION = ((128, 64), (512, 64), (2048, 64))
 HEADS = 8
@@ -65,6 +68,14 @@ def measured_on() -> str:
     return f"{info.name} ({info.kind}, {info.backend}, {info.driver})"
 
 
+def facts() -> dict[str, str]:
+    """Say what the GPU can do: driver, features, limits."""
+    info = default_device().info
+    limits = {name.replace("_", " "): f"{limit:,}" for name, limit in info.limits.items()}
+    features = ", ".join(info.features) or "none"
+    return {"GPU": measured_on(), "features": features, **limits}
+
+
 def _contenders(
     function: Callable[..., Any],
     arrays: list[Any],
@@ -86,9 +97,9 @@ def _contenders(
         return function(*(GpuArray(array, device) for array in arrays)).numpy()
 
     made = [
-        Contender("CPU", lambda: function(*arrays)),
-        Contender("GPU", lambda: run_there(lambda: function(*there)), ours=True, answer=GpuArray.numpy),
-        Contender("GPU with copies", copied, ours=True),
+        Contender(ON_CPU, lambda: function(*arrays)),
+        Contender(THERE, lambda: run_there(lambda: function(*there)), ours=True, answer=GpuArray.numpy),
+        Contender(COPIED, copied, ours=True),
     ]
     torch = peers.torch
     if torch is not None and torch.cuda.is_available():
@@ -121,7 +132,7 @@ def _multiply_adds(count: int, device: Device, _: list[GpuArray]) -> object:
 def _softmax(shape: tuple[int, int], dtype: str, peers: Peers, open_device: OpenDevice) -> list[Contender]:
     return _contenders(
         logitscope.softmax, [logits(shape, dtype)], lambda torch, x: torch.softmax(x, -1), peers, open_device,
-        {"GPU's copy": _copy},
+        {f"{LIMIT}copy": _copy},
     )  # fmt: skip
 
 
@@ -138,7 +149,9 @@ def _cross_entropy(
         loss = torch.nn.functional.cross_entropy(x, torch.from_numpy(targets).to(x.device))
         return torch.autograd.grad(loss, x)[0]
 
-    return _contenders(gradient, [logits(shape, dtype)], by_torch, peers, open_device, {"GPU's copy": _copy})
+    return _contenders(
+        gradient, [logits(shape, dtype)], by_torch, peers, open_device, {f"{LIMIT}copy": _copy}
+    )
 
 
 def _linear(
@@ -163,7 +176,7 @@ def _linear(
 
     # The logits twice, and the two products of their gradient.
     limit = partial(_multiply_adds, 8 * rows * width * classes)
-    return _contenders(gradient, arrays, by_torch, peers, open_device, {"GPU's multiply-adds": limit})
+    return _contenders(gradient, arrays, by_torch, peers, open_device, {f"{LIMIT}multiply-adds": limit})
 
 
 def _attention(
@@ -183,7 +196,7 @@ def _attention(
 
     heads, length, size = shape
     limits: dict[str, Limit] = {
-        "GPU's multiply-adds": partial(_multiply_adds, 4 * heads * length * length * size),
+        f"{LIMIT}multiply-adds": partial(_multiply_adds, 4 * heads * length * length * size),
         "GPU, sigmoid": by_sigmoid,
     }
     return _contenders(out, arrays, by_torch, peers, open_device, limits)

@@ -116,7 +116,7 @@ def test_that_every_suite_can_be_recorded(tmp_path, monkeypatch):
         monkeypatch.setattr(suites.gpu, "default_device", lambda: gpu.Device(allow_software=True))
         device = suites.facts("gpu")
         assert device["GPU"].startswith(gpu.Device(allow_software=True).info.name)
-        assert {"features", "binding bytes", "workgroup bytes"} <= set(device)
+        assert {"features", "binding bytes", "pool bytes"} <= set(device)
     assert suites.facts("loss") == {}
 
 

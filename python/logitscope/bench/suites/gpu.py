@@ -69,11 +69,12 @@ def measured_on() -> str:
 
 
 def facts() -> dict[str, str]:
-    """Say what the GPU can do: driver, features, limits."""
-    info = default_device().info
+    """Say what the GPU can do: driver, features, limits; and what it keeps for later arrays by now."""
+    device = default_device()
+    info = device.info
     limits = {name.replace("_", " "): f"{limit:,}" for name, limit in info.limits.items()}
     features = ", ".join(info.features) or "none"
-    return {"GPU": measured_on(), "features": features, **limits}
+    return {"GPU": measured_on(), "features": features, **limits, "pool bytes": f"{device.pool_bytes:,}"}
 
 
 def _contenders(

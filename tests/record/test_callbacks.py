@@ -54,7 +54,8 @@ def test_that_a_trainer_of_hugging_face_is_recorded(tmp_path):
         ).train()
     tags, errors = read(scope.path)
     assert errors == []
-    assert tags["loss/train"].steps.tolist()[:6] == [1, 2, 3, 4, 5, 6]
+    assert tags["loss/train"].steps.tolist() == [1, 2, 3, 4, 5, 6]
+    assert tags["trainer/mean_train_loss"].steps.tolist() == [6]  # no point of the curve
     assert np.isfinite(tags["loss/train"].values).all()
     assert tags["loss/validation"].steps.tolist() == [3, 6]
     assert tags["logits/max"].steps.tolist() == [0, 2, 4]
@@ -70,9 +71,12 @@ def test_that_a_trainer_of_lightning_is_recorded(tmp_path):
         def __init__(self):
             super().__init__()
             self.model = Classifier()
+            self.heads = torch.nn.MultiheadAttention(4, 2, batch_first=True)
 
         def training_step(self, batch, index):
-            return self.model(**batch)["loss"]
+            self.log("shift", float(index))
+            x = self.heads(batch["x"][None], batch["x"][None], batch["x"][None])[0][0]
+            return self.model(x, batch["labels"])["loss"]
 
         def validation_step(self, batch, index):
             self.log("val_loss", self.model(**batch)["loss"])
@@ -84,7 +88,7 @@ def test_that_a_trainer_of_lightning_is_recorded(tmp_path):
     with record.start("pl", path=tmp_path / "run.scope") as scope:
         callback = record.lightning_callback(scope, every=2, logits="model.head")
         lightning.Trainer(
-            max_epochs=1,
+            max_epochs=2,
             accelerator="cpu",
             callbacks=[callback],
             logger=False,
@@ -95,10 +99,13 @@ def test_that_a_trainer_of_lightning_is_recorded(tmp_path):
         ).fit(Module(), loader, loader)
     tags, errors = read(scope.path)
     assert errors == []
-    assert tags["loss/train"].steps.tolist() == list(range(6))
-    assert tags["logits/max"].steps.tolist() == [0, 2, 4]
-    assert tags["grad_norm"].steps.tolist() == [0, 2, 4]
-    assert tags["loss/validation"].steps.tolist() == [5]
+    assert tags["loss/train"].steps.tolist() == list(range(12))
+    assert tags["trainer/shift"].values.tolist() == [*range(6)] * 2
+    assert tags["logits/max"].steps.tolist() == list(range(0, 12, 2))
+    assert tags["grad_norm"].steps.tolist() == list(range(0, 12, 2))
+    assert tags["loss/validation"].steps.tolist() == [5, 11]  # not again at every step that follows
+    # Lightning calls parts of the module only, whose attention is seen all the same.
+    assert tags["attention/entropy/layer0"].steps.tolist() == list(range(0, 12, 2))
 
 
 @pytest.mark.parametrize("name", ["huggingface_callback", "lightning_callback"])

@@ -30,6 +30,8 @@ class _Trained:
     def __init__(self, scope: Recorder, options: Mapping[str, Any]) -> None:
         self._scope, self._options = scope, dict(options)
         self._watch: Watch | None = None
+        self._told: dict[str, Any] = {}
+        self._places: dict[str, str] = {}
 
     def begin(self, model: Any) -> None:
         """Watch a model."""
@@ -40,6 +42,14 @@ class _Trained:
         """Begin a step."""
         if self._watch is not None:
             self._watch.step(step)
+
+    def look(self, *, on: bool) -> None:
+        """Begin or end to look at what is called: a trainer may call parts of the model, not the model."""
+        if self._watch is not None:
+            if on:
+                self._watch.begin_pass()
+            else:
+                self._watch.end_pass()
 
     def gradients(self, step: int) -> None:
         """Record norms; after the backward pass."""
@@ -55,9 +65,23 @@ class _Trained:
                 found[_TAGS.get(name, f"trainer/{name}")] = number
         self._scope.scalars(found, step)
 
+    def fresh(self, values: Mapping[str, Any], place: str) -> dict[str, Any]:
+        """Those of a trainer's values that are new and belong to this place, the first that each was met at.
+
+        Lightning tells the last validation's at each step of the training, and the other way round.
+        """
+        fresh = {
+            name: value
+            for name, value in values.items()
+            if self._places.setdefault(name, place) == place and self._told.get(name) is not value
+        }
+        self._told.update(fresh)
+        return fresh
+
     def end(self) -> None:
         """Take the watch out of the model."""
         if self._watch is not None:
+            self._watch.end_pass()
             self._watch.close()
             self._watch = None
 
@@ -101,7 +125,12 @@ def huggingface_callback(scope: Recorder, **options: Any) -> Any:
             trained.gradients(state.global_step)
 
         def on_log(self, args: Any, state: Any, control: Any, **told: Any) -> None:
-            trained.figures(told.get("logs") or {}, state.global_step)
+            figures = dict(told.get("logs") or {})
+            if (
+                "train_runtime" in figures and "train_loss" in figures
+            ):  # the mean of the training, told at its end
+                figures["mean_train_loss"] = figures.pop("train_loss")
+            trained.figures(figures, state.global_step)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **told: Any) -> None:
             trained.end()
@@ -141,7 +170,12 @@ def lightning_callback(scope: Recorder, **options: Any) -> Any:
             trained.begin(pl_module)
 
         def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            trained.look(on=False)
             trained.step(trainer.global_step)
+            trained.look(on=True)
+
+        def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
+            trained.look(on=False)
 
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
             trained.gradients(trainer.global_step)
@@ -149,15 +183,20 @@ def lightning_callback(scope: Recorder, **options: Any) -> Any:
         def on_train_batch_end(
             self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
         ) -> None:
+            trained.look(on=False)
             loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-            figures = {"loss": loss, **trainer.callback_metrics}
+            figures = {"loss": loss, **trained.fresh(trainer.callback_metrics, "training")}
             trained.figures(figures, max(0, trainer.global_step - 1))
 
         def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
             if not trainer.sanity_checking:
-                trained.figures(trainer.callback_metrics, max(0, trainer.global_step - 1))
+                figures = trained.fresh(trainer.callback_metrics, "validation")
+                trained.figures(figures, max(0, trainer.global_step - 1))
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            trained.end()
+
+        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
             trained.end()
 
     return ScopeCallback()

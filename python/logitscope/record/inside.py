@@ -70,6 +70,17 @@ class Inside:
         """Begin a step: its first pass counts."""
         self._step, self._looked = step, False
 
+    def begin_pass(self) -> None:
+        """Look at what follows as at a pass: the training calls parts of the model, not the model."""
+        self._on_pass(self._model, ())
+
+    def end_pass(self) -> None:
+        """Record what was seen; of no effect when the model was called after all."""
+        if self._passage.is_open:
+            self._close()
+            self._guarded("attention", self._flush)
+            self._guarded("activations", self._record_activations)
+
     def enter(self, module: Any, inputs: tuple[Any, ...]) -> None:
         """Nothing: calls of functions tell."""
 
@@ -125,10 +136,7 @@ class Inside:
         self._survey.end()
 
     def _on_passed(self, model: Any, arguments: Any, options: Any, output: Any) -> None:
-        if self._passage.is_open:
-            self._close()
-            self._guarded("attention", self._flush)
-            self._guarded("activations", self._record_activations)
+        self.end_pass()
         if not self._told and self._step is not None and output is not None and self._schedule.covers(model):
             self._guarded("first NaN", self._look_for_nan, arguments, options, output)
 

@@ -198,6 +198,19 @@ class Watch:
         if self._inside is not None:
             self._inside.step(step)
 
+    def begin_pass(self) -> None:
+        """Take what is called until `end_pass` for a pass of the model.
+
+        For a training that calls parts of the model, not the model: what plain torch does in it is seen so.
+        """
+        if self._inside is not None:
+            self._inside.begin_pass()
+
+    def end_pass(self) -> None:
+        """End what `begin_pass` has begun; of no effect when that was done."""
+        if self._inside is not None:
+            self._inside.end_pass()
+
     def tokens(self, tokens: Iterable[str]) -> None:
         """Record the tokens of the watched element of the batch, at a step that records maps."""
         if self.map_due and self._step is not None:

@@ -1,6 +1,6 @@
 """What recording costs a training: latency of a call at 10,000 rows a second, and the slowdown by ``watch``.
 
-``python benches/python/recorder.py`` prints both (some seven minutes; ``--quick`` two, with wider intervals). Latencies
+``python benches/python/recorder.py`` prints both (some ten minutes; ``--quick`` two, with wider intervals). Latencies
 are of one process on the machine as it is. The slowdown is measured on one core and one thread, background threads
 included: two GPTs of the demo's size take turns step by step on the same batches, one watched and one not, in the
 order ABBA, so that both see the same machine within a fifth of a second. Of each pair of steps the difference counts:

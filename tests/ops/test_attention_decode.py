@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import logitscope
+from logitscope import _native
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 
 
@@ -108,6 +109,38 @@ def test_packed_single_queries_have_the_bits_of_calls_of_their_own():
             assert (got.out[first:end] == own.out[0]).all()
             for name in ("lse", "max_logit", "inv_sum", "entropy"):
                 assert (getattr(got, name)[:, first:end] == getattr(own, name)[0]).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"sinks": np.zeros(4, np.float32), "window": (300, 0)}], ids=str)
+def test_packed_single_queries_are_computed_once(monkeypatch, options):
+    q, k, v = (x[0].swapaxes(0, 1) for x in sequence(1, 4, 2, 1500))
+    pairs, native = [], _native.attention_varlen_forward
+
+    def spy(problem, starts, *results):
+        lengths = [[end - first for first, end in pairwise(of)] for of in starts]
+        pairs.append(sum(queries * keys for queries, keys in zip(*lengths, strict=True)))
+        native(problem, starts, *results)
+
+    monkeypatch.setattr(_native, "attention_varlen_forward", spy)
+    starts_q, starts_k = [0, 1, 4, 5, 5, 6], [0, 500, 530, 900, 950, 1500]
+    told = logitscope.explain(
+        *(q[:6], k, v, starts_q, starts_k), is_causal=True, function=logitscope.attention_varlen, **options
+    )
+    assert pairs == [3 * 30]
+    tiled, decoded = told.steps
+    assert tiled.kernel.startswith("attention_varlen-f32")
+    assert tiled.tiles.all == 4
+    assert decoded.kernel.startswith("attention_decode-f32")
+    assert decoded.tiles is None
+    for (first, end), (start, stop) in zip(pairwise(starts_q), pairwise(starts_k), strict=True):
+        own = logitscope.attention(
+            *(q[None, first:end], k[None, start:stop], v[None, start:stop]),
+            is_causal=True,
+            layout="blhd",
+            **options,
+        )
+        np.testing.assert_array_equal(told.result.out[first:end], own.out[0])
+        np.testing.assert_array_equal(told.result.lse[:, first:end], own.lse[0])
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 8])

@@ -103,16 +103,37 @@ def attention_varlen(
         for index, (first, end) in enumerate(pairwise(packed.starts[0]))
     ]
     if not all(decodings):
-        _native.attention_varlen_forward(packed.problem, packed.starts, out, figures)
-    for row, decoding in zip(packed.starts[0], decodings, strict=False):
-        if decoding is not None:
-            _decode(decoding, row, out, figures, stats)
-    note_native(_OPERATION, packed.problem, figures.inv_sum, packed.sequences, is_decoded=all(decodings))
+        starts = _in_one_call(packed.starts, decodings)
+        _native.attention_varlen_forward(packed.problem, starts, out, figures)
+        tiled = [index for index, decoding in enumerate(decodings) if decoding is None]
+        note_native(_OPERATION, packed.problem, figures.inv_sum, lambda: map(packed.sequence, tiled))
+    decoded = [row for row, decoding in zip(packed.starts[0], decodings, strict=False) if decoding]
+    for row, decoding in zip(decoded, filter(None, decodings), strict=True):
+        _decode(decoding, row, out, figures, stats)
+    if decoded:
+        note_native(_OPERATION, packed.problem, figures.inv_sum[:, decoded], is_decoded=True)
     if empty == "nan":
         unseen = np.isneginf(figures.max_logit)
         out.swapaxes(0, 1)[unseen] = narrow(np.full((), np.nan, dtype), out.dtype)
         figures.spoil(unseen)
     return AttentionResult(out=like(q, out), **figures.like(q))
+
+
+def _in_one_call(
+    starts: tuple[list[int], list[int]], decodings: list[Decoding | None]
+) -> tuple[list[int], list[int]]:
+    """Where the sequences begin for the packed call, which does not look at the keys of what is decoded.
+
+    Such a sequence stands there as a query without keys, and then as keys without a query: next to no work.
+    """
+    queries, keys = [0], [0]
+    for end, stop, decoding in zip(starts[0][1:], starts[1][1:], decodings, strict=True):
+        if decoding is not None:
+            queries.append(end)
+            keys.append(keys[-1])
+        queries.append(end)
+        keys.append(stop)
+    return queries, keys
 
 
 def _decode(

@@ -207,6 +207,49 @@ def test_a_ring_with_room_answers_for_tokens_that_come_together(tokens):
             np.testing.assert_allclose(got.out, wanted[:, :, at], rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("sigmoid_bias", [-2.0, "auto_row", np.linspace(-4, 0, 4, dtype=np.float32)], ids=str)
+def test_sigmoid_weights_are_decoded_from_any_cache(dtype, tokens, sigmoid_bias):
+    q, k, v = sequence(2, 4, 2, 50, dtype, value_dim=5)
+    if dtype is np.float64 and isinstance(sigmoid_bias, np.ndarray):
+        sigmoid_bias = sigmoid_bias.astype(dtype)
+    options = {"kind": "sigmoid", "sigmoid_bias": sigmoid_bias, "softcap": 2.0, "stats": ("entropy",)}
+    options["alibi_slopes"] = np.linspace(0, 0.1, 4).astype(np.float64 if dtype is np.float64 else np.float32)
+    limit = {np.float64: 1e-12, np.float32: 1e-5, np.float16: 2e-3}[dtype]
+    sizes = {"head_dim": 8, "value_dim": 5, "dtype": dtype}
+    for cache, reach in (
+        (logitscope.KVCache(2, 2, 64, **sizes), -1),
+        (logitscope.KVCache(2, 2, window=7, tokens=tokens, **sizes), 6),
+        (logitscope.PagedKVCache(2, 2, 8, page_size=16, **sizes), -1),
+        (logitscope.PagedKVCache(2, 2, 2, page_size=100, capacity=100, **sizes), -1),
+    ):
+        # The first sequence is the longer one; the pages of both lie scattered.
+        for start in (0, 20, 40):
+            counts = [min(20, 50 - start), 20 if start == 20 else 0]
+            cache.append(*(np.pad(x, ((0, 0), (0, 0), (0, 10), (0, 0)))[:, :, start : start + 20] for x in (k, v)),
+                         counts=counts)  # fmt: skip
+        got = logitscope.attention_decode(q[:, :, -tokens:], cache, **options)
+        for index, keys in enumerate((slice(0, 50), slice(20, 40))):
+            one = slice(index, index + 1)
+            wanted = logitscope.attention(
+                q[one, :, -tokens:],
+                k[one, :, keys],
+                v[one, :, keys],
+                is_causal=True,
+                window=(reach, 0),
+                **options,
+            )
+            for name in ("out", "lse", "entropy", "max_logit"):
+                np.testing.assert_allclose(
+                    getattr(got, name)[one], getattr(wanted, name), rtol=limit, atol=limit, err_msg=name
+                )
+    with pytest.raises(
+        ArgumentError, match="attention_decode: sigmoid_bias is 'auto', which is of a training"
+    ):
+        logitscope.attention_decode(q[:, :, -1:], cache, kind="sigmoid")
+
+
 def test_decoding_has_the_same_bits_at_any_number_of_threads():
     q, k, v = sequence(1, 8, 2, 1500)
     cache, results = filled(k, v), []
@@ -235,8 +278,87 @@ def test_merged_states_are_attention_over_all_keys():
     )
     with pytest.raises(ArgumentError, match="merge_states: no states"):
         logitscope.merge_states([])
-    with pytest.raises(ShapeError, match=r"states\[1\].max_logit has shape \(2, 4, 5\)"):
+    with pytest.raises(ShapeError, match=r"states\[1\].out has shape \(2, 4, 5, 8\), states\[0\] has"):
         logitscope.merge_states([states[0], logitscope.attention(q[:, :, :5], k, v)])
+    with pytest.raises(ArgumentError, match=r"states\[1\].kind is 'sigmoid', states\[0\] has 'softmax'"):
+        logitscope.merge_states([states[0], logitscope.attention(q, k, v, kind="sigmoid")])
+    with pytest.raises(ArgumentError, match="merge_states: sinks are given with kind='sigmoid'"):
+        logitscope.merge_states([logitscope.attention(q, k, v, kind="sigmoid")], sinks=sinks)
+
+
+@pytest.mark.parametrize("sigmoid_bias", [-1.5, np.linspace(-3, 1, 4)], ids=["a number", "of heads"])
+def test_merged_sigmoid_states_are_sums(sigmoid_bias):
+    q, k, v = sequence(2, 4, 2, 60, np.float64)
+    options = {"kind": "sigmoid", "sigmoid_bias": sigmoid_bias, "stats": ("entropy", "logits")}
+    cuts = [slice(0, 7), slice(7, 7), slice(7, 50), slice(50, 60)]
+    got = logitscope.merge_states(
+        [logitscope.attention(q, k[:, :, cut], v[:, :, cut], **options) for cut in cuts]
+    )
+    wanted = logitscope.attention(q, k, v, **options)
+    for name in ("out", "lse", "max_logit", "inv_sum", "entropy", "logit_mean", "logit_m2"):
+        np.testing.assert_allclose(getattr(got, name), getattr(wanted, name), rtol=1e-12, atol=1e-13)
+    assert got.kind == "sigmoid"
+
+
+def test_merged_states_lie_as_their_parts():
+    # As many heads as positions: the shapes do not say which is which.
+    q, k, v = (x.swapaxes(1, 2).copy() for x in sequence(1, 6, 3, 6))
+    cuts = [slice(0, 2), slice(2, 6)]
+    got = logitscope.merge_states(
+        [logitscope.attention(q, k[:, cut], v[:, cut], layout="blhd") for cut in cuts]
+    )
+    wanted = logitscope.attention(q, k, v, layout="blhd")
+    np.testing.assert_allclose(got.out, wanted.out, rtol=1e-6, atol=1e-6)
+    # Two sequences of three queries, whose keys lie in two places.
+    starts, sinks = [0, 3, 6], np.linspace(-1, 1, 6, dtype=np.float32)
+    states = [
+        logitscope.attention_varlen(q[0], k[0, place], v[0, place], starts, [0, 1, 3])
+        for place in ([0, 3, 4], [1, 2, 5])
+    ]
+    got = logitscope.merge_states(states, sinks=sinks)
+    wanted = logitscope.attention_varlen(q[0], k[0], v[0], starts, [0, 2, 6], sinks=sinks)
+    for name in ("out", "lse"):
+        np.testing.assert_allclose(getattr(got, name), getattr(wanted, name), rtol=1e-6, atol=1e-6)
+    assert got.layout == "blhd"
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+@pytest.mark.parametrize("key_heads", [4, 1])
+def test_ranks_that_hold_parts_of_a_sequence_have_the_results_and_gradients_of_the_whole(
+    dtype, limit, key_heads
+):
+    q, k, v = sequence(2, 4, key_heads, 50, dtype)
+    rng = np.random.default_rng(1)
+    dout = rng.standard_normal(q.shape).astype(dtype)
+    dlse, dentropy = rng.standard_normal((2, 2, 4, 50)).astype(dtype)
+    stats, sinks = {"stats": ("entropy",)}, np.linspace(-1, 1, 4).astype(dtype)
+    wanted = logitscope.attention(q, k, v, is_causal=True, sinks=sinks, **stats)
+    gradients = logitscope.attention_backward(
+        dout, q, k, v, wanted, is_causal=True, sinks=sinks, dlse=dlse, dentropy=dentropy
+    )
+    dq, dk, dv, dsinks = (np.zeros_like(x) for x in (q, k, v, sinks))
+    ranks = [slice(0, 20), slice(20, 21), slice(21, 50)]
+    for mine, own in enumerate(ranks):
+        seen = ranks[: mine + 1]
+        # Of its own keys a rank sees the past, of those of the ranks before all.
+        states = [
+            logitscope.attention(q[:, :, own], k[:, :, keys], v[:, :, keys], is_causal=keys == own, **stats)
+            for keys in seen
+        ]
+        merged = logitscope.merge_states(states, sinks=sinks)
+        np.testing.assert_allclose(merged.out, wanted.out[:, :, own], rtol=limit, atol=limit)
+        for keys in seen:
+            parts = logitscope.attention_backward(
+                dout[:, :, own], q[:, :, own], k[:, :, keys], v[:, :, keys], merged, is_causal=keys == own,
+                sinks=sinks, dlse=dlse[:, :, own], dentropy=dentropy[:, :, own],
+            )  # fmt: skip
+            dq[:, :, own] += parts.dq
+            dk[:, :, keys] += parts.dk
+            dv[:, :, keys] += parts.dv
+        dsinks += parts.dsinks
+    for name, got in {"dq": dq, "dk": dk, "dv": dv, "dsinks": dsinks}.items():
+        expected = getattr(gradients, name)
+        assert np.abs(got - expected).max() <= 5 * limit * np.abs(expected).max(), name
 
 
 def test_a_window_of_the_map_is_cut_from_the_whole():
@@ -286,6 +408,28 @@ def test_bad_input_is_refused_by_name():
         ),
         (DTypeError, "append: k has dtype float64; use float32", lambda: cache.append(k.astype(float), v)),
         (ArgumentError, r"counts is \[5\]; use 0..4", lambda: cache.append(k, v, counts=5)),
+        (
+            ShapeError,
+            r"counts has shape \(2,\); use one integer, or \(1,\)",
+            lambda: cache.append(k, v, counts=[1, 2]),
+        ),
+        (
+            DTypeError,
+            "append: counts has dtype float64; use integers",
+            lambda: cache.append(k, v, counts=[1.5]),
+        ),
+        (ArgumentError, "attention_decode: window is -2; use", lambda: decode(q, cache, window=-2)),
+        (ArgumentError, "attention_decode: window is 1.5; use", lambda: decode(q, cache, window=1.5)),
+        (
+            ArgumentError,
+            "attention_decode: scale is nan; use a finite",
+            lambda: decode(q, cache, scale=np.nan),
+        ),
+        (
+            ArgumentError,
+            "attention_decode: sinks are given with kind='sigmoid'",
+            lambda: decode(q, cache, kind="sigmoid", sigmoid_bias=0.0, sinks=np.zeros(2, np.float32)),
+        ),
         (ShapeError, r"attention_decode: q has shape \(1, 2, 4, 7\)", lambda: decode(q[..., :7], cache)),
         (
             DTypeError,
@@ -313,3 +457,5 @@ def test_bad_input_is_refused_by_name():
         with pytest.raises(error, match=message):
             call()
     assert cache.lengths.tolist() == [4], "nothing was added"
+    far = logitscope.attention_decode(q, cache, window=2**70)
+    np.testing.assert_array_equal(far.out, decode(q, cache).out)

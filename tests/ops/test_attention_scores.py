@@ -310,6 +310,15 @@ def test_the_first_row_with_a_nan_is_named():
     assert logitscope.attention(q, k, v, is_causal=True).first_nan == (0, 0, 7)
     turned = [x.swapaxes(1, 2) for x in (q, k, v)]
     assert logitscope.attention(*turned, is_causal=True, layout="blhd").first_nan == (0, 0, 7)
+    # As many heads as positions: the shapes do not say which is which.
+    square = np.zeros((1, 4, 4, 2), np.float32)
+    v = square.copy()
+    v[0, 2, 1] = np.nan
+    assert logitscope.attention(square, square, v, is_causal=True, layout="blhd").first_nan == (0, 1, 2)
+    assert logitscope.attention(square, square, v, is_causal=True).first_nan == (0, 2, 1)
+    packed = [x[0] for x in (square, square, v)]
+    assert logitscope.attention_varlen(*packed, [0, 1, 4], [0, 1, 4]).first_nan == (0, 1, 1)
+    assert logitscope.attention_varlen(*packed[:2], square[0], [0, 4], [0, 4]).first_nan is None
 
 
 GOOD = np.zeros((1, 2, 3, 4), np.float32)

@@ -187,7 +187,7 @@ def attention(
             map_bins=bins, map_pooling=map_pooling, empty=empty, dropout_p=dropout_p, seed=seed, value_gate=value_gate,
             top_keys=checked_top_keys(top_keys, k.shape[lengths]),
         )  # fmt: skip
-        return on_gpu_result
+        return replace(on_gpu_result, kind=kind, layout=layout)
     if needs_autograd(q, k, v, inv_temperature, sinks, bias, alibi_slopes, sigmoid_bias, value_gate):
         from logitscope.nn.functional import attention as differentiable
 
@@ -199,7 +199,7 @@ def attention(
             map_bins=map_bins, map_pooling=map_pooling,
             top_keys=top_keys, dropout_p=dropout_p, seed=seed, value_gate=value_gate, empty=empty,
         )  # fmt: skip
-        return replace(differentiated, out=heads_first(differentiated.out, layout))
+        return replace(differentiated, out=heads_first(differentiated.out, layout), layout=layout)
     problem = Problem.of(
         "attention", q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
         causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks,
@@ -234,6 +234,8 @@ def attention(
         map=None if map_ is None else like(q, map_),
         top_keys=None if top is None else like(q, top[0]),
         top_weights=None if top is None else like(q, top[1]),
+        kind=kind,
+        layout=layout,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,14 @@ from logitscope import _native
 from logitscope._arrays import as_floats, like, same_dtype
 from logitscope._dtypes import wide
 from logitscope.errors import ArgumentError, ShapeError
-from logitscope.ops._attention_problem import as_computed, check_options, row_contiguous
+from logitscope.ops._attention_problem import (
+    Kind,
+    Problem,
+    as_computed,
+    check_kind,
+    check_options,
+    row_contiguous,
+)
 from logitscope.ops._decoding import Decoding
 from logitscope.ops._row_figures import RowFigures
 from logitscope.ops.attention_result import AttentionResult
@@ -36,13 +44,16 @@ def attention_decode(
     sinks: Any = None,
     softcap: float = 0.0,
     alibi_slopes: Any = None,
+    kind: Kind = "softmax",
+    sigmoid_bias: Any = "auto",
     stats: Collection[str] = (),
 ) -> AttentionResult:
-    """Softmax attention of the last tokens of each sequence over what the cache holds.
+    """Attention of the last tokens of each sequence over what the cache holds.
 
     Keys and values are read once, where they lie, at the speed of the memory. Chunks of 1024 of them, which all threads
     share, are merged in their order: the result depends neither on the batch nor on the number of threads. 16-bit
-    caches are computed with in float32, and ``out`` is rounded once.
+    caches are computed with in float32, and ``out`` is rounded once. Sigmoid weighting goes the way of
+    :func:`logitscope.attention` instead, which is slower, and copies what a ring or pages hold.
 
     Parameters
     ----------
@@ -57,8 +68,11 @@ def attention_decode(
         A further factor for each query, broadcastable to (B, Hq, T).
     window
         How many keys before its own position a query sees; -1 is all that the cache holds.
-    sinks, softcap, alibi_slopes, stats
+    sinks, softcap, alibi_slopes, kind, stats
         As in :func:`logitscope.attention`.
+    sigmoid_bias
+        The number that the model was trained with, one for each head, or ``"auto_row"``; needed with
+        ``kind="sigmoid"``, since a cache does not know the length of training sequences.
 
     Returns
     -------
@@ -82,6 +96,11 @@ def attention_decode(
     3.0
     """
     check_options(_OPERATION, stats, "zero")
+    check_kind(_OPERATION, kind, sigmoid_bias, sinks)
+    window = _checked_window(window)
+    if scale is not None and not math.isfinite(scale):
+        message = f"{_OPERATION}: scale is {scale}; use a finite number"
+        raise ArgumentError(message)
     queries = as_floats(_OPERATION, "q", q)
     batch, (key_heads, _, dim) = len(cache.lengths), cache.keys.shape[1:]
     if (
@@ -110,6 +129,23 @@ def attention_decode(
         message = f"{_OPERATION}: softcap is {softcap}; use a positive number, or 0 for none"
         raise ArgumentError(message)
     rows = (batch, heads, tokens)
+    out = np.empty((*rows, cache.values.shape[3]), dtype)
+    figures = RowFigures.empty(rows, wide(dtype), stats)
+    if kind == "sigmoid":
+        if isinstance(sigmoid_bias, str) and sigmoid_bias == "auto":
+            message = (
+                f"{_OPERATION}: sigmoid_bias is 'auto', which is of a training length; "
+                f"use the number itself, one for each head of q, or 'auto_row'"
+            )
+            raise ArgumentError(message)
+        keys, values, lengths = cache.in_order()
+        whole = Problem.of(
+            _OPERATION, queries, keys, values, scale=scale, inv_temperature=inv_temperature, mask=None, is_causal=True,
+            causal_align="bottom_right", window=(window, 0), q_len=None, kv_len=lengths, sinks=None, softcap=softcap,
+            bias=None, alibi_slopes=alibi_slopes, kind=kind, sigmoid_bias=sigmoid_bias, layout="bhld",
+        )  # fmt: skip
+        _native.attention_forward(whole, out, figures, None, None)
+        return AttentionResult(out=like(q, out), **figures.like(q), kind=kind)
 
     def of_heads(name: str, numbers: Any) -> NDArray[Any] | None:
         if numbers is None:
@@ -144,7 +180,18 @@ def attention_decode(
         alibi_slopes=of_heads("alibi_slopes", alibi_slopes),
         sinks=of_heads("sinks", sinks),
     )
-    out = np.empty((*rows, cache.values.shape[3]), dtype)
-    figures = RowFigures.empty(rows, wide(dtype), stats)
     _native.attention_decode(problem, out, figures)
     return AttentionResult(out=like(q, out), **figures.like(q))
+
+
+def _checked_window(window: int) -> int:
+    """``window`` as an integer, -1 for no bound."""
+    try:
+        reach = operator.index(window)
+    except TypeError:
+        reach = -2
+    if reach < -1:
+        message = f"{_OPERATION}: window is {window!r}; use an integer of 0 or more, -1 for no bound"
+        raise ArgumentError(message)
+    # No sequence is longer, and the compiled module takes no larger number.
+    return min(reach, 2**62)

@@ -14,13 +14,16 @@ from logitscope.ops.logsumexp import logsumexp
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from logitscope.ops._attention_problem import Kind, Layout
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionResult:
     """What attention gives; arrays are of the kind that came in, figures of 16-bit inputs in float32."""
 
     out: Any
-    """(B, Hq, Lq, Dv), or (B, Lq, Hq, Dv) with ``layout="blhd"``."""
+    """(B, Hq, Lq, Dv), or (B, Lq, Hq, Dv) with ``layout="blhd"``; (positions, Hq, Dv) of packed sequences, whose
+    figures are (Hq, positions)."""
     lse: Any
     """Logarithm of the sum of the exponentials of a row's scores, (B, Hq, Lq), a sink's included; where no key is
     visible the sink, or -inf without one. With sigmoid weighting the logarithm of the sum of the weights."""
@@ -48,6 +51,10 @@ class AttentionResult:
     variance: Any = None
     """Variance of a row's scores under its weights (over their sum), (B, Hq, Lq), when asked for; a sink is one of the
     scores. Without softcap and bias, minus this over the inverse temperature is the derivative of the entropy by it."""
+    kind: Kind = "softmax"
+    """How it was weighted."""
+    layout: Layout = "bhld"
+    """Where the heads are among the axes of ``out``: ``"blhd"``, after the positions, of packed sequences, too."""
 
     @property
     def logit_std(self) -> Any:
@@ -59,14 +66,17 @@ class AttentionResult:
 
     @property
     def first_nan(self) -> tuple[int, int, int] | None:
-        """Batch element, head and query of the first row whose scores or output hold a NaN; None without one."""
+        """Batch element, head and query of the first row whose scores or output hold a NaN; None without one.
+
+        Packed sequences are one batch element, 0.
+        """
         tops = self.max_logit.numpy() if is_gpu(self.max_logit) else self.max_logit
         spoilt = np.isnan(as_numpy("attention", "max_logit", tops))
         rows = _with_nan(self.out)
-        spoilt |= rows if rows.shape == spoilt.shape else rows.swapaxes(1, 2)
+        spoilt |= rows.swapaxes(-1, -2) if self.layout == "blhd" else rows
         if not spoilt.any():
             return None
-        batch, head, query = np.argwhere(spoilt)[0].tolist()
+        batch, head, query = np.argwhere(spoilt[None] if spoilt.ndim == 2 else spoilt)[0].tolist()
         return batch, head, query
 
 
@@ -83,7 +93,10 @@ def _with_nan(rows: Any) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionGradients:
-    """Gradients of attention, of the shapes of what they belong to."""
+    """Gradients of attention, of the shapes of what they belong to.
+
+    That of ``scale`` is the sum of ``q * dq``, divided by ``scale``.
+    """
 
     dq: Any
     dk: Any

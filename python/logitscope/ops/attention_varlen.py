@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -92,7 +93,7 @@ def attention_varlen(
 
         starts = Packed.starts_of(q, k, v, cu_seqlens_q, cu_seqlens_k)
         differentiated: AttentionResult = differentiable(q, k, v, starts, options, stats, empty)
-        return differentiated
+        return replace(differentiated, kind=kind, layout="blhd")
     packed = Packed.of(_OPERATION, q, k, v, cu_seqlens_q, cu_seqlens_k, options)
     _, heads, queries, _ = packed.problem.q.shape
     out = np.empty((queries, heads, packed.problem.v.shape[3]), packed.problem.q.dtype)
@@ -116,7 +117,7 @@ def attention_varlen(
         unseen = np.isneginf(figures.max_logit)
         out.swapaxes(0, 1)[unseen] = narrow(np.full((), np.nan, dtype), out.dtype)
         figures.spoil(unseen)
-    return AttentionResult(out=like(q, out), **figures.like(q))
+    return AttentionResult(out=like(q, out), **figures.like(q), kind=kind, layout="blhd")
 
 
 def _in_one_call(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from logitscope._arrays import as_floats
+from logitscope._arrays import as_floats, as_numpy
 from logitscope._dtypes import BFLOAT16, FLOATS, name_of
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 
@@ -121,7 +121,7 @@ class KVCache:
                     f"use ({batch}, {heads}, tokens, {store.shape[3]})"
                 )
                 raise ShapeError(message)
-        added = np.broadcast_to(tokens if counts is None else np.asarray(counts), batch)
+        added = _checked_counts(operation, tokens if counts is None else counts, batch)
         if added.min(initial=0) < 0 or added.max(initial=0) > tokens:
             message = f"{operation}: counts is {added.tolist()}; use 0..{tokens}"
             raise ArgumentError(message)
@@ -141,6 +141,26 @@ class KVCache:
             self.values[pages, :, places] = values[index, :, tokens_kept].swapaxes(0, 1)
         self.lengths += added
 
+    def in_order(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+        """Keys and values of the tokens that each sequence still has, in their order, and how many these are.
+
+        Returns
+        -------
+        tuple
+            (B, Hk, tokens, D), (B, Hk, tokens, Dv) and (B,): the cache itself where it lies so, else a copy.
+        """
+        # Each sequence has one row, the row of its number.
+        if self.window is None and self.pages.tolist() == [[row] for row in range(len(self.keys))]:
+            return self.keys, self.values, self.lengths
+        counts = np.minimum(self.lengths, self.capacity)
+        shape = (len(counts), self.keys.shape[1], int(counts.max(initial=0)))
+        keys, values = (np.zeros((*shape, x.shape[3]), x.dtype) for x in (self.keys, self.values))
+        for index, (end, count) in enumerate(zip(self.lengths.tolist(), counts.tolist(), strict=True)):
+            pages, places = self._places(index, np.arange(end - count, end))
+            keys[index, :, :count] = self.keys[pages, :, places].swapaxes(0, 1)
+            values[index, :, :count] = self.values[pages, :, places].swapaxes(0, 1)
+        return keys, values, counts
+
     def _reserve(self, added: NDArray[np.int64]) -> None:
         """Make room for so many more tokens of each sequence; here it is there."""
 
@@ -151,6 +171,18 @@ class KVCache:
     def clear(self) -> None:
         """Forget all tokens."""
         self.lengths[:] = 0
+
+
+def _checked_counts(operation: str, counts: Any, batch: int) -> NDArray[np.int64]:
+    """Give how many tokens each sequence gets, (B,)."""
+    array = as_numpy(operation, "counts", counts)
+    if array.dtype.kind not in "iu":
+        message = f"{operation}: counts has dtype {array.dtype}; use integers"
+        raise DTypeError(message)
+    if array.shape not in ((), (batch,)):
+        message = f"{operation}: counts has shape {array.shape}; use one integer, or ({batch},), one for each sequence"
+        raise ShapeError(message)
+    return np.broadcast_to(array, batch).astype(np.int64)
 
 
 def check_sizes(operation: str, sizes: dict[str, int]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from logitscope._arrays import as_floats, like, same_dtype
 from logitscope._dtypes import narrow, widen
 from logitscope.errors import ArgumentError, ShapeError
-from logitscope.ops._attention_problem import as_computed
+from logitscope.ops._attention_problem import as_computed, check_kind
 from logitscope.ops.attention_result import AttentionResult
 
 if TYPE_CHECKING:
@@ -25,24 +25,33 @@ def merge_states(states: Sequence[AttentionResult], *, sinks: Any = None) -> Att
 
     With ``m`` the largest score and ``l`` the sum of e^(s - m) of a part: ``u = max m``, ``a = l e^(m - u)``, and the
     output is the mean of the parts' outputs weighted with ``a``. So keys may be spread over calls, caches or machines.
+    With sigmoid weighting outputs are added.
 
     Parameters
     ----------
     states
-        Results of :func:`logitscope.attention` with softmax and without sinks for the same queries, one for each set of
-        keys, added up in this order.
+        Results of :func:`logitscope.attention`, :func:`attention_decode` or :func:`attention_varlen` without sinks for
+        the same queries, one for each set of keys, added up in this order. The sigmoid bias has to be a number of the
+        whole: ``"auto"`` is another one for each part.
     sinks
         (Hq,): the sinks of the whole.
 
     Returns
     -------
     AttentionResult
-        Without map and variance; with the entropy, and with the moments of the scores, if all states have them.
+        Without map, top keys and variance; with the entropy, and with the moments of the scores, if all states have
+        them. A row that a part computed in float64, its scores beyond the dtype, is NaN.
 
     Raises
     ------
     ArgumentError, ShapeError, DTypeError
         For no states, and for states that do not fit together.
+
+    Notes
+    -----
+    Gradients come part by part, too: :func:`attention_backward` of a part's keys and values, with the merged result,
+    gives their gradients, and a share of those of the queries, of which the whole is the sum; that of the sinks is the
+    same from each part. No gradient of torch's passes through merging itself.
 
     Examples
     --------
@@ -56,28 +65,36 @@ def merge_states(states: Sequence[AttentionResult], *, sinks: Any = None) -> Att
     if not states:
         message = f"{_OPERATION}: no states; use one or more results of attention"
         raise ArgumentError(message)
+    kind, layout = (_common(states, name) for name in ("kind", "layout"))
+    check_kind(_OPERATION, kind, "auto", sinks)
     stored = as_floats(_OPERATION, "states[0].out", states[0].out).dtype
-    first = widen(as_floats(_OPERATION, "states[0].out", states[0].out))
-    rows = first.shape[:3]
-    maxima = _stacked(states, "max_logit", rows)
-    inv_sums = _stacked(states, "inv_sum", rows)
-    outs = _stacked(states, "out", first.shape)
+    outs = _stacked(states, "out", tuple(np.shape(states[0].out)))
+    # The axes of the figures first.
+    outs = outs.swapaxes(-2, -3) if layout == "blhd" else outs
+    rows = outs.shape[1:-1]
+    maxima, inv_sums = (_stacked(states, name, rows) for name in ("max_logit", "inv_sum"))
     top = maxima.max(axis=0)
-    sink: NDArray[Any] = np.full(rows, -np.inf, first.dtype)
+    sink: NDArray[Any] = np.full(rows, -np.inf, outs.dtype)
     if sinks is not None:
         given = as_computed(_OPERATION, "sinks", sinks, stored)
-        if given.shape != rows[1:2]:
+        if given.shape != rows[-2:-1]:
             message = (
-                f"{_OPERATION}: sinks has shape {given.shape}; use ({rows[1]},), one number for each head"
+                f"{_OPERATION}: sinks has shape {given.shape}; use ({rows[-2]},), one number for each head"
             )
             raise ShapeError(message)
         sink = np.broadcast_to(given[:, None], rows)
     highest = np.maximum(top, sink)
-    reference = np.where(np.isneginf(highest), 0, highest).astype(first.dtype)
+    reference = np.where(np.isneginf(highest), 0, highest).astype(outs.dtype)
     seen = inv_sums > 0
-    parts = np.exp(maxima - reference) / np.where(seen, inv_sums, 1)
+    if kind == "sigmoid":
+        # Its sums are of the weights themselves.
+        reference = np.zeros_like(reference)
+        raised = np.ones_like(maxima)
+    else:
+        raised = np.exp(maxima - reference)
+    parts = raised / np.where(seen, inv_sums, 1)
     # NaN stays: a part that is not finite spoils the whole.
-    parts = np.where(inv_sums == 0, 0, np.where(seen, parts, np.nan)).astype(first.dtype)
+    parts = np.where(inv_sums == 0, 0, np.where(seen, parts, np.nan)).astype(outs.dtype)
     sink_part = np.exp(sink - reference)
     total = parts.sum(axis=0) + sink_part
     divisor = np.where(total == 0, 1, total)
@@ -90,15 +107,31 @@ def merge_states(states: Sequence[AttentionResult], *, sinks: Any = None) -> Att
         entropy = np.maximum(terms.sum(axis=0) - sink_share * _log(sink_share), 0)
     with np.errstate(divide="ignore"):
         lse = reference + np.log(total)
+    out = (outs if kind == "sigmoid" else shares[..., None] * outs).sum(axis=0)
     q = states[0].out
     return AttentionResult(
-        out=like(q, narrow((shares[..., None] * outs).sum(axis=0), stored)),
+        out=like(q, narrow(out.swapaxes(-2, -3) if layout == "blhd" else out, stored)),
         lse=like(q, lse),
         max_logit=like(q, top),
-        inv_sum=like(q, np.where(total == 0, 0, 1 / divisor).astype(first.dtype)),
+        inv_sum=like(q, np.where(total == 0, 0, 1 / divisor).astype(outs.dtype)),
         entropy=None if entropy is None else like(q, entropy),
         **{name: like(q, x) for name, x in _moments(states, rows).items()},
+        kind=kind,
+        layout=layout,
     )
+
+
+def _common(states: Sequence[AttentionResult], name: str) -> Any:
+    """What all states have as an attribute."""
+    first = getattr(states[0], name)
+    for index, state in enumerate(states):
+        if getattr(state, name) != first:
+            message = (
+                f"{_OPERATION}: states[{index}].{name} is {getattr(state, name)!r}, states[0] has {first!r}; "
+                f"use the same"
+            )
+            raise ArgumentError(message)
+    return first
 
 
 def _moments(states: Sequence[AttentionResult], rows: tuple[int, ...]) -> dict[str, NDArray[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -221,4 +221,5 @@ def attention(
             if parts[name].dim() > 1:
                 parts[name] = parts[name].masked_fill(unseen, torch.nan)
     # What was not asked for has one dimension.
-    return AttentionResult(**{name: part if part.dim() > 1 else None for name, part in parts.items()})
+    filled: dict[str, Any] = {name: part if part.dim() > 1 else None for name, part in parts.items()}
+    return AttentionResult(**filled, kind=kind)

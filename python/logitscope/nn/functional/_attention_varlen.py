@@ -123,6 +123,7 @@ def _gradients(
 ) -> list[Tensor | None]:
     q, k, v, *of_heads = (None if x is None else array(x) for x in inputs)
     dout, dlse, dentropy = (None if x is None else array(x) for x in upstream)
+    state: dict[str, Any] = dict(zip(_given(("entropy",)), map(array, output), strict=False))
     got = attention_varlen_backward(
         array(torch.zeros_like(output[0])) if dout is None else dout,
         q,
@@ -130,7 +131,7 @@ def _gradients(
         v,
         ctx.starts[0],
         ctx.starts[1],
-        AttentionResult(*map(array, output)),
+        AttentionResult(**state),
         **_with(ctx.options, of_heads),
         dlse=dlse,
         dentropy=dentropy,

@@ -107,7 +107,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> At
         number = isinstance(value, int | float) and name == "inv_temperature"
         tensors.append(torch.tensor(float(value)) if number else value if isinstance(value, Tensor) else None)
     results = _Attention.apply(q, k, v, *tensors, _arrays(given))
-    return AttentionResult(**dict(zip(_RESULTS, results, strict=True)))
+    return AttentionResult(**dict(zip(_RESULTS, results, strict=True)), kind=given["kind"])
 
 
 class _Rows(torch.autograd.Function):

@@ -189,6 +189,12 @@ def test_edges_keep_the_contract(path, dtype):
     # Position of query i is i + 64.
     np.testing.assert_array_equal(reached[1, 2], np.arange(67) + 64 >= 70)
     assert causal.first_nan == (1, 2, 6)
+    # Beside what is hidden, all rows keep their bits.
+    clean = logitscope.attention(q, k, v, is_causal=True)
+    np.testing.assert_array_equal(wide(causal.out)[~reached], wide(clean.out)[~reached])
+    got = logitscope.attention_backward(dout, q, spoilt_k, v, causal, is_causal=True)
+    wanted = logitscope.attention_backward(dout, q, k, v, clean, is_causal=True)
+    np.testing.assert_array_equal(wide(got.dq)[~reached], wide(wanted.dq)[~reached])
 
 
 def test_bfloat16_scores_beyond_float32_are_computed_in_float64(path):

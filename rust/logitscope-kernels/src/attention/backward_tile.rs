@@ -1,13 +1,12 @@
 //! The backward pass of one span: its tiles of queries one after the other against all key tiles that they see.
 
 use super::backward::Upstream;
+use super::non_finite::add_seen;
 use super::problem::Problem;
-use super::products::{PairScratch, add_lanes, add_weighted, paired_rows};
+use super::products::PairScratch;
+use super::query_rows::{QueryRows, QueryRowsScratch};
 use super::sight::Sees;
-use super::tile::{
-    MOST_QUERIES, add_visible_product, add_visible_rows, blocks_for, dot, has_non_finite, pad, room, rows_or,
-    store_rows, total, untranspose, zeroed,
-};
+use super::tile::{MOST_QUERIES, blocks_for, dot, rows_or, store_rows, total, untranspose, zeroed};
 use super::tile_scores::{LaneScratch, TileScores, is_wide};
 use super::wide::WideRow;
 use crate::matmul::Panel;
@@ -54,11 +53,9 @@ pub(super) struct Span<'a, X: Stored, K: Stored<Wide = X::Wide>> {
 /// Buffers that a thread uses again; `*_rows` are padded rows.
 pub(super) struct Scratch<T: Element> {
     lanes: LaneScratch<T>,
-    query_rows: Vec<T::Block>,
-    dout_rows: Vec<T::Block>,
-    /// The same rows of 16-bit numbers that are multiplied in pairs, and what is multiplied with them.
-    query_pairs: Vec<T::Block>,
-    dout_pairs: Vec<T::Block>,
+    queries: QueryRowsScratch<T>,
+    douts: QueryRowsScratch<T>,
+    /// Of 16-bit numbers that are multiplied in pairs.
     pairs: PairScratch<T>,
     pair_rows: Vec<T>,
     dquery_lanes: Vec<T::Block>,
@@ -68,10 +65,8 @@ impl<T: Element> Default for Scratch<T> {
     fn default() -> Self {
         Self {
             lanes: LaneScratch::default(),
-            query_rows: Vec::new(),
-            dout_rows: Vec::new(),
-            query_pairs: Vec::new(),
-            dout_pairs: Vec::new(),
+            queries: QueryRowsScratch::default(),
+            douts: QueryRowsScratch::default(),
             pairs: PairScratch::default(),
             pair_rows: Vec::new(),
             dquery_lanes: Vec::new(),
@@ -164,25 +159,12 @@ fn run_tile<T: Element, S: Simd<T>>(
     let width = scores.width;
     // What a tile of scores has read of 16-bit numbers is in its buffers; the queries gave way to the gradients.
     let dout = upstream.dout.widened(batch, head, queries.clone(), &scratch.lanes.rows);
-    let dout_rows = room::<T>(&mut scratch.dout_rows, queries.len() * value_width);
-    pad(simd, dout, &scores.ones, dout_rows);
-    let dout_rows = Panel { blocks: dout_rows, width: value_width };
+    let (part, buffer) = ((batch, head, queries), &mut scratch.pair_rows);
+    let douts = QueryRows::new(simd, &upstream.dout, part, dout, &scores.ones, buffer, &mut scratch.douts);
     let rows = problem.queries.rows(batch, head, queries.clone(), &mut scratch.lanes.rows);
-    let query_rows = room::<T>(&mut scratch.query_rows, queries.len() * key_width);
-    pad(simd, rows, &scores.factors, query_rows);
-    let query_rows = Panel { blocks: query_rows, width: key_width };
-    let part = (batch, head, queries);
-    let nothing = Panel { blocks: &[], width: 0 };
-    let (dout_pairs, query_pairs) = if S::HAS_PAIRS {
-        let rows = &mut scratch.pair_rows;
-        let douts = paired_rows(&upstream.dout, part, rows, &mut scratch.dout_pairs);
-        (douts, paired_rows(&problem.queries, part, rows, &mut scratch.query_pairs))
-    } else {
-        (nothing, nothing)
-    };
+    let query_rows =
+        QueryRows::new(simd, &problem.queries, part, rows, &scores.factors, buffer, &mut scratch.queries);
     let dquery_lanes = zeroed::<T>(&mut scratch.dquery_lanes, dim * width);
-    // As they go into the products: a temperature may be what is not finite.
-    let queries_are_finite = is_finite(simd, &query_rows) && is_finite(simd, &dout_rows);
 
     let mut sums = HeadSums { sink: scores.dsink, ..HeadSums::default() };
     for range in scores.sight.key_tiles() {
@@ -206,31 +188,12 @@ fn run_tile<T: Element, S: Simd<T>>(
         let dkeys = &mut all_dkeys[range.start * key_width..range.end * key_width];
         let dvalues = &mut all_dvalues[range.start * value_width..range.end * value_width];
         let (weights, dscores) = (Panel { blocks: weights, width }, Panel { blocks: dscores, width });
-        let is_spoilt = sees == Sees::Part && {
-            let keys = problem.keys.rows(batch, key_head, range.clone(), &mut scratch.lanes.key_rows);
-            !queries_are_finite || has_non_finite(simd, keys)
-        };
-        if is_spoilt {
-            for (index, key) in range.clone().enumerate() {
-                let dvalue = &mut dvalues[index * value_width..(index + 1) * value_width];
-                let dkey = &mut dkeys[index * key_width..(index + 1) * key_width];
-                let row = index * width..(index + 1) * width;
-                add_visible_rows(simd, &scores.sight, key, &weights.blocks[row.clone()], &dout_rows, dvalue);
-                add_visible_rows(simd, &scores.sight, key, &dscores.blocks[row], &query_rows, dkey);
-            }
-            let keys = problem.keys.widened(batch, key_head, range.clone(), &scratch.lanes.key_rows);
-            add_visible_product(simd, &scores.sight, keys, range, &dscores, dquery_lanes);
-        } else {
-            let (spans, lanes) = (scores.sight.spans(&range), scores.sight.lane_spans(&range));
-            let (n, pairs) = (queries.len(), &mut scratch.pairs);
-            let (douts, queries) =
-                if S::HAS_PAIRS { (&dout_pairs, &query_pairs) } else { (&dout_rows, &query_rows) };
-            add_lanes(simd, &weights, &scores.ones, n, douts, &lanes, pairs, dvalues);
-            add_lanes(simd, &dscores, &scores.factors, n, queries, &lanes, pairs, dkeys);
-            let part = (batch, key_head, &range);
-            let (keys, rows) = (&problem.keys, &mut scratch.lanes.key_rows);
-            add_weighted(simd, keys, part, &dscores, &spans[..width], rows, pairs, dquery_lanes);
-        }
+        let (spans, lanes) = (scores.sight.spans(&range), scores.sight.lane_spans(&range));
+        let (sight, pairs) = (&scores.sight, &mut scratch.pairs);
+        douts.add(simd, sight, &range, &weights, &lanes, pairs, dvalues);
+        query_rows.add(simd, sight, &range, &dscores, &lanes, pairs, dkeys);
+        let (keys, part, rows) = (&problem.keys, (batch, key_head, &range), &mut scratch.lanes.key_rows);
+        add_seen(simd, keys, part, sight, sees, &dscores, &spans[..width], rows, pairs, dquery_lanes);
     }
     for (lane, row) in scores.wide_rows() {
         let dquery = T::flatten_mut(dquery_lanes).iter_mut().skip(lane).step_by(width * T::LANES);
@@ -240,12 +203,6 @@ fn run_tile<T: Element, S: Simd<T>>(
     *tile.sums = sums;
     let rows = problem.queries.widened(batch, head, queries.clone(), &scratch.lanes.rows);
     write_dqueries(simd, tile, rows, dquery_lanes, width, dqueries);
-}
-
-/// Whether padded rows hold neither NaN nor an infinity.
-#[inline(always)]
-fn is_finite<T: Element, S: Simd<T>>(simd: S, rows: &Panel<'_, T>) -> bool {
-    !has_non_finite(simd, Matrix::new(T::flatten(rows.blocks), 1, rows.blocks.len() * T::LANES, 0))
 }
 
 /// Adds what a row gives that is computed in f64; its gradient by `t` and the scale still to be multiplied in.

@@ -3,16 +3,15 @@
 use super::dropout;
 use super::map::{self, MapBins, Pooling};
 use super::moments::Moments;
+use super::non_finite::add_seen;
 use super::problem::Problem;
-use super::products::{PairScratch, Part, add_weighted, multiply, transposed};
+use super::products::{PairScratch, multiply, transposed};
 use super::row_state::{RowState, largest, rescale, sums, weigh};
 use super::scores::ScoreSteps;
 use super::sight::{Sees, Sight};
 use super::sigmoid;
 use super::statistics::Statistics;
-use super::tile::{
-    QUERY_BLOCKS, add_visible_product, blocks_for, clear_hidden, has_non_finite, no_factors, room, zeroed,
-};
+use super::tile::{QUERY_BLOCKS, blocks_for, clear_hidden, no_factors, room, zeroed};
 use super::tile_results::{TileSums, finish};
 use super::top_keys::{Best, TopKeys};
 use crate::matmul::Panel;
@@ -157,19 +156,9 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 let factors = rule.fill::<T>(batch, head, queries.start, &range, width, factors);
                 dropout::multiply(simd, factors, scores);
             }
-            add_values(
-                simd,
-                problem,
-                part,
-                &sight,
-                sees,
-                spans,
-                scores,
-                width,
-                &mut scratch.value_rows,
-                &mut scratch.pairs,
-                out,
-            );
+            let weights = Panel { blocks: scores, width };
+            let (values, rows, pairs) = (&problem.values, &mut scratch.value_rows, &mut scratch.pairs);
+            add_seen(simd, values, part, &sight, sees, &weights, spans, rows, pairs, out);
         }
         let of_keys = maxima(&states);
         if let Some(sink) = problem.sink(head) {
@@ -247,34 +236,4 @@ fn add_sink<T: Element, S: Simd<T>>(
         rescale(simd, decay, out, width, block);
         rescale(simd, decay, map, width, block);
     }
-}
-
-/// Adds the values of a range of keys, weighted, to the sums of the rows.
-#[inline(always)]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the factors of a product and the buffers that they are brought into"
-)]
-fn add_values<T: Element, S: Simd<T>>(
-    simd: S,
-    problem: &Problem<'_, T>,
-    (batch, key_head, range): Part<'_>,
-    sight: &Sight<'_, T>,
-    sees: Sees,
-    spans: &[Range<usize>],
-    weights: &[T::Block],
-    width: usize,
-    rows: &mut Vec<T>,
-    pairs: &mut PairScratch<T>,
-    out: &mut [T::Block],
-) {
-    let panel = Panel { blocks: weights, width };
-    if sees == Sees::Part {
-        let values = problem.values.rows(batch, key_head, range.clone(), rows);
-        if has_non_finite(simd, values) {
-            add_visible_product(simd, sight, values, range.clone(), &panel, out);
-            return;
-        }
-    }
-    add_weighted(simd, &problem.values, (batch, key_head, range), &panel, spans, rows, pairs, out);
 }

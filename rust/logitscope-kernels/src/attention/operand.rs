@@ -124,27 +124,30 @@ impl<X: Stored> NarrowHeads<X::Wide> for Gated<'_, X> {
     }
 
     fn pair_columns(&self, batch: usize, head: usize, rows: Range<usize>, pairs: &mut [X::Wide]) {
-        let columns = self.heads.shape()[3];
-        let wide = self.products(batch, head, rows);
-        for (row, pairs) in
-            wide.chunks_exact(columns.max(1)).zip(pairs.chunks_exact_mut(columns.div_ceil(2).max(1)))
-        {
-            for (two, pair) in row.chunks(2).zip(pairs) {
-                *pair = X::Wide::of_halves(two[0], two.get(1).copied().unwrap_or(X::Wide::ZERO));
-            }
-        }
+        pair_columns(&self.products(batch, head, rows), self.shape()[3], pairs);
     }
 
     fn pair_rows(&self, batch: usize, head: usize, rows: Range<usize>, pairs: &mut [X::Wide]) {
-        let columns = self.heads.shape()[3].max(1);
-        let wide = self.products(batch, head, rows);
-        for (two, pairs) in wide.chunks(2 * columns).zip(pairs.chunks_exact_mut(columns)) {
-            for (column, pair) in pairs.iter_mut().enumerate() {
-                *pair = X::Wide::of_halves(
-                    two[column],
-                    two.get(columns + column).copied().unwrap_or(X::Wide::ZERO),
-                );
-            }
+        pair_rows(&self.products(batch, head, rows), self.shape()[3], pairs);
+    }
+}
+
+/// [`NarrowHeads::pair_columns`] of widened rows, one after the other.
+pub(super) fn pair_columns<T: Element>(wide: &[T], columns: usize, pairs: &mut [T]) {
+    let width = columns.div_ceil(2).max(1);
+    for (row, pairs) in wide.chunks_exact(columns.max(1)).zip(pairs.chunks_exact_mut(width)) {
+        for (two, pair) in row.chunks(2).zip(pairs) {
+            *pair = T::of_halves(two[0], two.get(1).copied().unwrap_or(T::ZERO));
+        }
+    }
+}
+
+/// [`NarrowHeads::pair_rows`] of widened rows, one after the other.
+pub(super) fn pair_rows<T: Element>(wide: &[T], columns: usize, pairs: &mut [T]) {
+    let columns = columns.max(1);
+    for (two, pairs) in wide.chunks(2 * columns).zip(pairs.chunks_exact_mut(columns)) {
+        for (column, pair) in pairs.iter_mut().enumerate() {
+            *pair = T::of_halves(two[column], two.get(columns + column).copied().unwrap_or(T::ZERO));
         }
     }
 }

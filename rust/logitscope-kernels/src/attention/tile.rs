@@ -1,7 +1,6 @@
 //! A tile of queries laid out for the vectors, and what is done to it where keys are hidden.
 
 use super::sight::Sight;
-use crate::matmul::Panel;
 use crate::view::{Matrix, RowsMut};
 use logitscope_simd::{Element, Simd, Stored};
 use std::ops::Range;
@@ -195,21 +194,6 @@ pub(super) fn store_rows<X: Stored>(padded: &[<X::Wide as Element>::Block], mut 
     }
 }
 
-/// Whether a matrix holds a NaN or an infinity.
-#[inline(always)]
-pub(super) fn has_non_finite<T: Element, S: Simd<T>>(simd: S, matrix: Matrix<'_, T>) -> bool {
-    let zero = simd.splat(T::ZERO);
-    let mut sum = zero;
-    for row in 0..matrix.rows() {
-        let (blocks, tail) = T::blocks(matrix.row(row));
-        for block in blocks {
-            sum = simd.mul_add(simd.load(block), zero, sum);
-        }
-        sum = simd.mul_add(simd.load_partial(tail, T::ZERO), zero, sum);
-    }
-    simd.sum(sum).is_nan()
-}
-
 /// Writes `value` where a query does not see a key; `panel` has one row of `width` vectors a key.
 #[inline(always)]
 pub(super) fn clear_hidden<T: Element, S: Simd<T>>(
@@ -244,64 +228,6 @@ pub(super) fn clear_hidden<T: Element, S: Simd<T>>(
                 simd.store(simd.select(visible, simd.load(cell), value), cell);
             }
         }
-    }
-}
-
-/// `out[m] += sum_j matrix[j][m] weights[j]` for the rows j of the keys, touching only the queries that see key `j`: what hidden keys
-/// hold (NaN, infinities) must not reach a query through a weight of 0. Slow; for tiles that hold such.
-/// Has the bits that the plain product has where those keys hold finite numbers.
-#[inline(always)]
-pub(super) fn add_visible_product<T: Element, S: Simd<T>>(
-    simd: S,
-    sight: &Sight<'_, T>,
-    matrix: Matrix<'_, T>,
-    keys: Range<usize>,
-    weights: &Panel<'_, T>,
-    out: &mut [T::Block],
-) {
-    let width = weights.width;
-    let mut sums = vec![T::block(T::ZERO); out.len()];
-    for ((row, key), weights) in keys.enumerate().zip(weights.blocks.chunks_exact(width)) {
-        for (block, weight) in weights.iter().enumerate() {
-            let visible = sight.visible(simd, key, block);
-            for (&x, sums) in matrix.row(row).iter().zip(sums.chunks_exact_mut(width)) {
-                let before = simd.load(&sums[block]);
-                let after = simd.mul_add(simd.splat(x), simd.load(weight), before);
-                simd.store(simd.select(visible, after, before), &mut sums[block]);
-            }
-        }
-    }
-    add_all(simd, &sums, out);
-}
-
-/// `out += sum_i weights[i] rows[i]` over the queries of a tile that see the key: the same from its side.
-#[inline(always)]
-pub(super) fn add_visible_rows<T: Element, S: Simd<T>>(
-    simd: S,
-    sight: &Sight<'_, T>,
-    key: usize,
-    weights: &[T::Block],
-    rows: &Panel<'_, T>,
-    out: &mut [T::Block],
-) {
-    let mut sums = vec![T::block(T::ZERO); out.len()];
-    for lane in sight.lanes_of(key) {
-        if sight.allows(key, lane) {
-            let weight = simd.splat(T::flatten(weights)[lane]);
-            let row = &rows.blocks[lane * rows.width..(lane + 1) * rows.width];
-            for (sum, block) in sums.iter_mut().zip(row) {
-                simd.store(simd.mul_add(weight, simd.load(block), simd.load(sum)), sum);
-            }
-        }
-    }
-    add_all(simd, &sums, out);
-}
-
-/// `out += sums`.
-#[inline(always)]
-fn add_all<T: Element, S: Simd<T>>(simd: S, sums: &[T::Block], out: &mut [T::Block]) {
-    for (cell, sum) in out.iter_mut().zip(sums) {
-        simd.store(simd.add(simd.load(cell), simd.load(sum)), cell);
     }
 }
 

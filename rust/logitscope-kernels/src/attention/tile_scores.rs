@@ -150,6 +150,9 @@ impl<'a, T: Element, V: Copy> TileScores<'a, T, V> {
         if sees == Sees::Part {
             clear_hidden(simd, &self.sight, keys.clone(), width, T::ZERO, weights);
             clear_hidden(simd, &self.sight, keys.clone(), width, T::ZERO, dscores);
+            if self.steps.bends() {
+                clear_hidden(simd, &self.sight, keys.clone(), width, T::ZERO, &mut scratch.bends[..n]);
+            }
         }
         if let Some(kept) = kept {
             dropout::multiply(simd, kept, weights);

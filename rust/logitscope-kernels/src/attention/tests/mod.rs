@@ -2,6 +2,7 @@
 
 mod case;
 mod half;
+mod hidden;
 mod steps;
 mod tiles;
 mod top_keys;
@@ -10,7 +11,7 @@ use super::*;
 use crate::threads::{self, Cancel};
 use crate::view::{Heads, HeadsMut, Mask, Order};
 use case::{Case, Hidden, Numbers, Results, Sizes};
-use logitscope_simd::{BF16, Element, Stored};
+use logitscope_simd::Element;
 use steps::with_steps;
 
 /// The largest difference relative to the largest number of the reference.
@@ -156,141 +157,6 @@ fn results_have_the_same_bits_at_any_number_of_threads() {
         }
     }
     threads::set_num_threads(0);
-}
-
-/// Runs a test with f32, and with bfloat16 as it is widened, in pairs and in tiles.
-fn with_each_path(test: [fn(); 2]) {
-    let [wide, halved] = test;
-    wide();
-    halved();
-    logitscope_testing::at_best(halved);
-    logitscope_testing::with_tiles(halved);
-}
-
-/// Whether results are what they were: bit by bit, but of bfloat16 in pairs or tiles to its rounding, since a tile with
-/// hidden numbers that are not finite is computed without them.
-fn unchanged<X: Stored<Wide = f32>>(got: &[f32], wanted: &[f32]) -> bool {
-    if !X::IS_HALF {
-        return got == wanted;
-    }
-    let largest = wanted.iter().filter(|x| x.is_finite()).fold(0.0_f32, |max, x| max.max(x.abs()));
-    let close = |(a, b): (&f32, &f32)| a == b || (a - b).abs() <= largest * f32::powi(2.0, -5);
-    got.iter().zip(wanted).all(close)
-}
-
-#[test]
-fn what_is_hidden_cannot_leak() {
-    with_each_path([future_leaks_not::<f32>, future_leaks_not::<BF16>]);
-}
-
-fn future_leaks_not<X: Stored<Wide = f32>>() {
-    let (sizes, hidden) = (Sizes(1, 1, 1, 80, 80, 16, 16), Hidden::causal(Align::BottomRight));
-    let clean = Case::<f32>::new(sizes, hidden.clone());
-    let wanted = clean.run_stored_as::<X>();
-    for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let mut case = Case::<f32>::new(sizes, hidden.clone());
-        // The last position: hidden from all queries but the last, and the last query sees all keys.
-        let last = 79 * 16;
-        for data in [&mut case.q, &mut case.k, &mut case.v, &mut case.dout] {
-            data[last..].fill(poison);
-        }
-        let got = case.run_stored_as::<X>();
-        assert!(unchanged::<X>(&got.out[..last], &wanted.out[..last]), "out with {poison}");
-        assert!(unchanged::<X>(&got.dq[..last], &wanted.dq[..last]), "dq with {poison}");
-        assert!(got.lse[..79] == wanted.lse[..79], "lse with {poison}");
-        assert!(got.out[last..].iter().all(|x| x.is_nan()), "the poisoned row with {poison}");
-    }
-}
-
-#[test]
-fn a_poisoned_query_changes_no_gradient_of_keys_that_it_does_not_see() {
-    with_each_path([poisoned_query::<f32>, poisoned_query::<BF16>]);
-}
-
-fn poisoned_query<X: Stored<Wide = f32>>() {
-    let (sizes, hidden) = (Sizes(1, 1, 1, 80, 80, 16, 16), Hidden::causal(Align::BottomRight));
-    let wanted = Case::<f32>::new(sizes, hidden.clone()).run_stored_as::<X>();
-    let mut case = Case::<f32>::new(sizes, hidden.clone());
-    case.q[..16].fill(f32::NAN);
-    let got = case.run_stored_as::<X>();
-    assert!(unchanged::<X>(&got.dk[16..], &wanted.dk[16..]));
-    assert!(unchanged::<X>(&got.dv[16..], &wanted.dv[16..]));
-    assert!(got.dk[..16].iter().all(|x| x.is_nan()));
-}
-
-#[test]
-fn nothing_leaks_out_of_padding_nor_past_a_mask() {
-    with_each_path([padding_leaks_not::<f32>, padding_leaks_not::<BF16>]);
-}
-
-fn padding_leaks_not<X: Stored<Wide = f32>>() {
-    let every_third: Vec<u8> = (0..150).map(|j| u8::from(j % 3 != 1)).collect();
-    let padded = Hidden {
-        query_lengths: Some(vec![70, 83]),
-        key_lengths: Some(vec![150, 131]),
-        left: Some(60),
-        right: Some(0),
-        ..Hidden::default()
-    };
-    let masked = Hidden { scores: Some((every_third, [0, 0, 0, 1])), ..padded.clone() };
-    for hidden in [padded, masked] {
-        let sizes = Sizes(2, 2, 1, 83, 150, 32, 32);
-        let mut case = Case::<f32>::new(sizes, hidden.clone());
-        case.sinks = Some(vec![0.5, -0.5]);
-        let wanted = case.run_stored_as::<X>();
-        for (b, i) in (0..2).flat_map(|b| (0..83).map(move |i| (b, i))) {
-            if !(0..150).any(|j| hidden.sees([b, 0, i, j], 83, 150)) {
-                for h in 0..2 {
-                    let row = (b * 2 + h) * 83 + i;
-                    case.q[row * 32..][..32].fill(f32::NAN);
-                    case.dout[row * 32..][..32].fill(f32::NAN);
-                    case.temperature[row] = f32::NAN;
-                }
-            }
-        }
-        for (b, j) in (0..2).flat_map(|b| (0..150).map(move |j| (b, j))) {
-            if !(0..83).any(|i| hidden.sees([b, 0, i, j], 83, 150)) {
-                case.k[(b * 150 + j) * 32..][..32].fill(f32::NAN);
-                case.v[(b * 150 + j) * 32..][..32].fill(f32::NEG_INFINITY);
-            }
-        }
-        assert!(case.q.iter().any(|x| x.is_nan()) && case.v.iter().any(|x| x.is_infinite()));
-        let got = case.run_stored_as::<X>();
-        for (got, wanted) in [
-            (&got.out, &wanted.out),
-            (&got.lse, &wanted.lse),
-            (&got.entropy, &wanted.entropy),
-            (&got.dq, &wanted.dq),
-            (&got.dk, &wanted.dk),
-            (&got.dv, &wanted.dv),
-            (&got.dtemperature, &wanted.dtemperature),
-            (&got.dsinks, &wanted.dsinks),
-        ] {
-            assert!(unchanged::<X>(got, wanted), "{hidden:?}");
-        }
-        assert!(X::IS_HALF || got == wanted, "{hidden:?}");
-    }
-}
-
-#[test]
-fn a_poisoned_row_changes_no_key_that_the_mask_hides_from_it() {
-    with_each_path([masked_row::<f32>, masked_row::<BF16>]);
-}
-
-fn masked_row<X: Stored<Wide = f32>>() {
-    let mut cells = vec![1; 80 * 80];
-    cells[7 * 80 + 3] = 0;
-    let hidden = Hidden { scores: Some((cells, [0, 0, 80, 1])), ..Hidden::default() };
-    let sizes = Sizes(1, 1, 1, 80, 80, 16, 16);
-    let wanted = Case::<f32>::new(sizes, hidden.clone()).run_stored_as::<X>();
-    let mut case = Case::<f32>::new(sizes, hidden);
-    case.q[7 * 16..8 * 16].fill(f32::NAN);
-    case.dout[7 * 16..8 * 16].fill(f32::INFINITY);
-    let got = case.run_stored_as::<X>();
-    let key = 3 * 16..4 * 16;
-    assert!(unchanged::<X>(&got.dk[key.clone()], &wanted.dk[key.clone()]));
-    assert!(unchanged::<X>(&got.dv[key.clone()], &wanted.dv[key]));
-    assert!(got.dk[..48].iter().all(|x| x.is_nan()));
 }
 
 #[test]

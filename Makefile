@@ -66,7 +66,7 @@ fuzz: ## Fuzz the kernels on rows for a minute (needs a nightly compiler)
 bench: setup ## Measure all suites beside torch, JAX and SciPy (on an idle machine)
 	"$$(command -v uv || echo $(BIN)/uv)" pip install -q --python $(BIN)/python --group bench
 	for suite in softmax loss linear attention accuracy; do $(BIN)/logitscope bench $$suite --save || exit 1; done
-	$(BIN)/python benches/python/recording_overhead.py
+	$(BIN)/python benches/python/recorder.py
 
 check: test lint test-isa wheel ## What CI runs
 	scripts/fuzz.sh --if-possible

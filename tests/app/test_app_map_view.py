@@ -175,3 +175,30 @@ def test_that_a_newer_map_takes_the_place_of_one_that_is_prepared(qtbot, view, h
     qtbot.waitUntil(lambda: (view.grab(), not view.preparing)[1], timeout=60_000)
     assert held.built == [pyramids[0], pyramids[2]]  # the one between was never begun
     assert view._pyramid.window(0, 0, 3000, 3000, (300.0, 300.0))[0].max() == 3.0
+
+
+def test_that_a_map_that_cannot_be_prepared_stays_rough_and_the_next_is_prepared(qtbot, view, monkeypatch):
+    build, tried, error = Pyramid.build, [], MemoryError("Unable to allocate 2 GiB")
+
+    def fail(pyramid):
+        tried.append(pyramid)
+        if len(tried) == 1:
+            raise error
+        build(pyramid)
+
+    monkeypatch.setattr(Pyramid, "build", fail)
+    view.show_map(large(1.0), Scale(0.0, 1.0))
+    rough = view.grab().toImage()
+    qtbot.waitUntil(lambda: not view.preparing, timeout=60_000)
+    told = view.grab().toImage()
+    assert told != rough  # says why
+    assert view._note == "one cell for many: Unable to allocate 2 GiB"
+    view.resize(450, 350)
+    view.grab()
+    assert not view.preparing, "it is not tried again"
+    view.show_map(large(1.0), Scale(0.0, 1.0))
+    view.grab()
+    assert view.preparing
+    qtbot.waitUntil(lambda: (view.grab(), not view.preparing)[1], timeout=60_000)
+    assert view._pyramid.is_built
+    assert tried == [tried[0], view._pyramid]

@@ -42,7 +42,8 @@ _KEYS = {Qt.Key.Key_Left: (0, -1), Qt.Key.Key_Right: (0, 1), Qt.Key.Key_Up: (-1,
 class MapView(QWidget):
     """Paints a matrix. ``pointed`` says what the cursor reads, or nothing when there is no cursor.
 
-    A large one is shown roughly, one cell for many, until it is halved as far as the pixels need.
+    A large one is shown roughly, one cell for many, until it is halved as far as the pixels need; where that fails, it
+    stays so, and says why.
     Ctrl and the wheel, or ``Z`` and ``Shift+Z``, zoom; dragging moves a map that is zoomed; a double click shows all.
     """
 
@@ -60,7 +61,10 @@ class MapView(QWidget):
         self._pyramid = Pyramid(self._values)
         self._preparer = Preparer()
         self._preparer.done.connect(self._prepared)
+        self._preparer.failed.connect(self._unprepared)
         self._asked: Pyramid | None = None
+        self._given_up: Pyramid | None = None
+        self._note = ""
         self._is_rough = False
         self._view = QRect(0, 0, 0, 0)
         self._drawn: tuple[object, ...] = ()
@@ -261,8 +265,8 @@ class MapView(QWidget):
         if key == self._drawn:
             return
         self._drawn, self._is_rough = key, rough
-        if rough and pyramid is not self._asked:
-            self._asked = pyramid
+        if rough and pyramid not in (self._asked, self._given_up):
+            self._asked, self._note = pyramid, "preparing …"
             self._preparer.ask(pyramid.build)
         cells, (top, left, rows, columns) = pyramid.window(
             view.top(), view.left(), view.height(), view.width(), pixels, rough=rough
@@ -274,6 +278,13 @@ class MapView(QWidget):
         """Paint anew if it was the map asked for last that became ready."""
         if self._asked is not None and self._asked.is_built:
             self._asked = None
+            self.update()
+
+    def _unprepared(self, work: object, reason: str) -> None:
+        """Stay with the rough look if it was the map asked for last that cannot be made ready."""
+        if self._asked is not None and work == self._asked.build:
+            self._asked, self._given_up = None, self._asked
+            self._note = f"one cell for many: {reason}"
             self.update()
 
     def _box(self, area: QRectF, cells: QRectF) -> QRectF:
@@ -398,18 +409,17 @@ class MapView(QWidget):
             painter.drawText(QPointF(bar.right() + 4, y + metrics.ascent()), text)
 
     def _paint_note(self, painter: QPainter, area: QRectF) -> None:
-        """Say that this is a rough look yet."""
-        text = "preparing …"
+        """Say that this is a rough look."""
         metrics = QFontMetricsF(self._label_font)
         box = QRectF(
-            area.left() + 4, area.top() + 4, metrics.horizontalAdvance(text) + GAP, metrics.height() + 4
+            area.left() + 4, area.top() + 4, metrics.horizontalAdvance(self._note) + GAP, metrics.height() + 4
         )
         painter.setPen(QPen(QColor(self._palette.border), 1))
         painter.setBrush(QColor(self._palette.raised))
         painter.drawRoundedRect(box, 4, 4)
         painter.setFont(self._label_font)
         painter.setPen(QColor(self._palette.text))
-        painter.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
+        painter.drawText(box, Qt.AlignmentFlag.AlignCenter, self._note)
         painter.setBrush(Qt.BrushStyle.NoBrush)
 
     def _paint_cursor(self, painter: QPainter, area: QRectF) -> None:

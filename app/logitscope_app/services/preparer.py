@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 
 class Preparer(QObject):
-    """Runs a piece of work on another thread; ``done`` says that one has ended.
+    """Runs a piece of work on another thread; ``done`` says that one has ended, ``failed`` which one has not, and why.
 
     Of pieces that are asked for while one runs, only the newest is kept, so nothing ever queues.
     """
 
     done = Signal()
+    failed = Signal(object, str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,5 +42,9 @@ class Preparer(QObject):
                 if work is None:
                     self._is_busy = False
                     return
-            work()
-            self.done.emit()
+            try:
+                work()
+            except Exception as error:  # whatever it is, such as too little memory, the next piece is done
+                self.failed.emit(work, str(error) or type(error).__name__)
+            else:
+                self.done.emit()

@@ -134,7 +134,6 @@ class MainWindow(QMainWindow):
         self.timeline.reset()
         self.events.set_events(())
         self.runs.set_current(path)
-        self._remember_run(path)
         self.session.open(path)
 
     def open_neighbour(self, by: int) -> None:
@@ -180,6 +179,9 @@ class MainWindow(QMainWindow):
             # A dock that is new lies above whatever covers the window.
             for cover in (self.gallery, self.help, self.commands):
                 cover.raise_()
+        if fresh and self.session.path is not None:
+            # Not when it is opened: it may be no run.
+            self._remember_run(self.session.path)
         if fresh and self._first_step is not None:
             self.timeline.go(self._first_step)
 
@@ -289,7 +291,7 @@ class MainWindow(QMainWindow):
 
     @property
     def recent(self) -> list[Path]:
-        """Runs that were opened last, newest first, those that are still there."""
+        """Runs that were seen last, newest first, those that are still there."""
         stored = self._settings["recent"] if self._settings is not None else ""
         return [path for line in stored.splitlines() if (path := Path(line)).is_file()]
 

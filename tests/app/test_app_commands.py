@@ -9,6 +9,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from logitscope_app.layouts import Layout, Layouts
+from logitscope_app.main_window import MainWindow
 from logitscope_app.settings import Settings
 
 
@@ -84,7 +85,23 @@ def test_that_a_file_can_be_dropped_and_is_remembered(qtbot, window, tmp_path):
     )
     window.dropEvent(drop)
     assert window.session.path == tmp_path / "other.scope"
-    assert window.recent[0] == tmp_path / "other.scope"
+    qtbot.waitUntil(lambda: window.recent[0] == tmp_path / "other.scope")
+
+
+def test_that_a_file_that_is_no_run_is_not_remembered(qtbot, theme, settings, tmp_path):
+    write_run(tmp_path / "good.scope", 3)
+    (tmp_path / "none.scope").write_text("no run")
+    window = MainWindow(theme, settings=settings)
+    try:
+        with qtbot.waitSignal(window.session.framed):
+            window.open_run(tmp_path / "good.scope")
+        with qtbot.waitSignal(window.session.failed):
+            window.open_run(tmp_path / "none.scope")
+        assert window.session.path == tmp_path / "none.scope"
+        assert window.recent == [tmp_path / "good.scope"]
+    finally:
+        window.close()
+        window.deleteLater()
 
 
 KEYS = (

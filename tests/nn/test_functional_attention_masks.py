@@ -172,6 +172,8 @@ def test_that_tensors_that_do_not_fit_are_refused_by_name() -> None:
         ),
         (ArgumentError, r"attention: window is \(1,\); use \(left, right\)", {"window": (1,)}),
         (ArgumentError, r"attention: kv_len is 8; use 0..7", {"kv_len": 8}),
+        (DTypeError, r"attention: kv_len is 3.0; use an integer, or a tensor of them", {"kv_len": 3.0}),
+        (DTypeError, r"attention: q_len is \[5, 5\]; use an integer", {"q_len": [5, 5]}),
         (ArgumentError, r"attention: q_len is 6; use lengths of 0..5", {"q_len": torch.tensor([6, 0])}),
         (
             ShapeError,

@@ -275,6 +275,12 @@ GOOD = np.zeros((1, 2, 3, 4), np.float32)
             ArgumentError,
             "attention: map_bins is (4, 1); use 1..3 bins of queries and 1..3 of keys",
         ),
+        (
+            {"map_bins": 3},
+            ArgumentError,
+            "attention: map_bins is 3; use (bins of queries, bins of keys), two integers",
+        ),
+        ({"top_keys": 1.5}, ArgumentError, "attention: top_keys is 1.5; use an integer, 0 for none"),
     ],
 )
 def test_bad_input_is_refused_by_name(change, error, message):

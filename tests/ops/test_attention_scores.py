@@ -214,6 +214,8 @@ def test_sigmoid_weights_are_those_of_each_key_alone():
     np.testing.assert_allclose(by_row.out[0, 0, :, 0], visible / (1 + visible), rtol=1e-6)
     tiny = logitscope.attention(q, q[:, :, :1], v[:, :, :1], kind="sigmoid", sigmoid_bias=-60.0)
     np.testing.assert_allclose(tiny.out, np.exp(-60.0), rtol=1e-5)
+    of_numpy = logitscope.attention(q, q[:, :, :1], v[:, :, :1], kind="sigmoid", sigmoid_bias=np.float32(-60))
+    np.testing.assert_array_equal(of_numpy.out, tiny.out)
     closed = logitscope.attention(q, q, v, kind="sigmoid", sigmoid_bias=-np.inf)
     assert (closed.out == 0).all()
     whole = logitscope.attention(q, q, v, is_causal=True, kind="sigmoid", map_bins=(5, 5))
@@ -350,6 +352,11 @@ GOOD = np.zeros((1, 2, 3, 4), np.float32)
             {"kind": "sigmoid", "sigmoid_bias": "none"},
             ArgumentError,
             "sigmoid_bias is 'none'; use 'auto', 'auto_row', a number or one for each head of q",
+        ),
+        (
+            {"kind": "sigmoid", "sigmoid_bias": None},
+            ArgumentError,
+            "sigmoid_bias is None; use 'auto', 'auto_row', a number or one for each head of q",
         ),
         (
             {"sigmoid_bias": 0.0},

@@ -302,6 +302,8 @@ def test_that_heads_without_rows_and_packed_sequences_are_summarised():
     assert np.isnan(none.entropy_min).all()
     assert np.isnan(none.logit_std).all()
     assert np.isnan(none.sink_weight).all()
+    headless = [x[:, :0] for x in (q, k, v)]
+    assert logitscope.attention_summary(logitscope.attention(*headless, stats=ALL)).logit_std.shape == (0,)
     first = [x[:1] for x in (q, k, v)]
     packed = [np.ascontiguousarray(x[0].swapaxes(0, 1)) for x in first]
     got = logitscope.attention_summary(

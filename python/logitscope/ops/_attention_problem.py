@@ -99,7 +99,7 @@ class Problem(NamedTuple):
         given_bias = sigmoid_bias if kind == "sigmoid" else None
         if isinstance(given_bias, str):
             given_bias = None if given_bias == "auto_row" else -math.log(max(keys, 1))
-        if isinstance(given_bias, (int, float)):
+        if isinstance(given_bias, (int, float, np.number)):
             given_bias = np.full(heads, given_bias, wide(dtype))
         of_heads = {"sinks": sinks, "alibi_slopes": alibi_slopes, "sigmoid_bias": given_bias}
         for name, value in {"inv_temperature": inv_temperature, "bias": bias, **of_heads}.items():
@@ -194,7 +194,7 @@ def check_kind(operation: str, kind: str, sigmoid_bias: Any, sinks: Any) -> None
     if kind == "sigmoid" and sinks is not None:
         message = f"{operation}: sinks are given with kind='sigmoid'; use kind='softmax', or no sinks"
         raise ArgumentError(message)
-    if isinstance(sigmoid_bias, str):
+    if sigmoid_bias is None or isinstance(sigmoid_bias, str):
         if sigmoid_bias not in ("auto", "auto_row"):
             message = (
                 f"{operation}: sigmoid_bias is {sigmoid_bias!r}; "
@@ -220,6 +220,19 @@ def check_options(operation: str, stats: Collection[str], empty: str) -> None:
     if empty not in ("zero", "nan"):
         message = f"{operation}: empty is {empty!r}; use 'zero' or 'nan'"
         raise ArgumentError(message)
+
+
+def checked_bins(map_bins: Any, queries: int, keys: int) -> tuple[int, int]:
+    """Give the numbers of bins of a map, two integers."""
+    try:
+        rows, columns = (operator.index(bins) for bins in map_bins)
+    except (TypeError, ValueError):
+        message = f"attention: map_bins is {map_bins!r}; use (bins of queries, bins of keys), two integers"
+        raise ArgumentError(message) from None
+    if not (1 <= rows <= queries and 1 <= columns <= keys):
+        message = f"attention: map_bins is ({rows}, {columns}); use 1..{queries} bins of queries and 1..{keys} of keys"
+        raise ArgumentError(message)
+    return rows, columns
 
 
 def check_pooling(operation: str, map_pooling: str) -> None:

@@ -21,6 +21,7 @@ from logitscope.ops._attention_problem import (
     Window,
     check_options,
     check_pooling,
+    checked_bins,
     heads_first,
     new_heads,
 )
@@ -179,7 +180,7 @@ def attention(
         from logitscope.gpu.attention import attention as on_gpu
 
         lengths = 1 if layout == "blhd" else 2
-        bins = None if map_bins is None else _bins(map_bins, q.shape[lengths], k.shape[lengths])
+        bins = None if map_bins is None else checked_bins(map_bins, q.shape[lengths], k.shape[lengths])
         on_gpu_result: AttentionResult = on_gpu(
             q, k, v, scale=scale, inv_temperature=inv_temperature, mask=mask, is_causal=is_causal,
             causal_align=causal_align, window=window, q_len=q_len, kv_len=kv_len, sinks=sinks, softcap=softcap,
@@ -213,7 +214,7 @@ def attention(
     figures = RowFigures.empty(rows, dtype, stats)
     map_ = None
     if map_bins is not None:
-        map_ = np.empty((batch, heads, *_bins(map_bins, queries, problem.k.shape[2])), dtype)
+        map_ = np.empty((batch, heads, *checked_bins(map_bins, queries, problem.k.shape[2])), dtype)
     chosen = checked_top_keys(top_keys, problem.k.shape[2])
     top = None
     if chosen:
@@ -241,16 +242,12 @@ def attention(
 
 def checked_top_keys(top_keys: int, keys: int) -> int:
     """How many top keys of each row are wanted, as an integer."""
-    chosen = operator.index(top_keys)
+    try:
+        chosen = operator.index(top_keys)
+    except TypeError:
+        message = f"attention: top_keys is {top_keys!r}; use an integer, 0 for none"
+        raise ArgumentError(message) from None
     if not 0 <= chosen <= max(keys, 1):
         message = f"attention: top_keys is {chosen}; use 0 for none, or up to the number of keys, {keys}"
         raise ArgumentError(message)
     return chosen
-
-
-def _bins(map_bins: tuple[int, int], queries: int, keys: int) -> tuple[int, int]:
-    rows, columns = (operator.index(bins) for bins in map_bins)
-    if not (1 <= rows <= queries and 1 <= columns <= keys):
-        message = f"attention: map_bins is ({rows}, {columns}); use 1..{queries} bins of queries and 1..{keys} of keys"
-        raise ArgumentError(message)
-    return rows, columns

@@ -79,7 +79,11 @@ def attention_summary(result: AttentionResult, *, sinks: Any = None) -> Attentio
     def rows(name: str) -> NDArray[np.float64]:
         array = as_floats(_OPERATION, f"result.{name}", getattr(result, name)).astype(np.float64)
         # (Hq, rows), from (B, Hq, Lq) or from packed sequences.
-        return array if array.ndim == 2 else array.swapaxes(0, 1).reshape(array.shape[1], -1)
+        return (
+            array
+            if array.ndim == 2
+            else array.swapaxes(0, 1).reshape(array.shape[1], array.shape[0] * array.shape[2])
+        )
 
     entropy, count, max_logit = rows("entropy"), rows("logit_count"), rows("max_logit")
     heads, seen = entropy.shape[0], count > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from logitscope.errors import ArgumentError, DTypeError, ShapeError
 from logitscope.nn.functional._path import check_dtype, wide
+from logitscope.ops._attention_problem import checked_bins as bins_of
 from logitscope.ops._attention_problem import checked_seed
 
 if TYPE_CHECKING:
@@ -22,14 +24,7 @@ def checked_bins(map_bins: tuple[int, int] | None, q: Tensor, k: Tensor) -> tupl
     """Give the numbers of bins of the map, none if no map is wanted."""
     if map_bins is None:
         return ()
-    (rows, columns), queries, keys = map_bins, q.shape[2], k.shape[2]
-    if not (1 <= rows <= queries and 1 <= columns <= keys):
-        message = (
-            f"attention: map_bins is ({rows}, {columns}); "
-            f"use 1..{queries} bins of queries and 1..{keys} of keys"
-        )
-        raise ArgumentError(message)
-    return rows, columns
+    return bins_of(map_bins, q.shape[2], k.shape[2])
 
 
 def checked_temperature(inv_temperature: Tensor, q: Tensor) -> Tensor:
@@ -106,10 +101,15 @@ def checked_lengths(name: str, lengths: int | Tensor | None, limit: int, q: Tens
     if lengths is None:
         return None
     if not isinstance(lengths, Tensor):
-        if not 0 <= lengths <= limit:
-            message = f"attention: {name} is {lengths}; use 0..{limit}"
+        try:
+            length = operator.index(lengths)
+        except TypeError:
+            message = f"attention: {name} is {lengths!r}; use an integer, or a tensor of them"
+            raise DTypeError(message) from None
+        if not 0 <= length <= limit:
+            message = f"attention: {name} is {length}; use 0..{limit}"
             raise ArgumentError(message)
-        return torch.full(q.shape[:1], lengths, dtype=torch.int64, device=q.device)
+        return torch.full(q.shape[:1], length, dtype=torch.int64, device=q.device)
     if lengths.dtype.is_floating_point or lengths.dtype.is_complex or lengths.dtype == torch.bool:
         message = f"attention: {name} is {lengths.dtype}; use integers"
         raise DTypeError(message)

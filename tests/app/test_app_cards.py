@@ -6,6 +6,7 @@ import pyqtgraph as pg
 import pytest
 from fake_run import FakeReader
 from PySide6.QtCore import QPointF, Qt
+from PySide6.QtGui import QColor
 
 from logitscope.record import Panel
 from logitscope_app.models.run_data import RunData
@@ -18,6 +19,7 @@ from logitscope_app.models.states import (
     HeadsState,
     HeatmapState,
     HistogramState,
+    ImageState,
     LinesState,
     Mark,
     PanelState,
@@ -48,6 +50,9 @@ def _states():
     states = {type(state): state for state in reversed(frame.panels)}
     values = np.linspace(-1, 1, 12).reshape(3, 4)
     states[HeatmapState] = HeatmapState(Panel("M", "heatmap", ("m",)), 5, tag="m", values=values)
+    states[ImageState] = ImageState(
+        Panel("I", "image", ("i",)), 5, tag="i", pixels=np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+    )
     states[HistogramState] = HistogramState(
         Panel("H", "histogram", ("h",)), 5, tag="h", edges=np.arange(4.0), counts=np.array([1.0, 5.0, 2.0])
     )
@@ -470,6 +475,19 @@ def test_that_fixed_limits_say_what_a_colour_means(show, theme):
     dark, bright = (_colours(show(picture)) for picture in pictures)
     assert dark - bright
     assert bright - dark
+
+
+def test_that_a_picture_keeps_its_proportions_and_is_read_under_the_pointer(qtbot, show, theme):
+    pixels = np.full((2, 4, 4), 255, np.uint8)
+    pixels[1, 3] = [200, 10, 30, 255]
+    card = show(dataclasses.replace(STATES[ImageState], pixels=pixels))
+    box = card.view.box()
+    assert box.width() == pytest.approx(2 * box.height())
+    assert (200, 10, 30) in {QColor(colour).toTuple()[:3] for colour in _colours(card)}
+    assert card.aside.text() == "step 5"
+    qtbot.mouseMove(card.view, (box.bottomRight() - QPointF(3, 3)).toPoint())
+    assert card.aside.text() == "row 1 → column 3: 200 10 30"
+    assert card.view.reading(box.left() - 5, 1.0) == ""
 
 
 def test_that_tables_write_dashes_and_names_for_what_is_no_number(show, theme):

@@ -11,6 +11,7 @@ from logitscope_app.models.states import (
     HeadsState,
     HeatmapState,
     HistogramState,
+    ImageState,
     LinesState,
     PanelState,
     ScatterState,
@@ -117,9 +118,9 @@ def test_that_a_panel_without_values_says_so(kind, tags):
 
 
 def test_that_an_unknown_kind_names_its_tags():
-    state = resolve(Panel("X", "image", ("a", "b")), _Data(), 3)
+    state = resolve(Panel("X", "hologram", ("a", "b")), _Data(), 3)
     assert type(state) is PanelState
-    assert "image" in state.message
+    assert "hologram" in state.message
     assert "a, b" in state.message
 
 
@@ -131,6 +132,33 @@ def test_that_heads_get_figures_and_token_labels():
     assert isinstance(state, HeadsState)
     assert [name for name, _ in state.figures] == ["entropy"]
     assert state.row_labels == state.column_labels == ("ab", "cd", "ef", "gh")
+
+
+@pytest.mark.parametrize(
+    ("picture", "wanted"),
+    [
+        (np.array([[0, 300], [-5, 7]], np.int16), [[[0] * 3, [255] * 3], [[0] * 3, [7] * 3]]),
+        (np.array([[[1.0, 0.5, np.nan]]], np.float32), [[[255, 128, 0]]]),
+        (np.array([[[True]]]), [[[255] * 3]]),
+        (np.array([[[9, 8, 7]]], np.uint8), [[[9, 8, 7]]]),
+    ],
+    ids=["grey", "colours", "booleans", "bytes"],
+)
+def test_that_a_picture_becomes_pixels(picture, wanted):
+    state = resolve(Panel("P", "image", ("p",)), _Data(arrays={"p": picture}), 3)
+    assert isinstance(state, ImageState)
+    assert state.step == 3
+    assert state.pixels[..., :3].tolist() == wanted
+    assert (state.pixels[..., 3] == 255).all()
+
+
+def test_that_a_picture_may_have_opacity_and_what_is_none_is_a_message():
+    for picture, wanted in (([[[1, 2]]], [1, 1, 1, 2]), ([[[1, 2, 3, 4]]], [1, 2, 3, 4])):
+        state = resolve(Panel("P", "image", ("p",)), _Data(arrays={"p": np.array(picture, np.uint8)}), 3)
+        assert state.pixels.tolist() == [[wanted]]
+    for shape in ((4,), (2, 2, 5), (0, 3, 3)):
+        state = resolve(Panel("P", "image", ("p",)), _Data(arrays={"p": np.ones(shape)}), 3)
+        assert str(shape) in state.message
 
 
 @pytest.mark.parametrize("shape", [(4,), (0, 2, 3, 3), (2, 2)])

@@ -1,6 +1,7 @@
 """Offline runs of W&B as runs; the stored file was written by wandb 0.31."""
 
 import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,80 @@ def test_that_wandb_is_only_needed_when_it_is(offline, monkeypatch):
     monkeypatch.setattr("logitscope.record.export.import_module", _missing)
     with pytest.raises(DeviceError, match="pip install wandb"):
         record.import_wandb(offline)
+
+
+def logged(step, **values):
+    """A message of W&B with what was logged in one call."""
+    messages = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    message = messages.Record()
+    for key, value in {"_step": step, **values}.items():
+        item = message.history.item.add()
+        item.nested_key.append(key)
+        item.value_json = json.dumps(value)
+    return message.SerializeToString()
+
+
+@pytest.fixture
+def with_pictures(tmp_path):
+    """A run that has logged pictures: one in grey, two in colours, and three that are not to be had."""
+    pillow = pytest.importorskip("PIL.Image")
+    path = tmp_path / "offline" / "run-abc.wandb"
+    images = path.parent / "files" / "media"
+    images.mkdir(parents=True)
+    colours = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    pillow.fromarray(np.array([[0, 255]], np.uint8)).save(images / "grey.png")
+    pillow.fromarray(colours).save(images / "a.png")
+    pillow.fromarray(colours[::-1]).save(images / "b.png")
+    pillow.fromarray(colours).convert("P").save(images / "palette.png")
+    pillow.fromarray(colours).save(tmp_path / "outside.png")
+    (images / "broken.png").write_bytes((images / "a.png").read_bytes()[:40])
+    one = {"_type": "image-file"}
+    path.write_bytes(
+        pieces(
+            logged(
+                0,
+                loss=1.0,
+                grey={**one, "path": "media/grey.png"},
+                palette={**one, "path": "media/palette.png"},
+            ),
+            logged(1, many={"_type": "images/separated", "filenames": ["media/a.png", "media/b.png"]}),
+            logged(2, grey={**one, "path": "media/gone.png"}),
+            logged(3, grey={**one, "path": "../../outside.png"}),
+            logged(4, grey={**one, "path": "media/broken.png"}),
+            logged(5, grey={**one, "path": 7}, many={"_type": "images/separated", "filenames": "x"}),
+        )
+    )
+    return path
+
+
+def test_that_pictures_are_read_from_their_files(with_pictures, tmp_path):
+    (made,) = record.import_wandb(with_pictures, tmp_path)
+    with record.RunReader(made) as run:
+        assert {tag.name: tag.count for tag in run.tags()} == {
+            "loss": 1, "grey": 1, "palette": 1, "many/0": 1, "many/1": 1,
+        }  # fmt: skip
+        assert run.array("grey").array.tolist() == [[0, 255]]
+        colours = np.arange(24).reshape(2, 4, 3)
+        np.testing.assert_array_equal(run.array("many/0").array, colours)
+        np.testing.assert_array_equal(run.array("many/1").array, colours[::-1])
+        assert run.array("many/1").step == 1
+        assert run.array("palette").array.shape == (2, 4, 4)
+        assert {(panel.kind, *panel.tags) for panel in run.panels()} == {
+            ("image", tag) for tag in ("grey", "palette", "many/0", "many/1")
+        }
+        told = [event.message for event in run.events()]
+        assert "2 pictures are left out: their files are not there" in told
+        assert sum("pictures are left out: they cannot be read" in message for message in told) == 1
+
+
+def test_that_without_pillow_pictures_alone_are_left_out(with_pictures, tmp_path, monkeypatch):
+    from logitscope.record import export
+
+    def without(name, find=export.import_module):
+        return _missing("PIL") if name.startswith("PIL") else find(name)
+
+    monkeypatch.setattr(export, "import_module", without)
+    (made,) = record.import_wandb(with_pictures, tmp_path)
+    with record.RunReader(made) as run:
+        assert [tag.name for tag in run.tags()] == ["loss"]
+        assert any("use pip install pillow" in event.message for event in run.events())

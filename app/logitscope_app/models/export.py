@@ -9,11 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from logitscope_app.models.states import (
     BarsState,
     HeadsState,
     HeatmapState,
     HistogramState,
+    ImageState,
     LinesState,
     PanelState,
     ScatterState,
@@ -47,6 +50,10 @@ def rows(state: PanelState) -> Iterator[Row]:
         case HeatmapState():
             yield ("step", "row", "column", "value")
             yield from ((state.step, *cell) for cell in _cells(state.values))
+        case ImageState():
+            yield ("step", "row", "column", "red", "green", "blue", "opacity")
+            for place in np.ndindex(state.pixels.shape[:2]):
+                yield (state.step, *place, *state.pixels[place].tolist())
         case HistogramState():
             yield ("step", "from", "to", "count")
             edges = state.edges.tolist()

@@ -12,6 +12,7 @@ import numpy as np
 from logitscope_app.models import verdict
 from logitscope_app.models.guides import guides_of, limits_of
 from logitscope_app.models.history import history_of
+from logitscope_app.models.pixels import pixels
 from logitscope_app.models.plan import HEAD_FIGURES, expand, label_tags, sibling
 from logitscope_app.models.series import piled
 from logitscope_app.models.states import (
@@ -22,6 +23,7 @@ from logitscope_app.models.states import (
     HeadsState,
     HeatmapState,
     HistogramState,
+    ImageState,
     LinesState,
     PanelState,
     Part,
@@ -173,6 +175,19 @@ def _heatmap(panel: Panel, data: Data, step: int | None) -> HeatmapState:
     )
 
 
+def _image(panel: Panel, data: Data, step: int | None) -> ImageState:
+    found, message = _first_array(panel, data, step)
+    if found is None:
+        return ImageState(panel, step, message)
+    made = pixels(found.array)
+    if made is None:
+        wanted = (
+            f"A picture needs shape (rows, columns, colours); {panel.tags[0]} has shape {found.array.shape}."
+        )
+        return ImageState(panel, found.step, wanted)
+    return ImageState(panel, found.step, tag=panel.tags[0], pixels=made)
+
+
 def _heads(panel: Panel, data: Data, step: int | None) -> HeadsState:
     found, message = _first_array(panel, data, step)
     if found is None:
@@ -295,6 +310,7 @@ _RESOLVERS: dict[str, Callable[[Panel, Data, int | None], PanelState]] = {
     "bars": _bars,
     "table": _table,
     "heatmap": _heatmap,
+    "image": _image,
     "heads": _heads,
     "histogram": _histogram,
     "scatter": _scatter,

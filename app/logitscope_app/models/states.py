@@ -131,6 +131,15 @@ class HeatmapState(PanelState):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ImageState(PanelState):
+    """A picture."""
+
+    tag: str = ""
+    pixels: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0, 4), np.uint8))
+    """(rows, columns, red, green, blue and opacity)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class HeadsState(PanelState):
     """Attention maps of all layers and heads, with the figures known for each head."""
 

@@ -9,6 +9,7 @@ from logitscope_app.models.states import (
     HeadsState,
     HeatmapState,
     HistogramState,
+    ImageState,
     LinesState,
     PanelState,
     ScatterState,
@@ -22,6 +23,7 @@ from logitscope_app.panels.card import Card
 from logitscope_app.panels.heads import HeadsCard
 from logitscope_app.panels.heatmap import HeatmapCard
 from logitscope_app.panels.histogram import HistogramCard
+from logitscope_app.panels.image import ImageCard
 from logitscope_app.panels.lines import LinesCard
 from logitscope_app.panels.scatter import ScatterCard
 from logitscope_app.panels.table import TableCard
@@ -38,6 +40,7 @@ CARDS: dict[type[PanelState], type[Card]] = {
     HeadsState: HeadsCard,
     HeatmapState: HeatmapCard,
     HistogramState: HistogramCard,
+    ImageState: ImageCard,
     ScatterState: ScatterCard,
     TableState: TableCard,
     TextState: TextCard,

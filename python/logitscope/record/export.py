@@ -76,12 +76,17 @@ def export_run(
             raise RunFileError(message) from error
 
 
+_PACKAGES = {"wandb": "wandb", "PIL": "pillow"}
+"""What is installed for a module that no extra brings."""
+
+
 def needed(module: str, what: str) -> Any:
     """Import a module of another package; DeviceError that says how to get it."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        extra = "wandb" if (error.name or "").startswith("wandb") else "logitscope[export]"
+        package = (error.name or "").split(".")[0]
+        extra = _PACKAGES.get(package, "logitscope[export]")
         message = f"{what}: needs {error.name}; use pip install {extra}"
         raise DeviceError(message) from None
 

@@ -98,6 +98,8 @@ class Panel:
     beside it labels its axes. A ``scatter`` panel shows arrays (2, n) of points, x above y, a colour a tag; a
     ``spectrum`` panel arrays of any shape, their values from the largest down over 1, 2, 3 ... A ``bars`` panel shows
     scalars at one step: of the tag ``time/two_pass/sum`` the bar ``two_pass`` and its part ``sum``, a colour a part.
+    An ``image`` panel shows an array (rows, columns) or (rows, columns, colours), colours 1 to 4, the second or fourth
+    being opacity: integers from 0 to 255, other numbers from 0 to 1.
 
     Options by kind:
 

@@ -12,6 +12,7 @@ from logitscope.record.export import needed
 from logitscope.record.recorder import start
 from logitscope.record.sources import run_files
 from logitscope.record.wandb_log import frames
+from logitscope.record.wandb_pictures import Pictures, names_of
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +26,10 @@ FILES = "*.wandb"
 def import_wandb(
     source: str | os.PathLike[str], directory: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """Make run files of W&B's offline runs: scalars, histograms and texts, with their times.
+    """Make run files of W&B's offline runs: scalars, histograms, texts and pictures, with their times.
+
+    Pictures need ``pip install pillow``, and their files, which W&B leaves in ``files`` beside the run; without, an
+    event says how many were left out.
 
     Parameters
     ----------
@@ -56,23 +60,24 @@ def import_wandb(
 def _take(file: Path, directory: str | os.PathLike[str] | None) -> Path:
     """Take over one run."""
     path = None if directory is None else Path(directory) / f"{file.stem}.scope"
-    messages = _messages(file)
-    first = next((record.run for kind, record in messages if kind == "run"), None)
+    first = next((record.run for kind, record in _messages(file) if kind == "run"), None)
     meta = {"imported from": str(file)}
     name = file.stem
     if first is not None:
         name = first.display_name or first.run_id or name
         meta |= {item.key: item.value_json for item in first.config.update if not item.key.startswith("_")}
     with start(name, path=path, meta=meta) as scope:
-        for kind, record in messages:
+        pictures = Pictures(scope, file.parent / "files")
+        for kind, record in _messages(file):
             if kind == "history":
-                _record(scope, record.history)
+                _record(scope, pictures, record.history)
             elif kind == "exit" and record.exit.exit_code:
                 scope.fail(f"exit: {record.exit.exit_code}")
+        pictures.tell()
     return scope.path
 
 
-def _record(scope: Recorder, history: Any) -> None:
+def _record(scope: Recorder, pictures: Pictures, history: Any) -> None:
     """Record what was logged in one call."""
     values: dict[str, Any] = {}
     for item in history.item:
@@ -93,13 +98,15 @@ def _record(scope: Recorder, history: Any) -> None:
             scalars[tag] = float(value)
         elif isinstance(value, str):
             scope.text(tag, value, step)
+        elif names_of(value):
+            pictures.record(tag, value, step)
         elif isinstance(value, dict):
             scope.counts(tag, value["bins"], value["values"], step)
     scope.scalars(scalars, step)
 
 
 def _leaves(values: dict[str, Any], folder: str = "") -> Iterator[tuple[str, Any]]:
-    """Numbers, texts and histograms with their tags; pictures, tables and what W&B notes for itself are left out."""
+    """Numbers, texts, histograms and pictures with their tags; tables and what W&B notes for itself are left out."""
     for key, value in values.items():
         tag = f"{folder}{key}"
         if key.startswith("_") or not key:
@@ -107,12 +114,16 @@ def _leaves(values: dict[str, Any], folder: str = "") -> Iterator[tuple[str, Any
         if isinstance(value, dict) and "_type" not in value:
             yield from _leaves(value, f"{tag}/")
         elif isinstance(value, dict):
-            edges, counts = value.get("bins"), value.get("values")
-            lists = isinstance(edges, list) and isinstance(counts, list)
-            if value["_type"] == "histogram" and lists and len(edges or ()) == len(counts or ()) + 1 > 1:
+            if names_of(value) or _is_histogram(value):
                 yield tag, value
         else:
             yield tag, value
+
+
+def _is_histogram(value: dict[str, Any]) -> bool:
+    edges, counts = value.get("bins"), value.get("values")
+    lists = isinstance(edges, list) and isinstance(counts, list)
+    return value["_type"] == "histogram" and lists and len(edges or ()) == len(counts or ()) + 1 > 1
 
 
 def _parsed(text: str) -> Any:

@@ -9,6 +9,7 @@
 //! of their values, so that the caches have to find out less often what comes next.
 
 use super::CHUNK;
+use super::one_row::{OneRow, attend_one_row};
 use super::problem::{Decoding, Run};
 use super::values::{add_values, put_in_order};
 use crate::attention::scores::bend;
@@ -17,7 +18,7 @@ use logitscope_simd::{Element, Kernel, Simd, Stored, math};
 use std::ops::Range;
 
 /// The most lanes that a vector has.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// What a row has of one chunk.
 #[derive(Clone, Copy)]
@@ -98,9 +99,22 @@ fn attend<X: Stored, S: Simd<X::Wide>>(simd: S, chunks: Chunks<'_, X>, scratch: 
     scratch.scores.resize(count * group * CHUNK, X::Wide::ZERO);
     scratch.counts.resize(count, 0);
     let Scratch { queries, scores, counts } = scratch;
+    let is_one_row = tokens * group == 1 && [width, width * X::Wide::LANES] == [value_width, value_dim];
     for (index, token) in chunks.tokens.enumerate() {
         let seen = problem.seen(batch, token);
         load_queries(simd, problem, batch, key_head * group, token, width, queries);
+        if is_one_row && S::REGISTERS >= 32 && matches!(width, 4 | 8) {
+            let of_chunks = chunks.numbers.clone().map(|number| problem.runs(batch, key_head, number, &seen));
+            if let Some(runs) = of_chunks.map(only_one).collect::<Option<Vec<_>>>() {
+                let at = Place { token: seen.end - 1, head: key_head, first: 0 };
+                let row = OneRow { problem, runs: &runs, at, with_moments, query: queries };
+                match width {
+                    8 => attend_one_row::<X, S, 8>(simd, &row, scores, states, sums),
+                    _ => attend_one_row::<X, S, 4>(simd, &row, scores, states, sums),
+                }
+                continue;
+            }
+        }
         for ((number, keys), scores) in
             chunks.numbers.clone().zip(&mut *counts).zip(scores.chunks_exact_mut(group * CHUNK))
         {
@@ -123,12 +137,7 @@ fn attend<X: Stored, S: Simd<X::Wide>>(simd: S, chunks: Chunks<'_, X>, scratch: 
                 continue;
             }
             for (state, scores) in states.iter_mut().zip(scores.chunks_exact_mut(CHUNK)) {
-                let scores = &mut scores[..keys.next_multiple_of(X::Wide::LANES)];
-                *state = if with_moments {
-                    weigh::<X::Wide, S, true>(simd, scores, keys)
-                } else {
-                    weigh::<X::Wide, S, false>(simd, scores, keys)
-                };
+                *state = weigh(simd, scores, keys, with_moments);
             }
             sums.fill(X::Wide::block(X::Wide::ZERO));
             let mut first = 0;
@@ -139,6 +148,12 @@ fn attend<X: Stored, S: Simd<X::Wide>>(simd: S, chunks: Chunks<'_, X>, scratch: 
             put_in_order::<X>(value_dim, value_width, sums);
         }
     }
+}
+
+/// The run of a chunk, where there are not several: Some(None) of a chunk without keys.
+fn only_one<'a, X: Stored>(mut runs: impl Iterator<Item = Run<'a, X>>) -> Option<Option<Run<'a, X>>> {
+    let first = runs.next();
+    runs.next().is_none().then_some(first)
 }
 
 /// Widens the queries of a token and multiplies them by their factors.
@@ -173,18 +188,18 @@ fn load_queries<X: Stored, S: Simd<X::Wide>>(
 }
 
 /// Whose scores these are, and where they go.
-struct Place {
+pub(super) struct Place {
     /// The position of the queries.
-    token: usize,
+    pub(super) token: usize,
     /// The first query head.
-    head: usize,
+    pub(super) head: usize,
     /// Where the first score of a row goes.
-    first: usize,
+    pub(super) first: usize,
 }
 
 /// The scores of a run of keys for all rows.
 #[inline(always)]
-fn score<X: Stored, S: Simd<X::Wide>>(
+pub(super) fn score<X: Stored, S: Simd<X::Wide>>(
     simd: S,
     problem: &Decoding<'_, X>,
     run: &Run<'_, X>,
@@ -219,7 +234,7 @@ fn score<X: Stored, S: Simd<X::Wide>>(
 /// The scores of as many keys as a vector has lanes, or fewer, for `R` rows.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the inputs of a block of scores")]
-fn score_block<X: Stored, S: Simd<X::Wide>, const R: usize>(
+pub(super) fn score_block<X: Stored, S: Simd<X::Wide>, const R: usize>(
     simd: S,
     problem: &Decoding<'_, X>,
     run: &Run<'_, X>,
@@ -249,22 +264,36 @@ fn score_block<X: Stored, S: Simd<X::Wide>, const R: usize>(
         key += 1;
     }
     for (index, lanes) in lanes.iter().enumerate() {
-        let mut score = simd.sum_each(&lanes[..X::Wide::LANES]);
-        if problem.softcap != X::Wide::ZERO {
-            score = bend(simd, score, simd.splat(problem.softcap));
-        }
-        if let Some(slopes) = problem.slopes {
-            let mut distances = X::Wide::block(X::Wide::ZERO);
-            for (lane, distance) in distances.as_mut().iter_mut().enumerate() {
-                let position = (run.position + keys.start + lane) as f64;
-                *distance = X::Wide::from_f64(at.token as f64 - position);
-            }
-            let minus_slope = simd.splat(-slopes[at.head + index]);
-            score = simd.mul_add(minus_slope, simd.load(&distances), score);
-        }
-        let start = index * CHUNK;
-        simd.store_partial(score, &mut scores[start..start + keys.len()]);
+        let at = Place { head: at.head + index, ..*at };
+        store_scores(simd, problem, run, &at, keys.clone(), lanes, &mut scores[index * CHUNK..]);
     }
+}
+
+/// Sums the products of keys, which lie in all lanes, and makes scores of them.
+#[inline(always)]
+pub(super) fn store_scores<X: Stored, S: Simd<X::Wide>>(
+    simd: S,
+    problem: &Decoding<'_, X>,
+    run: &Run<'_, X>,
+    at: &Place,
+    keys: Range<usize>,
+    lanes: &[S::Vector; LANES],
+    scores: &mut [X::Wide],
+) {
+    let mut score = simd.sum_each(&lanes[..X::Wide::LANES]);
+    if problem.softcap != X::Wide::ZERO {
+        score = bend(simd, score, simd.splat(problem.softcap));
+    }
+    if let Some(slopes) = problem.slopes {
+        let mut distances = X::Wide::block(X::Wide::ZERO);
+        for (lane, distance) in distances.as_mut().iter_mut().enumerate() {
+            let position = (run.position + keys.start + lane) as f64;
+            *distance = X::Wide::from_f64(at.token as f64 - position);
+        }
+        let minus_slope = simd.splat(-slopes[at.head]);
+        score = simd.mul_add(minus_slope, simd.load(&distances), score);
+    }
+    simd.store_partial(score, &mut scores[..keys.len()]);
 }
 
 /// The products of one query of `W` vectors with the keys `keys`, summed but for the lanes; gives the end of the keys.
@@ -281,16 +310,26 @@ fn dots_of_one<X: Stored, S: Simd<X::Wide>, const W: usize>(
         *number = simd.load(block);
     }
     for (lane, key) in lanes.iter_mut().zip(range.clone()) {
-        let packs = &X::packs(keys.row(key)).0[..W];
-        let mut sum = simd.splat(X::Wide::ZERO);
-        for (two, numbers) in packs.as_chunks::<2>().0.iter().zip(numbers.as_chunks::<2>().0) {
-            let [a, b] = X::load_two(simd, two);
-            sum = simd.mul_add(numbers[0], a, sum);
-            sum = simd.mul_add(numbers[1], b, sum);
-        }
-        *lane = sum;
+        *lane = dot(simd, &numbers, keys.row(key));
     }
     range.end
+}
+
+/// The product of a query in registers with a key, summed but for the lanes.
+#[inline(always)]
+pub(super) fn dot<X: Stored, S: Simd<X::Wide>, const W: usize>(
+    simd: S,
+    query: &[S::Vector; W],
+    key: &[X],
+) -> S::Vector {
+    let packs = &X::packs(key).0[..W];
+    let mut sum = simd.splat(X::Wide::ZERO);
+    for (two, numbers) in packs.as_chunks::<2>().0.iter().zip(query.as_chunks::<2>().0) {
+        let [a, b] = X::load_two(simd, two);
+        sum = simd.mul_add(numbers[0], a, sum);
+        sum = simd.mul_add(numbers[1], b, sum);
+    }
+    sum
 }
 
 /// The products of `R` queries with the keys `key..key + K`, summed but for the lanes.
@@ -370,9 +409,29 @@ fn dots<X: Stored, S: Simd<X::Wide>, const R: usize, const K: usize>(
     }
 }
 
+/// Turns the first `count` scores into weights e^(s - max), and what fills the last vector into 0.
+#[inline(always)]
+pub(super) fn weigh<T: Element, S: Simd<T>>(
+    simd: S,
+    scores: &mut [T],
+    count: usize,
+    with_moments: bool,
+) -> State<T> {
+    let scores = &mut scores[..count.next_multiple_of(T::LANES)];
+    if with_moments {
+        weigh_row::<T, S, true>(simd, scores, count)
+    } else {
+        weigh_row::<T, S, false>(simd, scores, count)
+    }
+}
+
 /// Turns the first `count` scores of whole vectors into weights e^(s - max), the rest into 0.
 #[inline(always)]
-fn weigh<T: Element, S: Simd<T>, const MOMENTS: bool>(simd: S, scores: &mut [T], count: usize) -> State<T> {
+fn weigh_row<T: Element, S: Simd<T>, const MOMENTS: bool>(
+    simd: S,
+    scores: &mut [T],
+    count: usize,
+) -> State<T> {
     scores[count..].fill(T::NEG_INFINITY);
     let blocks = T::blocks_mut(scores).0;
     let mut largest = simd.splat(T::NEG_INFINITY);

@@ -7,6 +7,7 @@
 
 mod chunk;
 mod merge;
+mod one_row;
 mod problem;
 #[cfg(test)]
 mod tests;
@@ -27,8 +28,8 @@ pub const CHUNK: usize = 1024;
 /// Tokens whose states are kept at the same time.
 const TOKENS: usize = 8;
 
-/// A piece of work has several chunks where there are more than so many, enough for the threads of a common machine.
-const PIECES: usize = 64;
+/// A piece of work has several chunks where there are more than so many for each thread.
+const PIECES: usize = 4;
 
 /// The most chunks of a piece.
 const MOST_CHUNKS: usize = 8;
@@ -63,7 +64,8 @@ pub fn decode<X: Stored>(
         let mut states = vec![State::empty(); parts];
         let mut sums = vec![X::Wide::block(X::Wide::ZERO); parts * value_width.max(1)];
         // Further tokens find the keys of one chunk in the caches, not those of several.
-        let several = (batch * key_heads * chunks / PIECES).clamp(1, MOST_CHUNKS);
+        let pieces = PIECES * threads::num_threads();
+        let several = (batch * key_heads * chunks / pieces).clamp(1, MOST_CHUNKS);
         let step = if slab.len() == 1 { several } else { 1 };
         let of_heads = states.chunks_mut((chunks * rows_a_chunk).max(1));
         let sums_of_heads = sums.chunks_mut((chunks * rows_a_chunk * value_width.max(1)).max(1));

@@ -45,6 +45,15 @@ pub(super) struct Run<'a, X> {
     pub(super) position: usize,
 }
 
+impl<X> Run<'_, X> {
+    /// What follows the first `count` places.
+    pub(super) fn after(&self, count: usize) -> Self {
+        let rows = count..self.keys.rows();
+        let (keys, values) = (self.keys.part(rows.clone()), self.values.part(rows));
+        Self { keys, values, position: self.position + count }
+    }
+}
+
 impl<'a, X: Stored> Decoding<'a, X> {
     /// Checks the shapes against each other.
     ///

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -102,10 +103,37 @@ def test_that_a_wrong_answer_is_no_result():
 
 
 def test_that_probes_give_the_rates_that_works_need():
-    roofline = Roofline([(Pass(copied=1 << 16, exps=5),), (Pass(flops=5, bf16_flops=5),)])
+    other = Contender("other", int, work=(Pass(flops=5, bf16_flops=5),))
+    roofline = Roofline((Pass(copied=1 << 16, exps=5),), [other])
     rates = roofline.rates(take_turns(roofline.runs, TINY))
     assert set(rates) == {"copied", "exps", "flops", "bf16_flops"}
     assert all(math.isfinite(rate) and rate > 1e6 for rate in rates.values())
+
+
+def test_that_who_names_what_it_reads_is_held_against_reading_that():
+    x, y = np.ones((2, 1 << 12), np.float32), np.ones((2, 4, 1 << 10), ml_dtypes.bfloat16)
+    contenders = [
+        Contender("a", int, ours=True, reads=(x,)),
+        Contender("b", int, reads=(x,)),
+        Contender("c", int, reads=(x, y)),
+        Contender("d", int),
+    ]
+    roofline = Roofline((Pass(read=1 << 14),), contenders)
+    own, rest = [name for name in roofline.runs if name != "read"], {"read": [1.0]}
+    assert len(own) == 2
+    assert set(roofline.own_rates(take_turns(roofline.runs, TINY))) == {"a", "b", "c"}
+    rates = roofline.own_rates(rest | dict(zip(own, [[1.0], [4.0]], strict=True)))
+    assert rates == {"a": 1 << 15, "b": 1 << 15, "c": (1 << 13) + (1 << 12)}
+    times = {name: [2.0] for name in "abcd"}
+    result = evaluate(
+        Case("thing", "things", (4,), "float32", (Pass(read=1 << 15),), lambda: contenders),
+        contenders,
+        times,
+        {"read": float(1 << 16)},
+        rates,
+    )
+    assert [one.of_roofline for one in result.measured] == [0.5, 0.5, pytest.approx(4 / 3), 0.25]
+    assert [one.of_bandwidth for one in result.measured][3] == 0.25
 
 
 def test_that_an_unknown_probe_is_refused():

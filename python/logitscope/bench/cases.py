@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
 IN_CACHE = 1 << 20
 """Elements of the arrays that are to stay in the caches; in float32 they and a result take 8 MiB."""
 
@@ -52,6 +54,9 @@ class Contender:
     """What it must do, where that is not what the case says."""
     answer: Callable[[Any], Any] = _as_it_is
     """Makes what it returns comparable with the others."""
+    reads: tuple[NDArray[Any], ...] = field(default=(), repr=False)
+    """The arrays whose reading takes all of its time. They are its roofline, rather than others of that size: how fast
+    memory is read depends on where it lies, on a virtual machine by a third."""
 
     @property
     def label(self) -> str:

@@ -195,10 +195,10 @@ def measure_case(
     except DTypeError as error:
         message = f"bench: {case.title} cannot be measured: {error}"
         raise DTypeError(message) from None
-    roofline = Roofline([case.work, *(contender.work for contender in contenders if contender.work)])
+    roofline = Roofline(case.work, contenders)
     runs = {contender.label: contender.run for contender in contenders}
     times = take_turns({**runs, **roofline.runs}, settings, tick)
-    return evaluate(case, contenders, times, roofline.rates(times))
+    return evaluate(case, contenders, times, roofline.rates(times), roofline.own_rates(times))
 
 
 class WrongAnswerError(LogitscopeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import geometric_mean
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logitscope.bench.roofline import least_seconds
@@ -74,13 +75,16 @@ def evaluate(
     contenders: Sequence[Contender],
     times: Mapping[str, list[float]],
     rates: dict[str, float],
+    own_rates: Mapping[str, float] = MappingProxyType({}),
 ) -> CaseResult:
-    """Put times in relation."""
+    """Put times in relation; ``own_rates`` has bytes a second of the arrays of those who name them."""
     measured = []
     for contender in contenders:
         own = times[contender.label]
         ratios = _ratios(contender, contenders, times) if contender.ours else {}
         work = contender.work or case.work
+        label = contender.label
+        limits = rates | {"read": own_rates[label]} if label in own_rates else rates
         seconds = Quartiles.of(own)
         measured.append(
             Measured(
@@ -88,8 +92,8 @@ def evaluate(
                 into=contender.into,
                 ours=contender.ours,
                 seconds=seconds,
-                of_roofline=least_seconds(work, rates) / seconds.median,
-                of_bandwidth=least_seconds(work, rates, memory_only=True) / seconds.median,
+                of_roofline=least_seconds(work, limits) / seconds.median,
+                of_bandwidth=least_seconds(work, limits, memory_only=True) / seconds.median,
                 ratios=ratios,
                 best_peer=min(ratios, key=lambda peer: ratios[peer].median) if ratios else None,
             )

@@ -11,9 +11,12 @@ import numpy as np
 from logitscope import _native
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
 
-    from logitscope.bench.cases import Pass, Work
+    from numpy.typing import NDArray
+
+    from logitscope.bench.cases import Contender, Pass, Work
 
 _IN_REGISTERS = 4096
 _ROUNDS = 64
@@ -26,9 +29,10 @@ _ARITHMETIC = {"exps": "exp", "flops": "multiply_add", "bf16_flops": "multiply_a
 
 
 class Roofline:
-    """The probes that some works need, and what they say once they were timed."""
+    """The probes that a work and its contenders need, and what they say once they were timed."""
 
-    def __init__(self, works: Iterable[Work]) -> None:
+    def __init__(self, work: Work, contenders: Sequence[Contender] = ()) -> None:
+        works = [work, *(contender.work for contender in contenders if contender.work)]
         passes = [part for work in works for part in work]
         self._memory = {kind: max((getattr(part, kind) for part in passes), default=0) for kind in _MEMORY}
         needed = {kind for kind in _ARITHMETIC if any(getattr(part, kind) for part in passes)}
@@ -47,6 +51,9 @@ class Roofline:
             name = _ARITHMETIC[kind]
             given = (few_x, few_y, _ROUNDS) if kind == "exps" else (many, more, _MULTIPLY_ROUNDS[kind])
             self.runs[name] = partial(_native.roofline, name, *given)
+        self._own = {one.label: one.reads for one in contenders if one.reads}
+        for arrays in self._own.values():
+            self.runs[_name(arrays)] = partial(_read, [_as_float32(array) for array in arrays])
 
     def rates(self, times: Mapping[str, list[float]]) -> dict[str, float]:
         """Bytes (of what is copied, those that are read), exponentials and operations a second."""
@@ -61,6 +68,31 @@ class Roofline:
                 operations = _ROUNDS * _IN_REGISTERS if kind == "exps" else 2 * rounds * _MULTIPLIED
                 rates[kind] = operations / seconds[name]
         return rates
+
+    def own_rates(self, times: Mapping[str, list[float]]) -> dict[str, float]:
+        """Bytes a second of the arrays that a contender reads, for each that names them."""
+        return {
+            label: sum(array.nbytes for array in arrays) / median(times[_name(arrays)])
+            for label, arrays in self._own.items()
+        }
+
+
+def _name(arrays: Iterable[NDArray[Any]]) -> str:
+    """Those who read the same have one probe."""
+    return f"read {[array.ctypes.data for array in arrays]}"
+
+
+def _as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Its bytes; no copy of them, or the memory were another."""
+    bytes_of = array.view()
+    bytes_of.shape = (array.size,)
+    floats: NDArray[np.float32] = bytes_of.view(np.float32)
+    return floats
+
+
+def _read(arrays: Iterable[NDArray[np.float32]]) -> None:
+    for array in arrays:
+        _native.roofline("read", array, np.empty_like(array), 1)
 
 
 def least_seconds(work: Work, rates: Mapping[str, float], *, memory_only: bool = False) -> float:

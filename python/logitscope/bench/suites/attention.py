@@ -151,12 +151,14 @@ def _contenders(shape: Shape, causal: bool, backward: bool, dtype: str, peers: P
             return result.out
         return logitscope.attention_backward(dout, q, k, v, result, is_causal=causal).dk
 
-    made = [Contender("logitscope", ours, ours=True)]
-    if shape[2] == 1:
+    reads = (k, v) if shape[2] == 1 else ()
+    made = [Contender("logitscope", ours, ours=True, reads=reads)]
+    if reads:
         cache = logitscope.KVCache(1, shape[1], shape[3], shape[4], dtype=numpy_dtype(dtype))
         cache.append(k, v)
         decode = partial(logitscope.attention_decode, q, cache)
-        made.append(Contender("logitscope, KVCache", lambda: decode().out, ours=True))
+        reads_of_cache = (cache.keys, cache.values)
+        made.append(Contender("logitscope, KVCache", lambda: decode().out, ours=True, reads=reads_of_cache))
     if not backward and shape[2] > 1:
 
         def watched() -> Any:
@@ -179,7 +181,7 @@ def _contenders(shape: Shape, causal: bool, backward: bool, dtype: str, peers: P
             return torch.autograd.grad(out, tensors, upstream)[1] if backward else out
 
         fused = torch.nn.functional.scaled_dot_product_attention
-        made.append(Contender("torch", partial(by_torch, fused, enable_gqa=shared)))
+        made.append(Contender("torch", partial(by_torch, fused, enable_gqa=shared), reads=reads))
         if backward:
             from logitscope.nn.functional import attention
 

@@ -104,8 +104,9 @@ fn attend<X: Stored, S: Simd<X::Wide>>(simd: S, chunks: Chunks<'_, X>, scratch: 
         let seen = problem.seen(batch, token);
         load_queries(simd, problem, batch, key_head * group, token, width, queries);
         if is_one_row && S::REGISTERS >= 32 && matches!(width, 4 | 8) {
-            let of_chunks = chunks.numbers.clone().map(|number| problem.runs(batch, key_head, number, &seen));
-            if let Some(runs) = of_chunks.map(only_one).collect::<Option<Vec<_>>>() {
+            let of_chunks = chunks.numbers.clone();
+            let runs = of_chunks.map(|number| problem.only_run(batch, key_head, number, &seen));
+            if let Some(runs) = runs.collect::<Option<Vec<_>>>() {
                 let at = Place { token: seen.end - 1, head: key_head, first: 0 };
                 let row = OneRow { problem, runs: &runs, at, with_moments, query: queries };
                 match width {
@@ -148,12 +149,6 @@ fn attend<X: Stored, S: Simd<X::Wide>>(simd: S, chunks: Chunks<'_, X>, scratch: 
             put_in_order::<X>(value_dim, value_width, sums);
         }
     }
-}
-
-/// The run of a chunk, where there are not several: Some(None) of a chunk without keys.
-fn only_one<'a, X: Stored>(mut runs: impl Iterator<Item = Run<'a, X>>) -> Option<Option<Run<'a, X>>> {
-    let first = runs.next();
-    runs.next().is_none().then_some(first)
 }
 
 /// Widens the queries of a token and multiplies them by their factors.

@@ -12,7 +12,7 @@ use logitscope_simd::{Element, Simd, Stored};
 /// A query and what it meets in each chunk.
 pub(super) struct OneRow<'a, X: Stored> {
     pub(super) problem: &'a Decoding<'a, X>,
-    pub(super) runs: &'a [Option<Run<'a, X>>],
+    pub(super) runs: &'a [Run<'a, X>],
     pub(super) at: Place,
     pub(super) with_moments: bool,
     /// Padded and multiplied by its factor.
@@ -32,11 +32,11 @@ pub(super) fn attend_one_row<X: Stored, S: Simd<X::Wide>, const W: usize>(
     sums.fill(X::Wide::block(X::Wide::ZERO));
     for part in 0..=runs.len() {
         let (weights, scores) = scores.split_at_mut(part * CHUNK);
-        let next = runs.get(part).and_then(Option::as_ref);
+        let next = runs.get(part);
         let mut done = 0;
-        if let Some(before) = part.checked_sub(1).and_then(|before| runs[before].as_ref()) {
-            let weights = &weights[(part - 1) * CHUNK..];
-            let sums = &mut sums[(part - 1) * W..part * W];
+        if let Some(last) = part.checked_sub(1) {
+            let (before, weights) = (&runs[last], &weights[last * CHUNK..]);
+            let sums = &mut sums[last * W..part * W];
             if let Some(next) = next {
                 done = keys_beside_values::<X, S, W>(simd, row, next, scores, before, weights, sums);
             }
@@ -46,9 +46,12 @@ pub(super) fn attend_one_row<X: Stored, S: Simd<X::Wide>, const W: usize>(
         if let Some(next) = next {
             let at = Place { first: done, ..*at };
             score(simd, problem, &next.after(done), &at, query, W, scores);
-            states[part] = weigh(simd, &mut scores[..CHUNK], next.keys.rows(), *with_moments);
-        } else if part < runs.len() {
-            states[part] = State::empty();
+            let keys = next.keys.rows();
+            states[part] = if keys == 0 {
+                State::empty()
+            } else {
+                weigh(simd, &mut scores[..CHUNK], keys, *with_moments)
+            };
         }
     }
 }

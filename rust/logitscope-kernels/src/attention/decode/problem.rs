@@ -145,6 +145,27 @@ impl<'a, X: Stored> Decoding<'a, X> {
         })
     }
 
+    /// What lies of the positions `seen` in the places of a chunk, if that is one run or none, which is an empty one.
+    pub(super) fn only_run(
+        &self,
+        batch: usize,
+        key_head: usize,
+        chunk: usize,
+        seen: &Range<usize>,
+    ) -> Option<Run<'a, X>> {
+        let mut runs = self.runs(batch, key_head, chunk, seen);
+        let first = runs.next();
+        if runs.next().is_some() {
+            return None;
+        }
+        let nothing = |heads: Heads<'a, X>| heads.matrix(0, key_head).part(0..0);
+        Some(first.unwrap_or_else(|| Run {
+            keys: nothing(self.keys),
+            values: nothing(self.values),
+            position: 0,
+        }))
+    }
+
     /// Chunks of places that one sequence may have.
     pub(super) fn chunks(&self) -> usize {
         self.capacity.div_ceil(CHUNK)

@@ -35,7 +35,9 @@ def test_one_query_gives_the_last_row_of_the_full_pass(isa, heads, length):
     q, k, v = sequence(2, *heads, length, value_dim=5)
     options = {"sinks": np.linspace(-1, 1, heads[0]).astype(np.float32), "softcap": 2.0}
     options["alibi_slopes"] = np.linspace(0, 0.1, heads[0]).astype(np.float32)
-    wanted = logitscope.attention(q, k, v, is_causal=True, stats=("entropy",), **options)
+    # Of more queries than make a few tiles the last ones say the same.
+    queries = q[:, :, max(0, length - 600) :]
+    wanted = logitscope.attention(queries, k, v, is_causal=True, stats=("entropy",), **options)
     got = logitscope.attention_decode(q[:, :, -1:], filled(k, v), stats=("entropy",), **options)
     for name in ("out", "lse", "max_logit", "entropy"):
         np.testing.assert_allclose(getattr(got, name), getattr(wanted, name)[:, :, -1:], rtol=1e-5, atol=2e-6)

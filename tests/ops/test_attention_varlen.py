@@ -91,6 +91,75 @@ def test_tensors_have_first_and_second_derivatives(name):
     assert torch.autograd.gradgradcheck(lambda *given: function(*given)[0], inputs, fast_mode=True)
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("shape", [(4, 161), (161,), (4, 1)], ids=str)
+def test_temperatures_of_packed_queries_are_those_of_calls_of_their_own(name, shape):
+    q, k, v, dout = packed()
+    rng = np.random.default_rng(3)
+    temperature = rng.uniform(-1.5, 1.5, shape).astype(np.float32)
+    full = np.broadcast_to(temperature, (4, 161))
+    options = {**OPTIONS[name], "stats": ("entropy", "logits")}
+    got = logitscope.attention_varlen(q, k, v, STARTS_Q, STARTS_K, inv_temperature=temperature, **options)
+    dlse, dentropy = rng.standard_normal((2, 4, 161), dtype=np.float32)
+    back = logitscope.attention_varlen_backward(
+        dout, q, k, v, STARTS_Q, STARTS_K, got, inv_temperature=temperature, dlse=dlse, dentropy=dentropy,
+        **OPTIONS[name],
+    )  # fmt: skip
+    totals = dict.fromkeys(OF_HEADS, 0.0)
+    for index in range(4):
+        (a, b), (c, d) = STARTS_Q[index : index + 2], STARTS_K[index : index + 2]
+        inputs, own_rows = alone(index, q, k, v), {"inv_temperature": full[None, :, a:b]}
+        own = logitscope.attention(*inputs, **options, **own_rows)
+        np.testing.assert_array_equal(got.out[a:b].swapaxes(0, 1), own.out[0])
+        for figure in ("lse", "entropy", "max_logit", "inv_sum", "logit_m2"):
+            np.testing.assert_array_equal(getattr(got, figure)[:, a:b], getattr(own, figure)[0])
+        gradients = logitscope.attention_backward(
+            dout[None, a:b].swapaxes(1, 2), *inputs, own, **OPTIONS[name], **own_rows,
+            dlse=dlse[None, :, a:b], dentropy=dentropy[None, :, a:b],
+        )  # fmt: skip
+        for gradient, rows in (("dq", slice(a, b)), ("dk", slice(c, d)), ("dv", slice(c, d))):
+            part = getattr(back, gradient)[rows].swapaxes(0, 1)
+            np.testing.assert_array_equal(part, getattr(gradients, gradient)[0])
+        np.testing.assert_array_equal(back.dinv_temperature[:, a:b], gradients.dinv_temperature[0])
+        for gradient in OF_HEADS:
+            part = getattr(gradients, gradient)
+            totals[gradient] = None if part is None else totals[gradient] + np.float64(part)
+    has_bias = not isinstance(OPTIONS[name].get("sigmoid_bias", ""), str)
+    for gradient, total in totals.items():
+        if total is None or (gradient == "dsigmoid_bias" and not has_bias):
+            assert getattr(back, gradient) is None
+        else:
+            np.testing.assert_allclose(getattr(back, gradient), total, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_temperatures_of_packed_queries_have_first_and_second_derivatives(kind):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(5, 4, 2), (7, 2, 2), (7, 2, 3), (4, 5)]
+    inputs = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    inputs = [x.requires_grad_() for x in inputs]
+
+    def function(q, k, v, temperature):
+        got = logitscope.attention_varlen(
+            q,
+            k,
+            v,
+            [0, 2, 5],
+            [0, 4, 7],
+            inv_temperature=temperature,
+            is_causal=True,
+            kind=kind,
+            stats=("entropy",),
+        )
+        return got.out, got.lse, got.entropy
+
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(lambda *given: function(*given)[0], inputs, fast_mode=True)
+    arrays = [x.detach().numpy() for x in inputs]
+    for tensor, array in zip(function(*inputs), function(*arrays), strict=True):
+        np.testing.assert_array_equal(tensor.detach(), array)
+
+
 def test_that_transforms_of_torch_go_sequence_by_sequence():
     q, k, v = torch.randn(3, 20, 2, 8, dtype=torch.float64).unbind(0)
     starts = [0, 7, 20]
@@ -149,6 +218,17 @@ def test_that_wrong_arguments_are_refused_by_name():
         backward(dout, q, k, v, STARTS_Q, STARTS_K, got, dentropy=got.lse)
     with pytest.raises(ArgumentError, match="attention_varlen: empty is 'no'"):
         logitscope.attention_varlen(q, k, v, STARTS_Q, STARTS_K, empty="no")
+    for given in (q, torch.from_numpy(q).requires_grad_()):
+        temperature = np.ones((4, 160), np.float32)
+        with pytest.raises(
+            ShapeError, match=r"attention_varlen: inv_temperature has shape \(4, 160\); use one"
+        ):
+            logitscope.attention_varlen(
+                *(given, k, v) if given is q else (given, *map(torch.from_numpy, (k, v))),
+                STARTS_Q,
+                STARTS_K,
+                inv_temperature=temperature if given is q else torch.from_numpy(temperature),
+            )
     nan = logitscope.attention_varlen(q[:5], k, v, [0, 3, 5], [0, 0, 243], empty="nan")
     assert np.isnan(nan.out[:3]).all()
     assert not np.isnan(nan.out[3:]).any()

@@ -37,6 +37,7 @@ def attention_varlen(
     cu_seqlens_k: Any,
     *,
     scale: float | None = None,
+    inv_temperature: Any = None,
     is_causal: bool = False,
     causal_align: CausalAlign = "bottom_right",
     window: Window = (-1, -1),
@@ -60,6 +61,9 @@ def attention_varlen(
         Values, (sum of Lk, Hk, Dv).
     cu_seqlens_q, cu_seqlens_k
         Where the sequences begin, (sequences + 1,): from 0 to the length of ``q`` and of ``k``, ascending.
+    inv_temperature
+        A further factor for each query, broadcastable to (Hq, sum of Lq). The sequences are then computed one by one,
+        which takes longer where many are short.
     scale, is_causal, causal_align, window, sinks, softcap, alibi_slopes, kind, sigmoid_bias, stats, empty
         As in :func:`logitscope.attention`.
 
@@ -88,12 +92,19 @@ def attention_varlen(
         "softcap": softcap, "alibi_slopes": alibi_slopes, "kind": kind, "sigmoid_bias": sigmoid_bias,
     }  # fmt: skip
     check_options(_OPERATION, stats, empty)
-    if needs_autograd(q, k, v, sinks, alibi_slopes, sigmoid_bias):
+    if needs_autograd(q, k, v, sinks, alibi_slopes, sigmoid_bias, inv_temperature):
         from logitscope.nn.functional._attention_varlen import attention_varlen as differentiable
 
         starts = Packed.starts_of(q, k, v, cu_seqlens_q, cu_seqlens_k)
-        differentiated: AttentionResult = differentiable(q, k, v, starts, options, stats, empty)
+        differentiated: AttentionResult = differentiable(
+            q, k, v, starts, options, stats, empty, inv_temperature
+        )
         return replace(differentiated, kind=kind, layout="blhd")
+    if inv_temperature is not None:
+        from logitscope.ops._by_sequence import forward
+
+        starts = Packed.starts_of(q, k, v, cu_seqlens_q, cu_seqlens_k)
+        return forward(_OPERATION, (q, k, v), starts, inv_temperature, options, stats, empty)
     packed = Packed.of(_OPERATION, q, k, v, cu_seqlens_q, cu_seqlens_k, options)
     _, heads, queries, _ = packed.problem.q.shape
     out = np.empty((queries, heads, packed.problem.v.shape[3]), packed.problem.q.dtype)

@@ -11,6 +11,7 @@ from logitscope._arrays import as_floats, like
 from logitscope._dtypes import narrow, wide
 from logitscope.errors import ArgumentError
 from logitscope.ops._attention_problem import heads_first, row_contiguous
+from logitscope.ops._by_sequence import backward
 from logitscope.ops._path_notes import note_native
 from logitscope.ops.attention_backward import Upstream
 from logitscope.ops.attention_result import AttentionGradients
@@ -33,6 +34,7 @@ def attention_varlen_backward(
     result: AttentionResult,
     *,
     scale: float | None = None,
+    inv_temperature: Any = None,
     is_causal: bool = False,
     causal_align: CausalAlign = "bottom_right",
     window: Window = (-1, -1),
@@ -50,9 +52,9 @@ def attention_varlen_backward(
     ----------
     dout
         Gradient of ``result.out``, (sum of Lq, Hq, Dv).
-    q, k, v, cu_seqlens_q, cu_seqlens_k, scale, is_causal, causal_align, window, sinks, softcap, alibi_slopes
+    q, k, v, cu_seqlens_q, cu_seqlens_k, scale, inv_temperature, is_causal, causal_align, window, sinks, softcap
         As they were given to :func:`attention_varlen`.
-    kind, sigmoid_bias
+    alibi_slopes, kind, sigmoid_bias
         As they were given to :func:`attention_varlen`.
     result
         What :func:`attention_varlen` returned for them.
@@ -64,7 +66,7 @@ def attention_varlen_backward(
     Returns
     -------
     AttentionGradients
-        Those of what belongs to heads are summed over the sequences.
+        Those of what belongs to heads are summed over the sequences; ``dinv_temperature`` is (Hq, sum of Lq).
 
     Raises
     ------
@@ -81,17 +83,18 @@ def attention_varlen_backward(
     >>> bool(np.allclose(gradients.dv[:3].sum(axis=0), dout[:3].sum(axis=0)))
     True
     """
-    packed = Packed.of(_OPERATION, q, k, v, cu_seqlens_q, cu_seqlens_k, {
+    options = {
         "scale": scale, "is_causal": is_causal, "causal_align": causal_align, "window": window, "sinks": sinks,
         "softcap": softcap, "alibi_slopes": alibi_slopes, "kind": kind, "sigmoid_bias": sigmoid_bias,
-    })  # fmt: skip
-    problem = packed.problem
+    }  # fmt: skip
     if dentropy is not None and result.entropy is None:
         message = (
             f"{_OPERATION}: dentropy is given but result holds no entropy; "
             f"call attention_varlen with stats=('entropy',)"
         )
         raise ArgumentError(message)
+    packed = Packed.of(_OPERATION, q, k, v, cu_seqlens_q, cu_seqlens_k, options)
+    problem = packed.problem
     _, heads, queries, _ = problem.q.shape
     of_rows = (heads, queries)
     upstream = Upstream.of(
@@ -107,6 +110,8 @@ def attention_varlen_backward(
         entropy=result.entropy if dentropy is not None else None,
         dentropy=dentropy,
     )
+    if inv_temperature is not None:
+        return backward(_OPERATION, (q, k, v), packed.starts, upstream, inv_temperature, options)
     dtype = wide(problem.q.dtype)
     arrays = (problem.q, problem.k, problem.v)
     dq, dk, dv = (np.empty((x.shape[2], x.shape[1], x.shape[3]), x.dtype) for x in arrays)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from logitscope.errors import ShapeError
 from logitscope.nn.functional._attention import attention
 from logitscope.nn.functional._path import array, tensor_of, why_composite
 from logitscope.ops._row_figures import OF_STATISTIC
@@ -31,8 +32,11 @@ def attention_varlen(
     options: dict[str, Any],
     stats: Collection[str],
     empty: Literal["zero", "nan"],
+    inv_temperature: Tensor | float | None = None,
 ) -> AttentionResult:
     """:func:`logitscope.attention_varlen` of checked starts with gradients."""
+    if inv_temperature is not None:
+        return _by_sequence(q, k, v, starts, {**options, "stats": stats, "empty": empty}, inv_temperature)
     given = tuple(option if isinstance(option := options[name], Tensor) else None for name in _OF_HEADS)
     if why_composite(q, k, v, *given) is not None:
         return _by_sequence(q, k, v, starts, {**options, "stats": stats, "empty": empty})
@@ -46,13 +50,25 @@ def _given(stats: Collection[str]) -> tuple[str, ...]:
     return "out", "lse", "max_logit", "inv_sum", *asked_for
 
 
-def _by_sequence(q: Tensor, k: Tensor, v: Tensor, starts: Starts, options: dict[str, Any]) -> AttentionResult:
+def _by_sequence(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    starts: Starts,
+    options: dict[str, Any],
+    inv_temperature: Tensor | float | None = None,
+) -> AttentionResult:
     """Call attention for one sequence after the other."""
+    tau = inv_temperature
+    if isinstance(tau, Tensor):
+        tau = _of_queries(tau, q)
     results = [
-        attention(*(x[first:end].transpose(0, 1)[None] for x, (first, end) in parts), **options)
-        for parts in (
-            ((q, queries), (k, keys), (v, keys)) for queries, keys in zip(*map(pairwise, starts), strict=True)
+        attention(
+            *(x[first:end].transpose(0, 1)[None] for x, (first, end) in ((q, rows), (k, keys), (v, keys))),
+            inv_temperature=tau[None, :, rows[0] : rows[1]] if isinstance(tau, Tensor) else tau,
+            **options,
         )
+        for rows, keys in zip(*map(pairwise, starts), strict=True)
     ]
 
     def joined(name: str) -> Any:
@@ -61,6 +77,19 @@ def _by_sequence(q: Tensor, k: Tensor, v: Tensor, starts: Starts, options: dict[
 
     names = _given(options.get("stats", ()))
     return AttentionResult(out=joined("out").transpose(0, 1), **{name: joined(name) for name in names[1:]})
+
+
+def _of_queries(inv_temperature: Tensor, q: Tensor) -> Tensor:
+    """Give each query of packed sequences its own, (Hq, positions)."""
+    shape = (q.shape[1], q.shape[0])
+    try:
+        return inv_temperature.expand(shape)
+    except RuntimeError:
+        message = (
+            f"attention_varlen: inv_temperature has shape {tuple(inv_temperature.shape)}; "
+            f"use one that broadcasts to (heads, positions) = {shape}"
+        )
+        raise ShapeError(message) from None
 
 
 class _Varlen(torch.autograd.Function):

@@ -74,6 +74,24 @@ def test_that_tensorboard_files_come_back_as_the_run(run, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_that_pictures_of_tensorboard_are_taken_over(tmp_path):
+    pytest.importorskip("PIL")
+    pytest.importorskip("tensorboard")
+    board = pytest.importorskip("torch.utils.tensorboard")
+    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    with board.SummaryWriter(tmp_path / "board") as writer:
+        writer.add_image("sample", picture, 3, dataformats="HWC")
+        writer.add_image("sample", 255 - picture, 4, dataformats="HWC")
+        writer.add_scalar("loss", 0.5, 4)
+    (made,) = record.import_tensorboard(tmp_path / "board", tmp_path / "back")
+    with record.RunReader(made) as run:
+        np.testing.assert_array_equal(run.array("sample", 3).array, picture)
+        np.testing.assert_array_equal(run.array("sample").array, 255 - picture)
+        assert [(panel.kind, *panel.tags) for panel in run.panels()] == [("image", "sample")]
+        assert run.scalars("loss").steps.tolist() == [4]
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_that_damaged_event_files_are_read_as_far_as_they_go(run, tmp_path):
     pytest.importorskip("tensorboard")
     record.export_run(run, tmp_path / "board", format="tensorboard")

@@ -10,6 +10,7 @@ import numpy as np
 
 from logitscope.errors import RunFileError
 from logitscope.record.export import needed
+from logitscope.record.pictures import Pictures
 from logitscope.record.recorder import start
 from logitscope.record.sources import run_files
 
@@ -25,7 +26,9 @@ FILES = "*tfevents*"
 def import_tensorboard(
     source: str | os.PathLike[str], directory: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """Make run files of TensorBoard's event files: scalars, histograms and texts, with their times.
+    """Make run files of TensorBoard's event files: scalars, histograms, texts and pictures, with their times.
+
+    Pictures need ``pip install pillow``; without, an event says how many were left out.
 
     Parameters
     ----------
@@ -59,13 +62,15 @@ def import_tensorboard(
         stem = name.replace("/", "-") or "tensorboard"
         path = None if directory is None else Path(directory) / f"{stem}.scope"
         with start(name or "tensorboard", path=path, meta={"imported from": str(folder)}) as scope:
+            pictures = Pictures(scope)
             for file in members:
-                _take(scope, file)
+                _take(scope, pictures, file)
+            pictures.tell()
         made.append(scope.path)
     return made
 
 
-def _take(scope: Recorder, file: Path) -> None:
+def _take(scope: Recorder, pictures: Pictures, file: Path) -> None:
     """Take over one file; the scalars that stand together at a step become one row."""
     plugins: dict[str, str] = {}
     pending: dict[str, float] = {}
@@ -90,6 +95,9 @@ def _take(scope: Recorder, file: Path) -> None:
             pending[value.tag] = float(array.item())
         elif plugin == "histograms" and array.ndim == 2 and array.shape[1] == 3:
             scope.counts(value.tag, np.append(array[:, 0], array[-1, 1]), array[:, 2], step)
+        elif plugin == "images" and array.ndim == 1:
+            # Width and height in words, then the pictures as files.
+            pictures.record(value.tag, [bytes(encoded) for encoded in array[2:]], step)
         elif plugin == "text":
             first = array.reshape(-1)[0]
             text = first.decode(errors="replace") if isinstance(first, bytes) else str(first)

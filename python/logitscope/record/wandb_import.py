@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from logitscope.errors import RunFileError
 from logitscope.record.export import needed
+from logitscope.record.pictures import Pictures
 from logitscope.record.recorder import start
 from logitscope.record.sources import run_files
 from logitscope.record.wandb_log import frames
-from logitscope.record.wandb_pictures import Pictures, names_of
 
 if TYPE_CHECKING:
     import os
@@ -67,17 +67,17 @@ def _take(file: Path, directory: str | os.PathLike[str] | None) -> Path:
         name = first.display_name or first.run_id or name
         meta |= {item.key: item.value_json for item in first.config.update if not item.key.startswith("_")}
     with start(name, path=path, meta=meta) as scope:
-        pictures = Pictures(scope, file.parent / "files")
+        pictures = Pictures(scope)
         for kind, record in _messages(file):
             if kind == "history":
-                _record(scope, pictures, record.history)
+                _record(scope, pictures, file.parent / "files", record.history)
             elif kind == "exit" and record.exit.exit_code:
                 scope.fail(f"exit: {record.exit.exit_code}")
         pictures.tell()
     return scope.path
 
 
-def _record(scope: Recorder, pictures: Pictures, history: Any) -> None:
+def _record(scope: Recorder, pictures: Pictures, directory: Path, history: Any) -> None:
     """Record what was logged in one call."""
     values: dict[str, Any] = {}
     for item in history.item:
@@ -98,8 +98,8 @@ def _record(scope: Recorder, pictures: Pictures, history: Any) -> None:
             scalars[tag] = float(value)
         elif isinstance(value, str):
             scope.text(tag, value, step)
-        elif names_of(value):
-            pictures.record(tag, value, step)
+        elif names := _pictures(value):
+            pictures.record(tag, [_inside(directory, name) for name in names], step)
         elif isinstance(value, dict):
             scope.counts(tag, value["bins"], value["values"], step)
     scope.scalars(scalars, step)
@@ -114,10 +114,26 @@ def _leaves(values: dict[str, Any], folder: str = "") -> Iterator[tuple[str, Any
         if isinstance(value, dict) and "_type" not in value:
             yield from _leaves(value, f"{tag}/")
         elif isinstance(value, dict):
-            if names_of(value) or _is_histogram(value):
+            if _pictures(value) or _is_histogram(value):
                 yield tag, value
         else:
             yield tag, value
+
+
+def _pictures(value: dict[str, Any]) -> list[str]:
+    """The files of what was logged, if it was a picture or several."""
+    names: Any = []
+    if value.get("_type") == "image-file":
+        names = [value.get("path")]
+    elif value.get("_type") == "images/separated":
+        names = value.get("filenames")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _inside(directory: Path, name: str) -> Path:
+    """The file of that name in a directory; one that is not there where the name leads out of it."""
+    path = (directory / name).resolve()
+    return path if path.is_relative_to(directory.resolve()) else directory / "outside" / path.name
 
 
 def _is_histogram(value: dict[str, Any]) -> bool:

@@ -58,7 +58,7 @@ def test_that_results_statistics_and_gradients_are_those_of_the_formulas(isa, se
     assert isa in logitscope.last_kernel()
 
 
-@pytest.mark.skipif(not _native.has_bf16_products(), reason="this CPU multiplies no bfloat16")
+@pytest.mark.skipif(not _native.has_bf16_products(), reason="bfloat16 is not multiplied here")
 @pytest.mark.parametrize("seed", range(12))
 def test_that_so_are_those_of_bfloat16_multiplied_by_the_cpu(seed):
     check_all(seed, BFLOAT16)

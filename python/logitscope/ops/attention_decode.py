@@ -78,7 +78,7 @@ def attention_decode(
     -------
     AttentionResult
         Arrays of the kind and dtype of ``q``, beside ``out`` float32 where that has 16 bits; rows are (B, Hq, T).
-        Sequences without tokens give zeros.
+        Sequences without tokens give zeros. Tensors have no gradient.
 
     Raises
     ------

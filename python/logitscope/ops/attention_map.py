@@ -60,7 +60,7 @@ def attention_map(
     Returns
     -------
     array
-        (B, Hq, rows, cols), of the kind and dtype of ``q``; float32 where that has 16 bits.
+        (B, Hq, rows, cols), of the kind and dtype of ``q``; float32 where that has 16 bits. A tensor has no gradient.
 
     Raises
     ------

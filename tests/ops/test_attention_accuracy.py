@@ -13,6 +13,7 @@ TYPES = {
     "float32": (np.float32, torch.float32),
 }
 BATCH, HEADS, QUERIES, KEYS = 2, 4, 70, 131
+DRAWS = 6
 
 # Each pair of choices of two columns is in some row.
 GRID = [
@@ -67,12 +68,10 @@ def dense(q, k, v, scale, softcap, bias, seen, temperature):
     return torch.softmax(scores.masked_fill(~seen, -torch.inf), -1) @ v
 
 
-@pytest.mark.parametrize("row", GRID, ids=str)
-@pytest.mark.parametrize("name", TYPES)
-def test_errors_over_the_grid_are_within_those_of_plain_torch(name, row):
+def errors(row, dtype, torch_type, seed):
+    """The largest errors of output and gradients, ours and torch's, against float64."""
     key_heads, size, value_size, softcap, has_bias, masking, has_temperature = row
-    dtype, torch_type = TYPES[name]
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
 
     def numbers(*shape):
         return rng.standard_normal(shape, dtype=np.float32).astype(dtype)
@@ -100,8 +99,17 @@ def test_errors_over_the_grid_are_within_those_of_plain_torch(name, row):
         return [x.detach().double().numpy() for x in (out, *gradients)]
 
     truth, theirs = by_torch(torch.float64), by_torch(torch_type)
-    for index, (exact, got, other) in enumerate(zip(truth, ours, theirs, strict=True)):
-        # In float32 the largest of thousands of errors is a matter of luck, their mean square is not.
-        norm = np.inf if dtype != np.float32 else 2
-        error, limit = (np.linalg.norm((np.float64(x) - exact).ravel(), norm) for x in (got, other))
-        assert error <= (3 if index else 2) * limit, ("out", "dq", "dk", "dv", "dbias")[index]
+    return [
+        [abs(np.float64(x) - exact).max() for x, exact in zip(got, truth, strict=True)]
+        for got in (ours, theirs)
+    ]
+
+
+@pytest.mark.parametrize("row", GRID, ids=str)
+@pytest.mark.parametrize("name", TYPES)
+def test_the_largest_error_over_the_grid_is_within_two_or_three_of_torchs(name, row):
+    # Which roundings meet in the worst number of one draw is luck, torch's as much as ours: a mean over draws.
+    ours, theirs = np.mean([errors(row, *TYPES[name], seed) for seed in range(DRAWS)], 0)
+    names = ("out", "dq", "dk", "dv", "dbias")
+    ratios = dict(zip(names, ours / theirs, strict=False))
+    assert all(ratio <= (2 if name == "out" else 3) for name, ratio in ratios.items()), ratios

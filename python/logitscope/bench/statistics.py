@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 LENGTHS = (256, 1024, 4096)
 HEADS, SIZE = 8, 64
 STATS = ("entropy", "logits", "variance")
-TIMED = ("plain", "statistics", "torch", "naive")
+TIMED = ("plain", "statistics", "top keys", "torch", "naive")
 MAPPED = 16384
 """The length at which the memory of a map of 128 by 128 bins is measured."""
 BINS = 128
+TOP = 8
 THREADED = 2048
 
 
@@ -68,6 +69,8 @@ def measure(settings: Settings, lengths: Sequence[int] = LENGTHS, mapped: int = 
         times = take_turns({name: ways[name] for name in TIMED if name in ways}, settings)
         cost = _ratio(times, "statistics", "plain") - 1
         checks.append(Check("cost of all statistics", shape, cost, 0.15))
+        cost = _ratio(times, "top keys", "plain") - 1
+        checks.append(Check(f"cost of {TOP} top keys", shape, cost, 0.15))
         if "torch" in times:
             checks.append(Check("torch over plain", shape, _ratio(times, "torch", "plain"), 1.05, True))
         if "naive" in times and length == max(lengths):
@@ -119,6 +122,7 @@ def _ways(length: int) -> dict[str, Callable[[], Any]]:
     ways: dict[str, Callable[[], Any]] = {
         "plain": partial(logitscope.attention, q, k, v, is_causal=True),
         "statistics": partial(logitscope.attention, q, k, v, is_causal=True, stats=STATS),
+        "top keys": partial(logitscope.attention, q, k, v, is_causal=True, top_keys=min(TOP, length)),
         "map": partial(logitscope.attention, q, k, v, is_causal=True, map_bins=bins),
     }
     try:

@@ -109,6 +109,16 @@ pub trait Simd<T: Element>: Copy + Send + Sync {
         let (zero, one) = (self.splat(T::ZERO), self.splat(T::ONE));
         self.sum(self.select(mask, one, zero)) > T::ZERO
     }
+    /// The mask as bits, the first lane the lowest.
+    #[inline(always)]
+    fn bits(self, mask: Self::Mask) -> u64 {
+        let lanes = self.to_block(self.select(mask, self.splat(T::ONE), self.splat(T::ZERO)));
+        let mut bits = 0;
+        for (lane, &number) in lanes.as_ref().iter().enumerate() {
+            bits |= u64::from(number == T::ONE) << lane;
+        }
+        bits
+    }
     /// `yes` where the mask is true, `no` elsewhere.
     fn select(self, mask: Self::Mask, yes: Self::Vector, no: Self::Vector) -> Self::Vector;
     /// 0 where `a < b`, `x` elsewhere: `select` in one step.

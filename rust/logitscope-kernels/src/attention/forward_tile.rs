@@ -99,7 +99,7 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
         }
 
         if let Some(top) = &tile.top {
-            scratch.best.clear(top.count, width);
+            scratch.best.clear(top.count, queries.len());
         }
         let zero = simd.splat(T::ZERO);
         let mut states =
@@ -126,7 +126,7 @@ impl<T: Element> Kernel<T> for TileKernel<'_, '_, T> {
                 clear_hidden(simd, &sight, range.clone(), width, T::NEG_INFINITY, scores);
             }
             if tile.top.is_some() {
-                scratch.best.add(simd, &range, width, scores);
+                scratch.best.add(simd, &range, spans, width, scores);
             }
             if let Some(bins) = max_bins {
                 map::raise_columns(simd, scores, width, range.clone(), spans, all_keys, bins, map);

@@ -30,6 +30,7 @@ mod dropout;
 mod exponential;
 mod forward;
 mod forward_tile;
+mod found_keys;
 mod map;
 mod masks;
 mod moments;

@@ -4,6 +4,7 @@ use super::backward::Upstream;
 use super::exponential::exp_below;
 use super::problem::Problem;
 use super::tile::{QUERY_BLOCKS, dot};
+use crate::matmul::ROWS;
 use crate::view::Matrix;
 use logitscope_simd::{Element, Simd};
 use std::ops::Range;
@@ -59,19 +60,24 @@ pub(super) fn weigh<T: Element, S: Simd<T>, const SUMS: usize>(
     // Rows that have seen no key yet have max = -inf, from which nothing may be subtracted.
     let reference = simd.select(simd.less(simd.splat(T::NEG_INFINITY), max), max, zero);
     let (mut sum, mut moment, mut square) = (zero, zero, zero);
-    for scores in scores.chunks_exact_mut(width) {
-        let distance = simd.sub(simd.load(&scores[block]), reference);
-        let weight = exp_below(simd, distance);
-        sum = simd.add(sum, weight);
-        if SUMS >= sums::ENTROPY {
-            // Without a weight the distance may be infinite.
-            let distance = simd.select(simd.less(zero, weight), distance, zero);
-            moment = simd.mul_add(weight, distance, moment);
-            if SUMS >= sums::VARIANCE {
-                square = simd.mul_add(simd.mul(weight, distance), distance, square);
+    for rows in scores.chunks_mut(ROWS * width) {
+        // Few weights are added up apart: a sum of all, one after the other, is rounded as often as there are keys.
+        let mut few = zero;
+        for scores in rows.chunks_exact_mut(width) {
+            let distance = simd.sub(simd.load(&scores[block]), reference);
+            let weight = exp_below(simd, distance);
+            few = simd.add(few, weight);
+            if SUMS >= sums::ENTROPY {
+                // Without a weight the distance may be infinite.
+                let distance = simd.select(simd.less(zero, weight), distance, zero);
+                moment = simd.mul_add(weight, distance, moment);
+                if SUMS >= sums::VARIANCE {
+                    square = simd.mul_add(simd.mul(weight, distance), distance, square);
+                }
             }
+            simd.store(weight, &mut scores[block]);
         }
-        simd.store(weight, &mut scores[block]);
+        sum = simd.add(sum, few);
     }
     let shift = simd.sub(state.max, reference);
     let decay = exp_below(simd, shift);

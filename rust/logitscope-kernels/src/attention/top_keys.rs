@@ -1,6 +1,7 @@
 //! The keys with the largest scores of each row, kept while the tiles of keys go by.
 
-use super::tile::zeroed;
+use super::found_keys::{BlockScores, Found};
+use super::tile::{blocks_for, zeroed};
 use super::wide::WideRow;
 use logitscope_simd::{Element, Simd, math};
 use std::ops::Range;
@@ -42,62 +43,94 @@ impl<T: Element> TopKeys<'_, T> {
     }
 }
 
-/// The largest scores so far of the rows of a tile and their keys, queries in the lanes: `count` vectors in descending order
-/// for each block.
+/// Places that are kept in registers while a tile of keys is gone through; where more are wanted they lie in memory.
+const PLACES: usize = 8;
+
+/// The largest scores so far of the rows of a tile and their keys, queries in the lanes: `places` vectors in descending order
+/// for each block, of which the first `count` are wanted.
 pub(super) struct Best<T: Element> {
     count: usize,
+    places: usize,
+    rows: usize,
     scores: Vec<T::Block>,
     /// As bits of numbers that are only moved.
     keys: Vec<T::Block>,
+    found: Found<T>,
 }
 
 impl<T: Element> Default for Best<T> {
     fn default() -> Self {
-        Self { count: 0, scores: Vec::new(), keys: Vec::new() }
+        let found = Found::default();
+        Self { count: 0, places: 0, rows: 0, scores: Vec::new(), keys: Vec::new(), found }
     }
 }
 
 impl<T: Element> Best<T> {
-    /// Nothing seen yet.
-    pub(super) fn clear(&mut self, count: usize, width: usize) {
-        self.count = count;
-        zeroed::<T>(&mut self.scores, count * width).fill(T::block(T::NEG_INFINITY));
-        zeroed::<T>(&mut self.keys, count * width);
+    /// Nothing seen yet of so many rows.
+    pub(super) fn clear(&mut self, count: usize, rows: usize) {
+        (self.count, self.places, self.rows) = (count, count.max(PLACES), rows);
+        let blocks = self.places * blocks_for::<T>(rows);
+        zeroed::<T>(&mut self.scores, blocks).fill(T::block(T::NEG_INFINITY));
+        zeroed::<T>(&mut self.keys, blocks);
     }
 
-    /// Takes the scores of one tile of keys into account, one row of `width` vectors a key. Keys come in ascending order,
-    /// and go behind those with a score as large.
+    /// Takes the scores of one tile of keys into account, one row of `width` vectors a key, of which `spans` says for each
+    /// block what counts. Keys come in ascending order, and go behind those with a score as large.
+    ///
+    /// Of many keys few are among the best: those are looked for, and they alone are put in order.
     #[inline(always)]
     pub(super) fn add<S: Simd<T>>(
         &mut self,
         simd: S,
         keys: &Range<usize>,
+        spans: &[Range<usize>],
         width: usize,
         scores: &[T::Block],
     ) {
-        for block in 0..width {
-            let places = block * self.count..(block + 1) * self.count;
-            let (best, best_keys) = (&mut self.scores[places.clone()], &mut self.keys[places]);
-            for (key, scores) in keys.clone().zip(scores.chunks_exact(width)) {
-                let mut score = simd.load(&scores[block]);
-                let least = simd.load(&best[best.len() - 1]);
-                if !simd.any(simd.less(least, score)) {
-                    continue;
-                }
-                // What it drives out goes on to the next place, and drives out what is there even where that is as large.
-                let mut key = simd.splat(T::of_bits(key as u64));
-                let lowest = simd.splat(T::NEG_INFINITY);
-                let mut most = simd.splat(T::INFINITY);
-                for (best, best_key) in best.iter_mut().zip(best_keys.iter_mut()) {
-                    let (other, other_key) = (simd.load(best), simd.load(best_key));
-                    let is_larger = simd.less(simd.select(simd.less(most, other), most, other), score);
-                    most = simd.select(is_larger, lowest, most);
-                    simd.store(simd.select(is_larger, score, other), best);
-                    simd.store(simd.select(is_larger, key, other_key), best_key);
-                    score = simd.select(is_larger, other, score);
-                    key = simd.select(is_larger, other_key, key);
-                }
+        let nothing = simd.splat(T::NEG_INFINITY);
+        for (block, span) in spans.iter().enumerate() {
+            let lanes = T::LANES.min(self.rows - block * T::LANES);
+            let rows =
+                BlockScores { scores: &scores[span.start * width..span.end * width], width, block, lanes };
+            let first = keys.start + span.start;
+            if self.places == PLACES {
+                let [mut best, mut best_keys, mut ranks] = [[nothing; PLACES]; 3];
+                self.add_block(simd, rows, first, [&mut best, &mut best_keys, &mut ranks]);
+            } else {
+                let mut room = vec![nothing; 3 * self.places];
+                let (best, rest) = room.split_at_mut(self.places);
+                let (best_keys, ranks) = rest.split_at_mut(self.places);
+                self.add_block(simd, rows, first, [best, best_keys, ranks]);
             }
+        }
+    }
+
+    /// The same of one block, with room for its places, their keys and those of groups of keys.
+    #[inline(always)]
+    fn add_block<S: Simd<T>>(
+        &mut self,
+        simd: S,
+        rows: BlockScores<'_, T>,
+        first: usize,
+        [best, best_keys, ranks]: [&mut [S::Vector]; 3],
+    ) {
+        let places = rows.block * self.places..(rows.block + 1) * self.places;
+        let least = simd.load(&self.scores[places.start + self.count - 1]);
+        if !self.found.look(simd, rows, first, self.count, least, ranks) {
+            return;
+        }
+        let (kept, kept_keys) = (&mut self.scores[places.clone()], &mut self.keys[places]);
+        for ((best, kept), (key, kept_key)) in
+            best.iter_mut().zip(kept.iter()).zip(best_keys.iter_mut().zip(kept_keys.iter()))
+        {
+            (*best, *key) = (simd.load(kept), simd.load(kept_key));
+        }
+        self.found.insert_into(simd, best, best_keys);
+        for ((best, kept), (key, kept_key)) in
+            best.iter().zip(kept.iter_mut()).zip(best_keys.iter().zip(kept_keys.iter_mut()))
+        {
+            simd.store(*best, kept);
+            simd.store(*key, kept_key);
         }
     }
 
@@ -113,7 +146,7 @@ impl<T: Element> Best<T> {
         top: &mut TopKeys<'_, T>,
     ) {
         for place in 0..self.count {
-            let score = simd.load(&self.scores[block * self.count + place]);
+            let score = simd.load(&self.scores[block * self.places + place]);
             let weight = simd.mul(math::exp(simd, simd.sub(score, max)), share);
             self.write(simd, block, place, weight, rows.clone(), top);
         }
@@ -131,7 +164,7 @@ impl<T: Element> Best<T> {
     ) {
         let (zero, one) = (simd.splat(T::ZERO), simd.splat(T::ONE));
         for place in 0..self.count {
-            let x = simd.add(simd.load(&self.scores[block * self.count + place]), bias);
+            let x = simd.add(simd.load(&self.scores[block * self.places + place]), bias);
             let weight = simd.div(one, simd.add(one, math::exp(simd, simd.sub(zero, x))));
             self.write(simd, block, place, weight, rows.clone(), top);
         }
@@ -147,7 +180,7 @@ impl<T: Element> Best<T> {
         rows: Range<usize>,
         top: &mut TopKeys<'_, T>,
     ) {
-        let at = block * self.count + place;
+        let at = block * self.places + place;
         let (scores, keys, weights) = (self.scores[at], self.keys[at], simd.to_block(weight));
         for row in rows.clone() {
             let lane = row - rows.start;

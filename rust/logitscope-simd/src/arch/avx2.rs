@@ -299,6 +299,11 @@ macro_rules! implement_avx2 {
 implement_avx2!(
     {
         #[inline(always)]
+        fn bits(self, mask: [__m256; 2]) -> u64 {
+            let [low, high] = intrinsics!([_mm256_movemask_ps(mask[0]), _mm256_movemask_ps(mask[1])]);
+            u64::from(low.cast_unsigned()) | u64::from(high.cast_unsigned()) << 8
+        }
+        #[inline(always)]
         fn load_f16(self, numbers: &[F16; 16]) -> [__m256; 2] {
             let p = numbers.as_ptr().cast::<__m128i>();
             intrinsics!([_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1)))])
@@ -357,7 +362,13 @@ implement_avx2!(
     max_lane_f32
 );
 implement_avx2!(
-    {},
+    {
+        #[inline(always)]
+        fn bits(self, mask: [__m256d; 2]) -> u64 {
+            let [low, high] = intrinsics!([_mm256_movemask_pd(mask[0]), _mm256_movemask_pd(mask[1])]);
+            u64::from(low.cast_unsigned()) | u64::from(high.cast_unsigned()) << 4
+        }
+    },
     f64,
     8,
     __m256d,

@@ -46,3 +46,27 @@ fn what_has_no_score_is_no_top_key() {
     assert_eq!(got.top_keys, [4, 0, 5, -1, -1]);
     assert!(got.top_weights[0].is_nan());
 }
+
+#[test]
+fn scores_with_many_equals_rising_or_falling_give_the_keys_of_a_sorted_row_on_every_isa() {
+    let scores: [fn(usize) -> f32; 4] = [
+        |key| (key * 7919 % 5) as f32,
+        |key| (key / 3) as f32,
+        |key| -((key / 2) as f32),
+        |key| if key % 97 == 13 { 1.0 } else { -((key * 31 % 4) as f32) },
+    ];
+    logitscope_testing::each_isa(|isa| {
+        for (index, score) in scores.iter().enumerate() {
+            for keys in [3, 40, 128, 129, 500] {
+                let hidden = Hidden::causal(Align::BottomRight);
+                let mut case = Case::<f32>::new(Sizes(1, 1, 1, 37.min(keys), keys, 1, 1), hidden);
+                case.scale = 1.0;
+                case.q.fill(1.0);
+                case.temperature.fill(1.0);
+                case.k = (0..keys).map(score).collect();
+                let what = format!("scores {index} of {keys} keys on {}", isa.name());
+                assert!(case.run().top_keys == case.dense().top_keys, "{what}");
+            }
+        }
+    });
+}

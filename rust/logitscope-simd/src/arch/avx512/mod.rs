@@ -166,6 +166,10 @@ macro_rules! implement_avx512 {
                 mask != 0
             }
             #[inline(always)]
+            fn bits(self, mask: $mask) -> u64 {
+                mask.into()
+            }
+            #[inline(always)]
             fn select(self, mask: $mask, yes: $vector, no: $vector) -> $vector {
                 intrinsic!($blend(mask, no, yes))
             }

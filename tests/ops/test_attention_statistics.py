@@ -111,6 +111,16 @@ def test_that_a_common_offset_costs_no_digit():
     )
 
 
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_that_the_sums_of_a_long_row_keep_their_digits(isa, kind):
+    keys = 20_000
+    q, k = np.zeros((1, 1, 40, 8), np.float32), np.zeros((1, 1, keys, 8), np.float32)
+    result = logitscope.attention(q, k, k, kind=kind, stats=("entropy", "variance"))
+    total = keys if kind == "softmax" else keys / (keys + 1)
+    np.testing.assert_allclose(result.inv_sum, 1 / total, rtol=5e-6)
+    np.testing.assert_allclose(result.entropy, np.log(keys), rtol=5e-6)
+
+
 def test_that_the_variance_is_the_slope_of_the_entropy():
     q, k, v = problem(np.float64, 20, 40)
     temperature = np.random.default_rng(1).uniform(0.3, 2, (2, 4, 20))

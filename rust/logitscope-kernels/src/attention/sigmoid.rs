@@ -89,9 +89,9 @@ pub(super) fn weigh<T: Element, S: Simd<T>, const SUMS: usize>(
     moments: &mut Moments<S::Vector>,
 ) {
     let zero = simd.splat(T::ZERO);
-    let RowState { mut sum, mut moment, square, .. } = *state;
     let shift = moments.shifted(simd, max);
-    let (mut of_tile, mut first, mut second) = (zero, zero, zero);
+    // Of this tile: added key by key to those before, they would lose digits with the length of the row.
+    let (mut sum, mut moment, mut first, mut second) = (zero, zero, zero, zero);
     for scores in scores.chunks_exact_mut(width) {
         let score = simd.load(&scores[block]);
         let x = simd.add(score, bias);
@@ -104,19 +104,19 @@ pub(super) fn weigh<T: Element, S: Simd<T>, const SUMS: usize>(
         }
         if SUMS >= sums::VARIANCE {
             let distance = simd.select(simd.less(zero, weight), simd.sub(score, shift), zero);
-            of_tile = simd.add(of_tile, weight);
             first = simd.mul_add(weight, distance, first);
             second = simd.mul_add(simd.mul(weight, distance), distance, second);
         }
         simd.store(weight, &mut scores[block]);
     }
     if SUMS >= sums::VARIANCE {
-        let distance = quotient(simd, first, of_tile);
+        let distance = quotient(simd, first, sum);
         let m2 = simd.sub(second, simd.mul(first, distance));
         let m2 = simd.zero_where_less(m2, zero, m2);
-        moments.merge(simd, [of_tile, distance, m2]);
+        moments.merge(simd, [sum, distance, m2]);
     }
-    *state = RowState { max, sum, moment, square };
+    let (sum, moment) = (simd.add(state.sum, sum), simd.add(state.moment, moment));
+    *state = RowState { max, sum, moment, ..*state };
 }
 
 /// Turns one vector of rows' scores into weights, and their `dp` into gradients of the scores.

@@ -134,6 +134,14 @@ impl<'a, T: Element> Sight<'a, T> {
         spans
     }
 
+    /// Those of the keys that all queries of the tile have in their bands, at the end of them if there are none.
+    #[inline(always)]
+    pub(super) fn seen_by_all(&self, keys: &Range<usize>) -> Range<usize> {
+        let (first, last) = (self.band.keys_of(self.queries.start), self.band.keys_of(self.queries.end - 1));
+        let (start, end) = (last.start.max(keys.start), first.end.min(last.end).min(keys.end));
+        if start < end { start..end } else { keys.end..keys.end }
+    }
+
     /// The queries of the tile in whose band the key is, counted from the first of the tile.
     #[inline(always)]
     pub(super) fn lanes_of(&self, key: usize) -> Range<usize> {

@@ -206,16 +206,20 @@ pub(super) fn clear_hidden<T: Element, S: Simd<T>>(
 ) {
     let value = simd.splat(value);
     if sight.is_band() {
-        for (key, row) in keys.zip(panel.chunks_exact_mut(width)) {
-            let lanes = sight.lanes_of(key);
-            for (block, cell) in row.iter_mut().enumerate() {
-                // Lanes beyond the queries do not matter.
-                let (start, end) = (block * T::LANES, sight.count().min((block + 1) * T::LANES));
-                if lanes.end <= start || lanes.start >= end {
-                    simd.store(value, cell);
-                } else if lanes.start > start || lanes.end < end {
-                    let visible = sight.visible(simd, key, block);
-                    simd.store(simd.select(visible, simd.load(cell), value), cell);
+        let seen = sight.seen_by_all(&keys);
+        for part in [keys.start..seen.start, seen.end..keys.end] {
+            let rows = &mut panel[(part.start - keys.start) * width..(part.end - keys.start) * width];
+            for (key, row) in part.zip(rows.chunks_exact_mut(width)) {
+                let lanes = sight.lanes_of(key);
+                for (block, cell) in row.iter_mut().enumerate() {
+                    // Lanes beyond the queries do not matter.
+                    let (start, end) = (block * T::LANES, sight.count().min((block + 1) * T::LANES));
+                    if lanes.end <= start || lanes.start >= end {
+                        simd.store(value, cell);
+                    } else if lanes.start > start || lanes.end < end {
+                        let visible = sight.visible(simd, key, block);
+                        simd.store(simd.select(visible, simd.load(cell), value), cell);
+                    }
                 }
             }
         }

@@ -39,6 +39,53 @@ def test_that_decoding_has_the_bits_of_a_cache_without_pages(isa, page_size, dty
     assert isa in logitscope.last_kernel()
 
 
+@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_that_how_keys_and_values_are_read_changes_no_bit(isa, dim, dtype):
+    # A single query of its own keys reads them beside values, chunks of 1024 places whose pages are neighbours.
+    rng = np.random.default_rng(dim)
+    q, k, v = (rng.standard_normal((2, 3, 2077, dim)).astype(dtype) for _ in range(3))
+    caches = {
+        "plain": logitscope.KVCache(2, 3, 2077, dim, dtype=dtype),
+        "neighbours": logitscope.PagedKVCache(2, 3, 66, dim, dtype=dtype),
+        "scattered": logitscope.PagedKVCache(2, 3, 66, dim, dtype=dtype),
+        "some of both": logitscope.PagedKVCache(2, 3, 66, dim, dtype=dtype),
+    }
+    parts = {"plain": 2077, "neighbours": 2077, "scattered": 64, "some of both": 700}
+    options = {"stats": ("entropy", "logits", "variance"), "softcap": 4.0, "alibi_slopes": np.full(3, 0.01)}
+    options["alibi_slopes"] = options["alibi_slopes"].astype(np.float32)
+    results = {}
+    for name, cache in caches.items():
+        for start in range(0, 2077, parts[name]):
+            stop = min(start + parts[name], 2077)
+            cache.append(k[:, :, start:stop], v[:, :, start:stop])
+        results[name] = [
+            logitscope.attention_decode(q[:, :, -1:], cache, window=w, **options) for w in (-1, 1500)
+        ]
+    for name, found in results.items():
+        for got, wanted in zip(found, results["plain"], strict=True):
+            for field in (
+                "out",
+                "lse",
+                "max_logit",
+                "inv_sum",
+                "entropy",
+                "logit_mean",
+                "logit_m2",
+                "variance",
+            ):
+                np.testing.assert_array_equal(
+                    getattr(got, field), getattr(wanted, field), err_msg=f"{name}: {field}"
+                )
+    wide = [x.astype(np.float64) for x in (q[:, :, -1:], k, v)]
+    options["alibi_slopes"] = np.full(3, np.float32(0.01), np.float64)
+    truth = logitscope.attention(*wide, is_causal=True, map_bins=(1, 1), **options)
+    limit = 2e-3 if dtype is np.float16 else 2e-6
+    np.testing.assert_allclose(results["plain"][0].out, truth.out, atol=limit)
+    np.testing.assert_allclose(results["plain"][0].entropy, truth.entropy, rtol=1e-4)
+    assert isa in logitscope.last_kernel()
+
+
 def test_that_released_pages_serve_other_sequences():
     q, k, v = sequence(2, 2, 2, 40)
     cache = logitscope.PagedKVCache(2, 2, 3, 8, value_dim=5, page_size=16)

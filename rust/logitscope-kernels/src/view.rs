@@ -154,6 +154,21 @@ impl<'a, T> Heads<'a, T> {
         };
         Matrix { data, rows, columns, stride: self.strides[2] }
     }
+
+    /// Whether a head's rows of one batch element follow those of the batch element before.
+    pub(crate) fn are_joined(&self) -> bool {
+        self.strides[0] == self.shape[2] * self.strides[2]
+    }
+
+    /// The rows of one head of several batch elements, which are joined.
+    ///
+    /// # Panics
+    /// If they are not.
+    pub(crate) fn joined(&self, batches: Range<usize>, head: usize) -> Matrix<'a, T> {
+        assert!(batches.len() <= 1 || self.are_joined(), "rows of {batches:?}, which lie apart");
+        let matrix = self.matrix(batches.start, head);
+        Matrix { rows: batches.len() * matrix.rows, ..matrix }
+    }
 }
 
 /// Which axis of [`HeadsMut`] is the outer one in memory, within a batch element.

@@ -129,18 +129,22 @@ impl<'a, X: Stored> Decoding<'a, X> {
         let first_end = (start + seen.len()).min(self.capacity);
         let wrapped = seen.len() - (first_end - start);
         let pieces = [(0..wrapped, seen.end - wrapped), (start..first_end, seen.start)];
+        let are_joined = keys.are_joined() && values.are_joined();
         let of_chunk = chunk * CHUNK..(chunk + 1) * CHUNK;
         pieces.into_iter().flat_map(move |(places, position)| {
             let part = places.start.max(of_chunk.start)..places.end.min(of_chunk.end);
             let numbers = if part.is_empty() { 0..0 } else { part.start / size..(part.end - 1) / size + 1 };
-            numbers.map(move |number| {
-                let rows = part.start.max(number * size)..part.end.min((number + 1) * size);
+            let mut number = numbers.start;
+            // Pages that lie one after the other are read as one.
+            pages[numbers].chunk_by(move |page, next| are_joined && *next == page + 1).map(move |joined| {
+                let start = number * size;
+                number += joined.len();
+                let rows = part.start.max(start)..part.end.min(number * size);
                 let position = position + rows.start - places.start;
-                let rows = rows.start - number * size..rows.end - number * size;
-                let page = pages[number];
-                let keys = keys.matrix(page, key_head);
-                let values = values.matrix(page, key_head).part(rows.clone());
-                Run { keys: keys.part(rows), values, position }
+                let rows = rows.start - start..rows.end - start;
+                let joined = joined[0]..joined[0] + joined.len();
+                let values = values.joined(joined.clone(), key_head).part(rows.clone());
+                Run { keys: keys.joined(joined, key_head).part(rows), values, position }
             })
         })
     }

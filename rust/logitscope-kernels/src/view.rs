@@ -50,6 +50,16 @@ impl<'a, T> Matrix<'a, T> {
         (len == 0 || self.stride == self.columns).then(|| &self.data[..len])
     }
 
+    /// Its rows, where each is `W` whole packs and follows the one before: of these no index has to be checked.
+    #[inline(always)]
+    pub(crate) fn rows_of_packs<const W: usize>(&self) -> Option<&'a [[T::Pack; W]]>
+    where
+        T: Stored,
+    {
+        let data = self.without_gaps().filter(|_| self.columns == W * T::Wide::LANES)?;
+        Some(T::packs(data).0.as_chunks().0)
+    }
+
     /// How many rows there are.
     #[inline(always)]
     pub fn rows(&self) -> usize {

@@ -304,8 +304,14 @@ fn dots_of_one<X: Stored, S: Simd<X::Wide>, const W: usize>(
     for (number, block) in numbers.iter_mut().zip(&query[..W]) {
         *number = simd.load(block);
     }
-    for (lane, key) in lanes.iter_mut().zip(range.clone()) {
-        *lane = dot(simd, &numbers, keys.row(key));
+    if let Some(rows) = keys.part(range.clone()).rows_of_packs::<W>() {
+        for (lane, key) in lanes.iter_mut().zip(rows) {
+            *lane = dot::<X, S, W>(simd, &numbers, key);
+        }
+    } else {
+        for (lane, key) in lanes.iter_mut().zip(range.clone()) {
+            *lane = dot::<X, S, W>(simd, &numbers, &X::packs(keys.row(key)).0.as_chunks().0[0]);
+        }
     }
     range.end
 }
@@ -315,11 +321,10 @@ fn dots_of_one<X: Stored, S: Simd<X::Wide>, const W: usize>(
 pub(super) fn dot<X: Stored, S: Simd<X::Wide>, const W: usize>(
     simd: S,
     query: &[S::Vector; W],
-    key: &[X],
+    key: &[X::Pack; W],
 ) -> S::Vector {
-    let packs = &X::packs(key).0[..W];
     let mut sum = simd.splat(X::Wide::ZERO);
-    for (two, numbers) in packs.as_chunks::<2>().0.iter().zip(query.as_chunks::<2>().0) {
+    for (two, numbers) in key.as_chunks::<2>().0.iter().zip(query.as_chunks::<2>().0) {
         let [a, b] = X::load_two(simd, two);
         sum = simd.mul_add(numbers[0], a, sum);
         sum = simd.mul_add(numbers[1], b, sum);

@@ -7,6 +7,7 @@ use super::CHUNK;
 use super::chunk::{LANES, Place, State, dot, score, store_scores, weigh};
 use super::problem::{Decoding, Run};
 use super::values::{add_values, put_in_order};
+use crate::view::Matrix;
 use logitscope_simd::{Element, Simd, Stored};
 
 /// A query and what it meets in each chunk.
@@ -40,7 +41,7 @@ pub(super) fn attend_one_row<X: Stored, S: Simd<X::Wide>, const W: usize>(
             if let Some(next) = next {
                 done = keys_beside_values::<X, S, W>(simd, row, next, scores, before, weights, sums);
             }
-            add_values(simd, before.after(done).values, &weights[done..], 1, W, sums);
+            add_rest::<X, S, W>(simd, before.after(done).values, &weights[done..], sums);
             put_in_order::<X>(W * X::Wide::LANES, W, sums);
         }
         if let Some(next) = next {
@@ -57,7 +58,7 @@ pub(super) fn attend_one_row<X: Stored, S: Simd<X::Wide>, const W: usize>(
 }
 
 /// Adds weighted values to the sums and fills in scores, a vector of scores at a time for as long as there are keys and
-/// values; gives how many of each are done.
+/// values; gives how many of each are done, none where rows lie apart.
 #[inline(always)]
 fn keys_beside_values<X: Stored, S: Simd<X::Wide>, const W: usize>(
     simd: S,
@@ -68,9 +69,10 @@ fn keys_beside_values<X: Stored, S: Simd<X::Wide>, const W: usize>(
     weights: &[X::Wide],
     sums: &mut [<X::Wide as Element>::Block],
 ) -> usize {
-    let (keys, values) = (next.keys, before.values);
+    let rows = (next.keys.rows_of_packs::<W>(), before.values.rows_of_packs::<W>());
+    let (Some(keys), Some(values)) = rows else { return 0 };
     let lanes_used = X::Wide::LANES;
-    let both = keys.rows().min(values.rows()) / lanes_used * lanes_used;
+    let both = keys.len().min(values.len()) / lanes_used * lanes_used;
     let mut query = [simd.splat(X::Wide::ZERO); W];
     let mut totals = [simd.splat(X::Wide::ZERO); W];
     for c in 0..W {
@@ -79,21 +81,54 @@ fn keys_beside_values<X: Stored, S: Simd<X::Wide>, const W: usize>(
     }
     let mut lanes = [simd.splat(X::Wide::ZERO); LANES];
     for first in (0..both).step_by(lanes_used) {
-        for lane in 0..lanes_used {
-            lanes[lane] = dot(simd, &query, keys.row(first + lane));
-            let weight = simd.splat(weights[first + lane]);
-            let packs = &X::packs(values.row(first + lane)).0[..W];
-            for (two, totals) in packs.as_chunks::<2>().0.iter().zip(totals.as_chunks_mut::<2>().0) {
-                let [a, b] = X::load_two(simd, two);
-                totals[0] = simd.mul_add(weight, a, totals[0]);
-                totals[1] = simd.mul_add(weight, b, totals[1]);
-            }
-        }
         let of_vector = first..first + lanes_used;
+        let rows = keys[of_vector.clone()].iter().zip(&values[of_vector.clone()]);
+        for ((lane, (key, value)), &weight) in lanes.iter_mut().zip(rows).zip(&weights[of_vector.clone()]) {
+            *lane = dot::<X, S, W>(simd, &query, key);
+            add_value::<X, S, W>(simd, weight, value, &mut totals);
+        }
         store_scores(simd, row.problem, next, &row.at, of_vector, &lanes, &mut scores[first..]);
     }
     for c in 0..W {
         simd.store(totals[c], &mut sums[c]);
     }
     both
+}
+
+/// Adds weighted values to the sums.
+#[inline(always)]
+fn add_rest<X: Stored, S: Simd<X::Wide>, const W: usize>(
+    simd: S,
+    values: Matrix<'_, X>,
+    weights: &[X::Wide],
+    sums: &mut [<X::Wide as Element>::Block],
+) {
+    let Some(rows) = values.rows_of_packs::<W>() else {
+        return add_values(simd, values, weights, 1, W, sums);
+    };
+    let mut totals = [simd.splat(X::Wide::ZERO); W];
+    for (total, sum) in totals.iter_mut().zip(&*sums) {
+        *total = simd.load(sum);
+    }
+    for (value, &weight) in rows.iter().zip(weights) {
+        add_value::<X, S, W>(simd, weight, value, &mut totals);
+    }
+    for (total, sum) in totals.iter().zip(sums) {
+        simd.store(*total, sum);
+    }
+}
+
+#[inline(always)]
+fn add_value<X: Stored, S: Simd<X::Wide>, const W: usize>(
+    simd: S,
+    weight: X::Wide,
+    value: &[X::Pack; W],
+    totals: &mut [S::Vector; W],
+) {
+    let weight = simd.splat(weight);
+    for (two, totals) in value.as_chunks::<2>().0.iter().zip(totals.as_chunks_mut::<2>().0) {
+        let [a, b] = X::load_two(simd, two);
+        totals[0] = simd.mul_add(weight, a, totals[0]);
+        totals[1] = simd.mul_add(weight, b, totals[1]);
+    }
 }

@@ -78,7 +78,7 @@ class PagedKVCache(KVCache):
         self.capacity = most
         self.page_size = page_size
         self.keys: NDArray[Any] = aligned_zeros((key_heads, stock, page_size, head_dim), stored).swapaxes(0, 1)
-        """(stock, Hk, page_size, D). In memory a head's pages lie one after the other, and neighbours are read as one."""
+        """(stock, Hk, page_size, D). In memory a head's pages lie one after the other; neighbours are read as one."""
         self.values: NDArray[Any] = aligned_zeros((key_heads, stock, page_size, value_dim), stored).swapaxes(0, 1)
         """(stock, Hk, page_size, Dv), in memory as the keys."""
         self.lengths: NDArray[np.int64] = np.zeros(batch, np.int64)

@@ -77,9 +77,13 @@ class PagedKVCache(KVCache):
         self.window = None
         self.capacity = most
         self.page_size = page_size
-        self.keys: NDArray[Any] = aligned_zeros((key_heads, stock, page_size, head_dim), stored).swapaxes(0, 1)
+        self.keys: NDArray[Any] = aligned_zeros((key_heads, stock, page_size, head_dim), stored).swapaxes(
+            0, 1
+        )
         """(stock, Hk, page_size, D). In memory a head's pages lie one after the other; neighbours are read as one."""
-        self.values: NDArray[Any] = aligned_zeros((key_heads, stock, page_size, value_dim), stored).swapaxes(0, 1)
+        self.values: NDArray[Any] = aligned_zeros((key_heads, stock, page_size, value_dim), stored).swapaxes(
+            0, 1
+        )
         """(stock, Hk, page_size, Dv), in memory as the keys."""
         self.lengths: NDArray[np.int64] = np.zeros(batch, np.int64)
         self._table: NDArray[np.int64] = np.zeros((batch, -(-most // page_size)), np.int64)

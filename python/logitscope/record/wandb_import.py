@@ -131,9 +131,9 @@ def _pictures(value: dict[str, Any]) -> list[str]:
 
 
 def _inside(directory: Path, name: str) -> Path:
-    """The file of that name in a directory; one that is not there where the name leads out of it."""
+    """The file of that name in a directory; the directory, which is no file, where the name leads out of it."""
     path = (directory / name).resolve()
-    return path if path.is_relative_to(directory.resolve()) else directory / "outside" / path.name
+    return path if path.is_relative_to(directory.resolve()) else directory
 
 
 def _is_histogram(value: dict[str, Any]) -> bool:

@@ -6,7 +6,8 @@
 //!
 //! Both are read line after line and without a prefetch: that is what the caches themselves fetch ahead best. Asking for
 //! lines, or reading four keys side by side, had 0.6 of the speed. The keys of neighbouring chunks are read before the first
-//! of their values, so that the caches have to find out less often what comes next.
+//! of their values, so that the caches have to find out less often what comes next. A single query that has its keys for
+//! itself goes another way (`one_row`).
 
 use super::CHUNK;
 use super::one_row::{OneRow, attend_one_row};
